@@ -1,0 +1,148 @@
+"""The bundle: everything an operator decides, as files in git, validated whole and published whole.
+
+A bundle folder holds `tenants.yaml`, `applications.yaml`, `models.yaml`, `tasks.yaml`, `guardrails.yaml` and
+`policies/*.cedar`. Its version is the digest of its content, so the same files are the same version everywhere.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.events import Sensitivity
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class InvalidBundleError(ValueError):
+    """A bundle that may not be published; the message names the file and the field and says what was wanted."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tenant(_Frozen):
+    """A business unit."""
+
+    region: Name
+    # Share of its traffic that experts are asked about, and the part of that share that is picked at random.
+    expert_share: Share = 0.2
+    exploration_share: Share = 0.1
+
+
+class Application(_Frozen):
+    """A caller. Only digests of its keys are kept: `gyre policy hash-key` prints one."""
+
+    tenant: Name
+    key_sha256: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(min_length=1)
+    tasks: tuple[Name, ...] = Field(min_length=1, description="what it may ask for; the first is its default")
+    purpose: Name
+    sensitivity: Sensitivity = Sensitivity.INTERNAL
+
+
+class Model(_Frozen):
+    """A generic model. Specialists are not listed: serving announces them on its deployments topic."""
+
+    tier: Literal["specialist", "small", "large", "frontier"]
+    # The model's name in Triton.
+    triton_model: str
+    # GGUF file under the models folder that serving loads for it; empty: Triton has it already.
+    weights: str = ""
+    context_tokens: int = Field(gt=0)
+    max_tokens: int = Field(gt=0, description="longest answer")
+    region: Name
+
+
+class Learning(_Frozen):
+    """When a task's labels become a run, and what a candidate must show."""
+
+    labels_needed: int = Field(ge=1, description="new labels that start a run by themselves")
+    holdout_share: Share = 0.2
+    holdout_minimum: int = Field(default=40, ge=1, description="fewest held-out labels that a gate may decide on")
+    minimum_gain: float = Field(default=0.0, description="the gain's lower bound must lie above this")
+
+
+class Task(_Frozen):
+    """What requests are for. Specialists are trained per (tenant, task)."""
+
+    tenant: Name
+    # Given to the generic model; `{tools}` is replaced by the request's function documents.
+    generic_prompt: str
+    # Given to the specialist, which knows the functions.
+    specialist_prompt: str
+    answers: Literal["text", "function-call"] = "text"
+    prompt_budget_tokens: int = Field(default=2048, gt=0)
+    context_budget_tokens: int = Field(default=512, ge=0)
+    max_tokens: int = Field(default=256, gt=0)
+    deadline_ms: int = Field(default=60_000, gt=0)
+    learning: Learning | None = None
+
+
+class Guardrails(_Frozen):
+    """What is masked and what is refused, on the way in and on the way out."""
+
+    mask: tuple[Literal["email", "phone", "card", "iban", "ssn"], ...] = ("email", "phone", "card", "iban", "ssn")
+    # Texts (any case) that are refused.
+    deny: tuple[Annotated[str, Field(min_length=3)], ...] = ()
+    # What a request becomes when personal data was found in it.
+    personal_data_sensitivity: Sensitivity = Sensitivity.CONFIDENTIAL
+
+
+class Bundle(_Frozen):
+    """Everything an operator decides."""
+
+    tenants: dict[Name, Tenant] = Field(min_length=1)
+    applications: dict[Name, Application] = Field(min_length=1)
+    models: dict[Name, Model] = Field(min_length=1)
+    tasks: dict[Name, Task] = Field(min_length=1)
+    guardrails: Guardrails
+    # Cedar policies by file name.
+    policies: dict[str, str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _refers_to_what_exists(self) -> Self:
+        for name, application in self.applications.items():
+            if application.tenant not in self.tenants:
+                raise ValueError(f"applications.{name}.tenant: {application.tenant!r} is not in tenants.yaml")
+            for task in application.tasks:
+                if task not in self.tasks:
+                    raise ValueError(f"applications.{name}.tasks: {task!r} is not in tasks.yaml")
+                if self.tasks[task].tenant != application.tenant:
+                    raise ValueError(f"applications.{name}.tasks: {task!r} belongs to another tenant")
+        for name, task_ in self.tasks.items():
+            if task_.tenant not in self.tenants:
+                raise ValueError(f"tasks.{name}.tenant: {task_.tenant!r} is not in tenants.yaml")
+        return self
+
+    @property
+    def version(self) -> str:
+        """Digest of the content, 12 hex digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and validate a bundle folder.
+
+    Raises:
+        InvalidBundleError: A file is missing, is not YAML, or holds something that was not wanted.
+    """
+    import yaml  # only those who publish bundles need it
+
+    content: dict[str, object] = {}
+    for part in ("tenants", "applications", "models", "tasks", "guardrails"):
+        path = folder / f"{part}.yaml"
+        try:
+            content[part] = yaml.safe_load(path.read_text())
+        except FileNotFoundError as error:
+            raise InvalidBundleError(f"{path} is missing") from error
+        except yaml.YAMLError as error:
+            raise InvalidBundleError(f"{path} is not YAML: {error}") from error
+    content["policies"] = {path.name: path.read_text() for path in sorted((folder / "policies").glob("*.cedar"))}
+    try:
+        return Bundle.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidBundleError(f"{folder}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

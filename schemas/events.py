@@ -1,0 +1,354 @@
+"""The events that go through Kafka, as frozen values.
+
+They are the source of the Avro schemas: `schemas.avro` derives one from each class, and what was derived once is kept
+in git under a number (`schemas/avro/ids.json`). Add fields with defaults; never rename, remove or retype one.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from schemas.topics import Topic
+
+
+class Sensitivity(StrEnum):
+    """How far a text may travel. Ordered by `level`; it only ever rises."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    CONFIDENTIAL = "confidential"
+    RESTRICTED = "restricted"
+
+    @property
+    def level(self) -> int:
+        """0 for public up to 3 for restricted."""
+        return list(Sensitivity).index(self)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of everything that is a record of a topic."""
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that a model asked for; `arguments` is a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn of a conversation, as the model saw it (masked)."""
+
+    role: str
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that the model could ask for; `parameters` is a JSON Schema."""
+
+    name: str
+    description: str = ""
+    parameters: str = ""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a guardrail found. It says where, never what."""
+
+    direction: str  # input or output
+    kind: str
+    action: str
+    text_index: int = 0
+    start: int = 0
+    end: int = 0
+
+
+class RouteCandidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that might have answered, and why it did or did not."""
+
+    model: str
+    model_version: str = ""
+    tier: str
+    cleared: bool
+    live: bool
+    chosen: bool
+    reason: str
+
+
+class Citation(msgspec.Struct, frozen=True, kw_only=True):
+    """A document that the model was given, or that was left out because no cleared live model may see it."""
+
+    document_id: str
+    sensitivity: Sensitivity
+    tokens: int
+    score: float
+    dropped: bool = False
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """Time spent in one function of the pipeline. Stages that run side by side overlap."""
+
+    name: str
+    start_us: int
+    duration_us: int
+
+
+class Interaction(Event, frozen=True, kw_only=True):
+    """One request and its answer, with everything that was decided on the way.
+
+    A stream has two: `opened` before its first byte, `finished` after its last. Any other request has `finished` only.
+    """
+
+    request_id: str
+    phase: str  # opened or finished
+    tenant: str
+    application: str
+    task: str
+    user: str = ""
+    conversation_id: str = ""
+    received_at: datetime
+    finished_at: datetime
+    streamed: bool = False
+    # What was asked, as the model saw it, before documents, memory and the task's system prompt were added.
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    language: str = ""
+    truncated_tokens: int = 0
+    # What was answered, as released.
+    answer: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    # stop, length, tool_calls, refused, cancelled, error
+    finish_reason: str = ""
+    error: str = ""
+    # Who answered.
+    model: str = ""
+    model_version: str = ""
+    tier: str = ""
+    candidate_id: str = ""
+    candidates: tuple[RouteCandidate, ...] = ()
+    # What was decided about it.
+    bundle_version: str
+    sensitivity: Sensitivity
+    input_verdict: str = ""
+    output_verdict: str = ""
+    findings: tuple[Finding, ...] = ()
+    policies: tuple[str, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    memory_turns: int = 0
+    context_available: bool = False
+    # What it took.
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    sum_logprob: float | None = None
+    mean_logprob: float | None = None
+    min_logprob: float | None = None
+    first_token_us: int = 0
+    total_us: int = 0
+    stages: tuple[Stage, ...] = ()
+
+
+class Feedback(Event, frozen=True, kw_only=True):
+    """What somebody or something had to say of an earlier answer."""
+
+    feedback_id: str
+    request_id: str
+    tenant: str
+    application: str
+    given_at: datetime
+    source: str  # explicit or implicit
+    kind: str  # rating, edit, correct_answer, outcome, asked_again
+    rating: float | None = None
+    text: str = ""
+    comment: str = ""
+    user: str = ""
+
+
+class BundlePublished(Event, frozen=True, kw_only=True):
+    """A whole bundle; `content` is the JSON of `schemas.bundle.Bundle`."""
+
+    name: str = "bundle"
+    version: str
+    published_at: datetime
+    content: str
+
+
+class Document(Event, frozen=True, kw_only=True):
+    """A document that context may draw on. Forgetting one writes it again, empty and `deleted`."""
+
+    document_key: str  # tenant/document_id
+    tenant: str
+    document_id: str
+    title: str = ""
+    text: str = ""
+    sensitivity: Sensitivity
+    source: str = ""
+    ingested_at: datetime
+    deleted: bool = False
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """A reason to think that an answer was wrong."""
+
+    name: str
+    value: float
+    explanation: str
+
+
+class EdgeCase(Event, frozen=True, kw_only=True):
+    """An interaction that is worth an expert's time. Its id is the interaction's."""
+
+    request_id: str
+    tenant: str
+    task: str
+    flagged_at: datetime
+    score: float
+    threshold: float
+    explored: bool  # picked at random, not for its score
+    propensity: float  # probability with which it was picked
+    signals: tuple[Signal, ...] = ()
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    answer: str = ""
+    model: str = ""
+    model_version: str = ""
+    sensitivity: Sensitivity
+    bundle_version: str
+
+
+class Edit(msgspec.Struct, frozen=True, kw_only=True):
+    """One step from what the model said to what was wanted: `answer[start:end]` becomes `text`."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Label(Event, frozen=True, kw_only=True):
+    """What an expert said of an edge case."""
+
+    label_id: str
+    request_id: str
+    tenant: str
+    task: str
+    expert: str
+    labelled_at: datetime
+    # confirmed, corrected, unsafe, skipped
+    outcome: str
+    answer: str = ""  # the right answer, when confirmed or corrected
+    model_answer: str = ""
+    delta: tuple[Edit, ...] = ()
+    distance: float = 0.0  # 0 the same, 1 nothing in common
+    comment: str = ""
+    seconds_spent: float = 0.0
+    sensitivity: Sensitivity
+    bundle_version: str
+
+
+class Candidate(Event, frozen=True, kw_only=True):
+    """A trained specialist and what the gate said of it."""
+
+    candidate_id: str
+    run_id: str
+    tenant: str
+    task: str
+    created_at: datetime
+    # promote or refuse
+    verdict: str
+    reasons: tuple[str, ...] = ()
+    base_model: str
+    adapter_path: str  # folder of the PEFT adapter, relative to the artifacts folder
+    system_prompt: str
+    response_schema: str = ""  # JSON Schema that answers are held to
+    dataset_id: str
+    training_request_ids: tuple[str, ...] = ()
+    holdout_request_ids: tuple[str, ...] = ()
+    incumbent: str = ""  # candidate_id or model name
+    candidate_accuracy: float = 0.0
+    incumbent_accuracy: float = 0.0
+    gain: float = 0.0
+    gain_low: float = 0.0
+    gain_high: float = 0.0
+    confidence: float = 0.95
+    training_tokens: int = 0
+    training_seconds: float = 0.0
+    sensitivity: Sensitivity  # the highest of what it learned from
+    bundle_version: str
+
+
+class Deployment(Event, frozen=True, kw_only=True):
+    """What is wanted live for one task of one tenant: the desired state."""
+
+    task_key: str  # tenant/task
+    tenant: str
+    task: str
+    deployment_id: str
+    # live or none
+    state: str
+    candidate_id: str = ""
+    model: str = ""
+    model_version: str = ""
+    adapter_path: str = ""
+    system_prompt: str = ""
+    response_schema: str = ""
+    sensitivity: Sensitivity = Sensitivity.PUBLIC
+    deployed_at: datetime
+    reason: str
+    # What it replaced, newest last, so that a rollback needs nothing else.
+    previous: tuple[str, ...] = ()
+
+
+class Checkpoint(Event, frozen=True, kw_only=True):
+    """A signed root over a range of a topic partition's rows."""
+
+    chain: str  # topic/partition
+    first_offset: int
+    last_offset: int
+    root: bytes
+    signature: bytes
+    key_id: str
+    signed_at: datetime
+
+
+class Drift(Event, frozen=True, kw_only=True):
+    """A change in what a task's traffic or answers look like."""
+
+    task_key: str  # tenant/task
+    tenant: str
+    task: str
+    model: str
+    measure: str
+    method: str
+    statistic: float
+    threshold: float
+    window_start: datetime
+    detected_at: datetime
+
+
+class DeadLetter(Event, frozen=True, kw_only=True):
+    """A record that could not be handled, whole, with the reason."""
+
+    topic: str
+    partition: int
+    offset: int
+    hop: str  # the service that gave up on it
+    reason: str
+    failed_at: datetime
+    key: bytes = b""
+    value: bytes = b""
+
+
+EVENTS: dict[Topic, type[Event]] = {
+    Topic.INTERACTIONS: Interaction,
+    Topic.FEEDBACK: Feedback,
+    Topic.BUNDLES: BundlePublished,
+    Topic.DOCUMENTS: Document,
+    Topic.EDGE_CASES: EdgeCase,
+    Topic.LABELS: Label,
+    Topic.CANDIDATES: Candidate,
+    Topic.DEPLOYMENTS: Deployment,
+    Topic.CHECKPOINTS: Checkpoint,
+    Topic.DRIFT: Drift,
+}

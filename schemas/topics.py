@@ -1,0 +1,58 @@
+"""Every Kafka topic of Gyre, in one place."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+class Topic(StrEnum):
+    """Names are `<service>.<event>.v<N>`; the service named is the only one that writes there."""
+
+    INTERACTIONS = "router.interactions.v1"
+    FEEDBACK = "router.feedback.v1"
+    BUNDLES = "governance.bundles.v1"
+    DOCUMENTS = "context.documents.v1"
+    EDGE_CASES = "triage.edge-cases.v1"
+    LABELS = "triage.labels.v1"
+    CANDIDATES = "trainer.candidates.v1"
+    DEPLOYMENTS = "serving.deployments.v1"
+    CHECKPOINTS = "audit.checkpoints.v1"
+    DRIFT = "audit.drift.v1"
+
+    @property
+    def dead_letters(self) -> str:
+        """Where records of this topic go that cannot be handled."""
+        return f"{self}.dead-letters"
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """How a topic is created.
+
+    Attributes:
+        key: The event's field that keys it; records of one key keep their order.
+        partitioned: Whether it has as many partitions as the deployment asks for. Topics keyed by `request_id` all do,
+            so that they are co-partitioned and meet where they are joined; small, ordered topics have one.
+        compacted: Whether it is state (the last record of each key counts) rather than history.
+        retention_ms: How long history is kept.
+    """
+
+    key: str
+    partitioned: bool = False
+    compacted: bool = False
+    retention_ms: int = 30 * DAY_MS
+
+
+SPECS: dict[Topic, TopicSpec] = {
+    Topic.INTERACTIONS: TopicSpec(key="request_id", partitioned=True),
+    Topic.FEEDBACK: TopicSpec(key="request_id", partitioned=True),
+    Topic.BUNDLES: TopicSpec(key="name", compacted=True),
+    Topic.DOCUMENTS: TopicSpec(key="document_key", compacted=True),
+    Topic.EDGE_CASES: TopicSpec(key="request_id", partitioned=True),
+    Topic.LABELS: TopicSpec(key="request_id", partitioned=True),
+    Topic.CANDIDATES: TopicSpec(key="candidate_id"),
+    Topic.DEPLOYMENTS: TopicSpec(key="task_key", compacted=True),
+    Topic.CHECKPOINTS: TopicSpec(key="chain"),
+    Topic.DRIFT: TopicSpec(key="task_key"),
+}

@@ -1,0 +1,1 @@
+"""Code that runs: the seven services and the runtime they share."""

@@ -1,0 +1,1 @@
+"""How every service runs: settings, telemetry, Kafka, gRPC, ClickHouse, errors, clock and ids."""

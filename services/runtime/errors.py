@@ -1,0 +1,48 @@
+"""Errors say what to do about them, not what went wrong inside.
+
+ServiceError
+├── Retryable   pause, then try the same thing again
+├── Rejected    this message can never be handled: dead letter, or an error to the caller, with the reason
+│   ├── InvalidArgument      a field is not what was wanted
+│   ├── Unauthenticated      no key, or one that nobody has
+│   ├── PermissionDenied     known, but not for this
+│   ├── NotFound             what was named does not exist
+│   └── FailedPrecondition   not now, and trying again alone will not change that
+└── Fatal       the process cannot go on: crash, and let the supervisor start it anew
+"""
+
+
+class ServiceError(Exception):
+    """Base of the errors that services raise on purpose. The message may be shown to the caller."""
+
+
+class Retryable(ServiceError):  # noqa: N818 - named for what to do, as the design has it
+    """Something needed is away for now; the same thing may work later."""
+
+
+class Rejected(ServiceError):  # noqa: N818 - named for what to do, as the design has it
+    """This can never work; the reason says why."""
+
+
+class InvalidArgument(Rejected):
+    """A field is not what was wanted; the message names both."""
+
+
+class Unauthenticated(Rejected):
+    """The caller did not show a key that is known."""
+
+
+class PermissionDenied(Rejected):
+    """The caller is known and may not do this."""
+
+
+class NotFound(Rejected):
+    """What was named does not exist."""
+
+
+class FailedPrecondition(Rejected):
+    """The system is not in the state that this needs."""
+
+
+class Fatal(ServiceError):  # noqa: N818 - named for what to do, as the design has it
+    """The process cannot go on."""

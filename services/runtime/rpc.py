@@ -1,0 +1,230 @@
+"""gRPC: one server per process with validation, deadlines, rich errors, health and reflection; channels to others."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from services.runtime import errors, telemetry, validation
+from services.runtime.settings import ServiceSettings
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
+]
+
+_STATUS: list[tuple[type[errors.ServiceError], grpc.StatusCode]] = [
+    (errors.InvalidArgument, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
+    (errors.NotFound, grpc.StatusCode.NOT_FOUND),
+    (errors.FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.Rejected, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.Retryable, grpc.StatusCode.UNAVAILABLE),
+]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A servicer and how it is added to a server.
+
+    Attributes:
+        add: The generated `add_<Service>Servicer_to_server`.
+        servicer: Its implementation.
+        name: Full name of the service, for reflection and health.
+    """
+
+    add: Callable[[Any, Any], None]
+    servicer: Any
+    name: str
+
+
+class Server:
+    """A gRPC server with everything that each service of Gyre has in common."""
+
+    def __init__(self, settings: ServiceSettings, registrations: Sequence[Registration]) -> None:
+        self._settings = settings
+        self._names = [registration.name for registration in registrations]
+        self._server = grpc.aio.server(interceptors=[_Edge()], options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        for registration in registrations:
+            registration.add(registration.servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+
+    async def start(self) -> None:
+        """Listen. Health says NOT_SERVING until `set_serving`.
+
+        Raises:
+            Fatal: The port is taken.
+        """
+        address = f"{self._settings.host}:{self._settings.grpc_port}"
+        await self._set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise errors.Fatal(f"cannot listen on {address}; is something else there?") from error
+        await self._server.start()
+
+    async def set_serving(self) -> None:
+        """Say to those who ask that calls are welcome."""
+        for name in ["", *self._names]:
+            await self._set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """Take no new calls, let running ones end within the drain time, then cut them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._settings.drain_seconds)
+
+    async def _set(self, name: str, status: Any) -> None:
+        await self._health.set(name, status)
+
+
+class _Edge(grpc.aio.ServerInterceptor):
+    """What happens to every call at the edge: validation, errors to statuses, time measured."""
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        handler = await continuation(details)
+        if handler is None or details.method.startswith("/grpc."):
+            return handler
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _unary(details.method, handler.unary_unary),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _stream(details.method, handler.unary_stream),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        return handler
+
+
+def _unary(method: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            _validate(request)
+            return await behaviour(request, context)
+        except errors.ServiceError as error:
+            status = status_of(error)
+            code = _code(status)
+            await context.abort_with_status(rpc_status.to_status(status))
+        finally:
+            telemetry.RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - started)
+
+    return call
+
+
+def _stream(method: str, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            _validate(request)
+            async for response in behaviour(request, context):
+                yield response
+        except errors.ServiceError as error:
+            status = status_of(error)
+            code = _code(status)
+            await context.abort_with_status(rpc_status.to_status(status))
+        finally:
+            telemetry.RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - started)
+
+    return call
+
+
+class InvalidFields(errors.InvalidArgument):
+    """One or more fields of a request break their rules."""
+
+    def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{path}: {wanted}" for path, wanted in fields))
+        self.fields = fields
+
+
+def _validate(request: Message) -> None:
+    found = list(validation.violations(request))
+    if found:
+        raise InvalidFields(found)
+
+
+def status_of(error: errors.ServiceError) -> status_pb2.Status:
+    """Return the rich status that a caller gets for an error."""
+    code = next((code for kind, code in _STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=str(error))
+    if isinstance(error, InvalidFields):
+        detail = any_pb2.Any()
+        detail.Pack(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field=path, description=wanted)
+                    for path, wanted in error.fields
+                ]
+            )
+        )
+        status.details.append(detail)
+    return status
+
+
+def _code(status: status_pb2.Status) -> grpc.StatusCode:
+    return grpc.StatusCode[code_pb2.Code.Name(status.code)]
+
+
+def error_from(error: grpc.aio.AioRpcError, what: str) -> errors.ServiceError:
+    """Return the error that a failed call to another service means here.
+
+    Args:
+        error: What grpc raised.
+        what: The service called, for the message.
+    """
+    code, message = error.code(), f"{what}: {error.details()}"
+    for kind, known in _STATUS:
+        if code is known:
+            return kind(message)
+    if code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED):
+        return errors.Retryable(message)
+    return errors.Rejected(message)
+
+
+def channel(target: str) -> grpc.aio.Channel:
+    """Return a channel to another service. It connects when first used, and again when the other side returns."""
+    return grpc.aio.insecure_channel(
+        target, options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000)]
+    )
+
+
+async def wait_serving(target: str, seconds: float = 60.0) -> None:
+    """Wait until a service's health says SERVING.
+
+    Raises:
+        Retryable: It did not within the time.
+    """
+    deadline = time.monotonic() + seconds
+    async with channel(target) as to:
+        stub: Any = health_pb2_grpc.HealthStub(to)  # its types lack the method
+        while time.monotonic() < deadline:
+            try:
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.aio.AioRpcError:
+                pass
+            await asyncio.sleep(0.1)
+    raise errors.Retryable(f"{target} does not serve after {seconds:.0f} s")

@@ -1,0 +1,84 @@
+"""The life of a service process: start, serve, drain, stop."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+
+from services.runtime import rpc, telemetry
+from services.runtime.errors import Fatal
+from services.runtime.settings import ServiceSettings, TelemetrySettings
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one process runs: servicers on one gRPC server, and loops beside it.
+
+    Attributes:
+        name: Of the service, as in `services/<name>`.
+        settings: Where it listens.
+        servicers: What its gRPC server answers with.
+        loops: Run until cancelled. One that ends or raises ends the process, for the supervisor to start it anew.
+        ready: Awaited before health says SERVING.
+    """
+
+    name: str
+    settings: ServiceSettings
+    servicers: Sequence[rpc.Registration]
+    loops: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    ready: Sequence[Callable[[], Coroutine[Any, Any, None]]] = field(default=())
+
+
+Build = Callable[[AsyncExitStack], Awaitable[Service]]
+
+
+def run(build: Build) -> None:
+    """Run a service until SIGTERM or SIGINT. Exits with 1 when a loop failed."""
+    sys.exit(uvloop.run(_run(build)))
+
+
+async def _run(build: Build) -> int:
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    async with AsyncExitStack() as stack:
+        service = await build(stack)
+        telemetry.set_up(service.name, TelemetrySettings(), service.settings.host, service.settings.metrics_port)
+        log = telemetry.log()
+        server = rpc.Server(service.settings, service.servicers)
+        await server.start()
+        tasks = [asyncio.create_task(loop()) for loop in service.loops]
+        stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
+        readying = asyncio.create_task(_all_ready(service, server))
+        try:
+            done, _ = await asyncio.wait([*tasks, stopping, readying], return_when=asyncio.FIRST_COMPLETED)
+            if done == {readying} and readying.exception() is None:
+                log.info("serving", port=service.settings.grpc_port)
+                done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            failed = _failure(done - {stopping})
+            if failed is not None:
+                log.error("failed", error=str(failed), exc_info=failed)
+            return 1 if failed is not None else 0
+        finally:
+            log.info("stopping")
+            await server.stop()
+            for task in [*tasks, stopping, readying]:
+                task.cancel()
+            await asyncio.gather(*tasks, stopping, readying, return_exceptions=True)
+
+
+async def _all_ready(service: Service, server: rpc.Server) -> None:
+    for ready in service.ready:
+        await ready()
+    await server.set_serving()
+
+
+def _failure(done: set[asyncio.Task[Any]]) -> BaseException | None:
+    for task in done:
+        return task.exception() or Fatal("a loop ended that should have gone on")
+    return None

@@ -1,0 +1,46 @@
+"""What every service reads from the environment. Each service's settings.py adds its own under `GYRE_<SERVICE>_`."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class KafkaSettings(BaseSettings):
+    """Where Kafka is and how topics are created (`GYRE_KAFKA_*`)."""
+
+    model_config = SettingsConfigDict(env_prefix="GYRE_KAFKA_", frozen=True)
+
+    bootstrap_servers: str = "127.0.0.1:19092"
+    partitions: int = Field(default=4, ge=1, description="of topics keyed by request")
+    replication_factor: int = Field(default=1, ge=1)
+
+
+class ClickHouseSettings(BaseSettings):
+    """Where ClickHouse is (`GYRE_CLICKHOUSE_*`)."""
+
+    model_config = SettingsConfigDict(env_prefix="GYRE_CLICKHOUSE_", frozen=True)
+
+    url: str = "http://127.0.0.1:18123"
+    user: str = "gyre"
+    password: SecretStr = SecretStr("")
+    database: str = "gyre"
+
+
+class TelemetrySettings(BaseSettings):
+    """Logs, metrics and traces (`GYRE_TELEMETRY_*`)."""
+
+    model_config = SettingsConfigDict(env_prefix="GYRE_TELEMETRY_", frozen=True)
+
+    log_level: str = "INFO"
+    log_format: str = Field(default="json", pattern="^(json|console)$")
+    otlp_endpoint: str = Field(default="", description="OpenTelemetry collector, host:port; empty: no traces")
+
+
+class ServiceSettings(BaseSettings):
+    """What the settings of every service begin with. Subclasses set `env_prefix` to `GYRE_<SERVICE>_`."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    host: str = "127.0.0.1"
+    grpc_port: int
+    metrics_port: int = Field(default=0, description="0: no metrics endpoint")
+    drain_seconds: float = Field(default=10.0, ge=0, description="time that running calls get at shutdown")

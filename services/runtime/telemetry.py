@@ -1,0 +1,68 @@
+"""Structured logs, Prometheus metrics and OpenTelemetry traces.
+
+Metric names are one list, here, so that a dashboard's author has one place to look.
+"""
+
+import logging
+import sys
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from services.runtime.settings import TelemetrySettings
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+# Every gRPC call that a service answered, by method and status.
+RPC_SECONDS = Histogram("gyre_rpc_seconds", "Time to answer a gRPC call", ["method", "code"], buckets=SECONDS)
+# Records that a service took from Kafka and what became of them: handled, retried, dead-lettered.
+RECORDS = Counter("gyre_records_total", "Records taken from Kafka", ["topic", "outcome"])
+# Records between the last one handled and the end of the topic.
+LAG = Gauge("gyre_lag_records", "Records not handled yet", ["topic", "partition"])
+# Requests through the router by how they ended, and the time each function of the pipeline took.
+REQUESTS = Counter("gyre_requests_total", "Requests answered or refused", ["tenant", "task", "model", "finish_reason"])
+STAGE_SECONDS = Histogram("gyre_stage_seconds", "Time in one function of the pipeline", ["stage"], buckets=SECONDS)
+# Experts' queue.
+OPEN_ITEMS = Gauge("gyre_open_items", "Edge cases waiting for an expert", ["tenant", "task"])
+
+
+def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: int) -> None:
+    """Configure logging, metrics and traces of this process. Called once, by `services.runtime.service`."""
+    logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer()
+            if settings.log_format == "console"
+            else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    if metrics_port:
+        start_http_server(metrics_port, addr=host)
+    if settings.otlp_endpoint:
+        provider = TracerProvider(resource=Resource.create({"service.name": f"gyre-{service}"}))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint, insecure=True)))
+        trace.set_tracer_provider(provider)
+
+
+def tracer() -> trace.Tracer:
+    """Return the tracer that all of Gyre's spans come from."""
+    return trace.get_tracer("gyre")
+
+
+def log() -> structlog.stdlib.BoundLogger:
+    """Return the logger. Events are named in the past tense; values are fields, never part of the text."""
+    return structlog.get_logger()  # type: ignore[no-any-return] # structlog types it as Any
