@@ -1,0 +1,1 @@
+"""Trainer: turns experts' labels into a dataset, a LoRA specialist, and a verdict on whether it is better."""

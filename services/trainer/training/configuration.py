@@ -1,0 +1,160 @@
+"""A training run is a Python function that returns a complete, typed configuration.
+
+Nothing here has a default: what a run was made with can be read from its `run.json` without knowing the code's
+version. `cpu()` and `gpu()` are the configurations in use; a new one is a new function.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that decides what a run learns and what it may use.
+
+    Attributes:
+        name: What people call it; the name of the function that made it.
+        trained_depth: Share of the base model's layers that are trained, counted from the top: 1.0 is all of them.
+            Below 1.0 the layers underneath stay frozen, run once over all rows, and their output is kept.
+        precision: Type of the frozen weights and of the activations. Adapter weights are always float32.
+        lora_rank: Rank of every adapter matrix pair (LoRA, Hu et al. 2021).
+        lora_alpha: Adapter output is scaled by `lora_alpha / lora_rank`. All linear layers of a block are adapted.
+        learning_rate: Peak rate of AdamW; falls to zero on a half cosine.
+        warmup_steps: Steps over which the rate rises linearly to its peak.
+        max_gradient_norm: Gradients are scaled down to this norm when they exceed it.
+        epochs: Passes over the training rows.
+        batch_size: Rows per step, over all workers together.
+        max_tokens: Longest row, prompt and completion together. Longer rows are left out and listed in the metrics.
+        checkpoint_every_epochs: How much work a killed worker can lose.
+        workers: Ray Train workers (data parallel).
+        cpus_per_worker: Cores, and torch threads, of each worker.
+        use_gpu: Whether each worker gets a GPU.
+        max_worker_failures: Times that killed workers are started again before the run is given up.
+    """
+
+    name: str
+    trained_depth: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    precision: Literal["float32", "bfloat16"]
+    lora_rank: PositiveInt
+    lora_alpha: PositiveInt
+    learning_rate: PositiveFloat
+    warmup_steps: PositiveInt
+    max_gradient_norm: PositiveFloat
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    max_tokens: PositiveInt
+    checkpoint_every_epochs: PositiveInt
+    workers: PositiveInt
+    cpus_per_worker: PositiveInt
+    use_gpu: bool
+    max_worker_failures: Annotated[int, msgspec.Meta(ge=0)]
+
+
+def cpu(cpus_per_worker: int = 2) -> TrainingConfiguration:
+    """Upper two thirds of the layers on cached activations: what a few cores can do in minutes."""
+    return TrainingConfiguration(
+        name="cpu",
+        trained_depth=2 / 3,
+        precision="float32",
+        lora_rank=16,
+        lora_alpha=32,
+        learning_rate=1.5e-3,
+        warmup_steps=8,
+        max_gradient_norm=1.0,
+        epochs=5,
+        batch_size=16,
+        max_tokens=384,
+        checkpoint_every_epochs=1,
+        workers=1,
+        cpus_per_worker=cpus_per_worker,
+        use_gpu=False,
+        max_worker_failures=2,
+    )
+
+
+def gpu(workers: int = 1) -> TrainingConfiguration:
+    """Every layer, in bfloat16, one GPU per worker."""
+    return TrainingConfiguration(
+        name="gpu",
+        trained_depth=1.0,
+        precision="bfloat16",
+        lora_rank=16,
+        lora_alpha=32,
+        learning_rate=1e-3,
+        warmup_steps=8,
+        max_gradient_norm=1.0,
+        epochs=5,
+        batch_size=16,
+        max_tokens=2048,
+        checkpoint_every_epochs=1,
+        workers=workers,
+        cpus_per_worker=4,
+        use_gpu=True,
+        max_worker_failures=2,
+    )
+
+
+class RunSpecification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `run.json` holds: one training run.
+
+    Attributes:
+        dataset: Folder of a dataset version, as `dataset.build_dataset` writes it.
+        base: Hugging Face folder of the base model (`config.json`, safetensors, tokenizer with a chat template).
+        configuration: How to train.
+        seed: Decides the adapter's first weights and the order of rows.
+        ray_address: A Ray cluster to join, such as `ray-head:6379`; without one, Ray is started for the run on this
+            machine and stopped after it. Workers of a cluster must see the dataset, the base and the run folder
+            under the same paths.
+    """
+
+    dataset: str
+    base: str
+    configuration: TrainingConfiguration
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    ray_address: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that are equal for runs that learn the same; checkpoints of other runs are never resumed."""
+        learned = msgspec.structs.replace(self, ray_address=None)
+        return hashlib.sha256(msgspec.json.encode(learned, order="deterministic")).hexdigest()[:16]
+
+
+def read_specification(run_dir: Path) -> RunSpecification:
+    """Reads `run.json`; relative paths in it count from the run folder.
+
+    Raises:
+        ValueError: The file is missing or not a specification; names the field and what was wanted.
+    """
+    path = run_dir / "run.json"
+    try:
+        specification = msgspec.json.decode(path.read_bytes(), type=RunSpecification)
+    except FileNotFoundError as exc:
+        raise ValueError(f"{path} does not exist; a run folder must hold one") from exc
+    except msgspec.DecodeError as exc:
+        raise ValueError(f"{path}: {exc}") from exc
+    if specification.configuration.workers > specification.configuration.batch_size:
+        raise ValueError(
+            f"{path}: configuration.workers ({specification.configuration.workers}) must not exceed "
+            f"configuration.batch_size ({specification.configuration.batch_size})"
+        )
+    specification = msgspec.structs.replace(
+        specification,
+        dataset=str((run_dir / specification.dataset).resolve()),
+        base=str((run_dir / specification.base).resolve()),
+    )
+    for field, wanted in (("dataset", "manifest.json"), ("base", "config.json")):
+        if not (Path(getattr(specification, field)) / wanted).is_file():
+            raise ValueError(f"{path}: {field} must be a folder with a {wanted} in it")
+    return specification
+
+
+def write_specification(run_dir: Path, specification: RunSpecification) -> None:
+    """Writes `run.json` into a run folder, making the folder if need be."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(specification), indent=2) + b"\n")

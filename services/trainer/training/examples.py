@@ -1,0 +1,81 @@
+"""Dataset rows → token ids, and the order in which batches are taken."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from services.trainer.dataset import LabelledRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Batches are cut from windows of this many, sorted by length: little padding, and still a different order every epoch.
+_WINDOW_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row as the model sees it.
+
+    Attributes:
+        label_id: Where it comes from.
+        token_ids: Prompt, then completion, by the tokenizer's chat template.
+        prompt_tokens: How many of them are prompt; the loss is over the rest.
+    """
+
+    label_id: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens that the loss is taken over."""
+        return len(self.token_ids) - self.prompt_tokens
+
+
+def encode(row: LabelledRow, tokenizer: "PreTrainedTokenizerBase") -> Example:
+    """Renders a row with the tokenizer's chat template.
+
+    Raises:
+        ValueError: The template writes the prompt differently once an answer follows it, so where the answer begins
+            cannot be told.
+    """
+    prompt: list[dict[str, Any]] = [msgspec.to_builtins(message) for message in row.messages]
+    answer = {"role": "assistant", "content": row.completion}
+    # One conversation in, so one list of ids out, which the library's types cannot say.
+    before: Any = tokenizer.apply_chat_template(prompt, tokenize=True, add_generation_prompt=True, return_dict=False)
+    whole: Any = tokenizer.apply_chat_template([*prompt, answer], tokenize=True, return_dict=False)
+    if whole[: len(before)] != before or len(whole) == len(before):
+        raise ValueError(
+            f"label {row.label_id}: the base's chat template does not write the prompt with and without the answer "
+            "alike; give the base a template whose generation prompt is the beginning of an assistant turn"
+        )
+    # What templates put behind the end of a turn (often a line break) is never generated: not worth learning.
+    end = max((i for i, token in enumerate(whole) if token == tokenizer.eos_token_id and i >= len(before)), default=-1)
+    return Example(row.label_id, tuple(whole[: end + 1] if end >= 0 else whole), len(before))
+
+
+def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """Which examples go together in each step of an epoch: every index once, similar lengths in one batch.
+
+    Depends on nothing but its arguments, so that a resumed run and every worker of a group take the same batches.
+
+    Args:
+        lengths: Tokens of each example.
+        batch_size: Examples per step; the batch that ends a window may be smaller.
+        seed: Of the run.
+        epoch: Counted from 0.
+    """
+    rng = random.Random(f"{seed}/{epoch}")  # noqa: S311  # an order, not a secret
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    window = batch_size * _WINDOW_BATCHES
+    batches = []
+    for start in range(0, len(order), window):
+        by_length = sorted(order[start : start + window], key=lambda index: lengths[index])
+        batches += [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+    rng.shuffle(batches)
+    return batches

@@ -1,0 +1,275 @@
+"""The steps of one worker, from a checkpoint or from nothing to the last one. Knows torch, not Ray."""
+
+import math
+import os
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from services.trainer.dataset import read_manifest, read_rows
+from services.trainer.training.cached_activations import CachedActivations
+from services.trainer.training.configuration import RunSpecification, TrainingConfiguration
+from services.trainer.training.examples import Example, encode, epoch_batches
+from services.trainer.training.model import (
+    IGNORED,
+    Base,
+    CompletionLoss,
+    add_lora,
+    load_adapter,
+    load_tokenizer,
+    save_adapter,
+)
+from services.trainer.training.progress import Progress
+
+_PROGRESS_INTERVAL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """What a worker is to its group.
+
+    Attributes:
+        rank: Its number, from 0; the first one writes progress and files.
+        size: How many there are.
+        device: Where it computes.
+        parallel: Wraps the model so that gradients are averaged over the group.
+        wait_for_others: Returns once every worker has called it.
+        total: The sum of a scalar over the group.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    parallel: Callable[[nn.Module], nn.Module]
+    wait_for_others: Callable[[], None]
+    total: Callable[[Tensor], Tensor]
+
+
+def alone(device: torch.device | None = None) -> Worker:
+    """The only worker of a run."""
+    return Worker(
+        rank=0,
+        size=1,
+        device=device or torch.device("cpu"),
+        parallel=lambda module: module,
+        wait_for_others=lambda: None,
+        total=lambda value: value,
+    )
+
+
+class _Position:
+    """How far a run is, beside its weights: what a checkpoint's `state.pt` holds."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.resumed = 0
+        self.losses: list[float] = []
+        self.tokens = 0
+        self.seconds = 0.0
+        self.caching_seconds = 0.0
+        self.peak_memory_bytes = 0
+
+    def save(self, folder: Path, optimizer: torch.optim.Optimizer) -> None:
+        torch.save(
+            {"position": vars(self), "optimizer": optimizer.state_dict(), "torch_rng": torch.get_rng_state()},
+            folder / "state.pt",
+        )
+
+    def load(self, folder: Path, optimizer: torch.optim.Optimizer) -> None:
+        state = torch.load(folder / "state.pt", weights_only=True)
+        vars(self).update(state["position"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["torch_rng"])
+        self.resumed += 1
+
+
+def train(
+    specification: RunSpecification,
+    *,
+    work_dir: Path,
+    progress: Progress,
+    worker: Worker,
+    resume_from: Path | None,
+    save_checkpoint: Callable[[Callable[[Path], None], dict[str, Any]], None],
+) -> None:
+    """Trains to the end of the last epoch.
+
+    Args:
+        specification: The run.
+        work_dir: Where cached activations are kept, seen by all workers.
+        progress: Told how far it is, by the first worker.
+        worker: This worker.
+        resume_from: A checkpoint folder of the same run, to go on from.
+        save_checkpoint: Called by every worker after every `checkpoint_every_epochs` epochs and the last, with a
+            function that fills a folder and the run's metrics so far (see `_metrics`).
+
+    Raises:
+        ValueError: The dataset or the base is of no use; trying again would not help.
+    """
+    configuration = specification.configuration
+    torch.set_num_threads(configuration.cpus_per_worker)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.manual_seed(specification.seed)
+
+    tokenizer = load_tokenizer(Path(specification.base))
+    encoded = [encode(row, tokenizer) for row in read_rows(Path(specification.dataset), "train")]
+    examples = [example for example in encoded if len(example.token_ids) <= configuration.max_tokens]
+    too_long = [example.label_id for example in encoded if len(example.token_ids) > configuration.max_tokens]
+    if not examples:
+        raise ValueError(f"dataset: all {len(encoded)} rows are longer than max_tokens ({configuration.max_tokens})")
+
+    position = _Position()
+    base = Base.load(Path(specification.base), configuration.trained_depth, getattr(torch, configuration.precision))
+    base.move_to(worker.device)
+    base.check_cut(examples[0].token_ids)
+    cached = None
+    if base.first_trained > 0:
+        started = time.monotonic()
+        cached = _cache(base, examples, work_dir, configuration.batch_size, worker, progress)
+        base.drop_lower()
+        position.caching_seconds = time.monotonic() - started
+    model = add_lora(base, rank=configuration.lora_rank, alpha=configuration.lora_alpha)
+    loss_of = CompletionLoss(base, model).to(worker.device)
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], weight_decay=0.0
+    )
+    if resume_from is not None:
+        load_adapter(model, resume_from / "adapter")
+        position.load(resume_from, optimizer)
+
+    lengths = [len(example.token_ids) for example in examples]
+    steps_per_epoch = len(epoch_batches(lengths, configuration.batch_size, seed=specification.seed, epoch=0))
+    steps = steps_per_epoch * configuration.epochs
+    if worker.rank == 0:
+        progress.report("worker", pid=os.getpid(), steps=steps, resumed_at_step=position.step)
+
+    def fill(folder: Path) -> None:
+        save_adapter(model, folder / "adapter")
+        position.save(folder, optimizer)
+
+    parallel = worker.parallel(loss_of)
+    parallel.train()
+    last_report = 0.0
+    for epoch in range(position.step // steps_per_epoch, configuration.epochs):
+        batches = epoch_batches(lengths, configuration.batch_size, seed=specification.seed, epoch=epoch)
+        for batch in batches[position.step % steps_per_epoch :]:
+            started = time.monotonic()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(configuration, position.step, steps)
+            inputs, labels, kind = _collate(batch[worker.rank :: worker.size], examples, cached)
+            completion_tokens = sum(examples[i].completion_tokens for i in batch)
+            loss = parallel(inputs.to(worker.device), labels.to(worker.device), completion_tokens, kind)
+            # Gradients are averaged over the group, while the loss is already a share of the whole step's.
+            (loss * worker.size).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), configuration.max_gradient_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            position.step += 1
+            position.losses.append(float(worker.total(loss.detach())))
+            position.tokens += sum(lengths[i] for i in batch)
+            position.seconds += time.monotonic() - started
+            now = time.monotonic()
+            if worker.rank == 0 and (now - last_report > _PROGRESS_INTERVAL_SECONDS or position.step == steps):
+                last_report = now
+                progress.report(
+                    "training",
+                    step=position.step,
+                    steps=steps,
+                    epoch=epoch + 1,
+                    loss=position.losses[-1],
+                    tokens_per_second=position.tokens / position.seconds,
+                    seconds_left=position.seconds / position.step * (steps - position.step),
+                )
+        if (epoch + 1) % configuration.checkpoint_every_epochs == 0 or epoch + 1 == configuration.epochs:
+            position.peak_memory_bytes = max(position.peak_memory_bytes, _peak_memory_bytes(worker.device))
+            metrics = _metrics(specification, base, model, examples, too_long, steps_per_epoch, position)
+            save_checkpoint(fill, metrics)
+
+
+def learning_rate(configuration: TrainingConfiguration, step: int, steps: int) -> float:
+    """Rate of a step (from 0) of `steps`: a linear rise to the peak, under a half cosine down to zero."""
+    rise = min(1.0, (step + 1) / configuration.warmup_steps)
+    return configuration.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _cache(
+    base: Base, examples: Sequence[Example], work_dir: Path, batch_size: int, worker: Worker, progress: Progress
+) -> CachedActivations:
+    decoder_dtype = base.causal_lm.dtype
+    cached = CachedActivations(work_dir / "activations.bin", examples, base.causal_lm.config.hidden_size, decoder_dtype)
+    if worker.rank == 0:
+        cached.compute(
+            base,
+            batch_size=batch_size,
+            report=lambda done: progress.report("caching", rows_done=done, rows=len(examples)),
+        )
+    worker.wait_for_others()
+    return cached
+
+
+def _collate(
+    share: Sequence[int], examples: Sequence[Example], cached: CachedActivations | None
+) -> tuple[Tensor, Tensor, Literal["input_ids", "inputs_embeds"]]:
+    """Pads on the right: (inputs, labels, what the inputs are), as `CompletionLoss` takes them.
+
+    A worker without a share of a short last batch still has to take the step with the others: it gets a row whose loss
+    nobody counts.
+    """
+    taken = [examples[i] for i in share or (0,)]
+    labels = [
+        torch.tensor([IGNORED] * example.prompt_tokens + list(example.token_ids[example.prompt_tokens :]))
+        for example in taken
+    ]
+    pad = torch.nn.utils.rnn.pad_sequence
+    padded_labels = pad(labels, batch_first=True, padding_value=IGNORED)
+    if not share:
+        padded_labels.fill_(IGNORED)
+    if cached is not None:
+        return pad([cached[i] for i in share or (0,)], batch_first=True), padded_labels, "inputs_embeds"
+    return pad([torch.tensor(example.token_ids) for example in taken], batch_first=True), padded_labels, "input_ids"
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _metrics(
+    specification: RunSpecification,
+    base: Base,
+    model: nn.Module,
+    examples: Sequence[Example],
+    too_long: Sequence[str],
+    steps_per_epoch: int,
+    position: _Position,
+) -> dict[str, Any]:
+    losses = position.losses
+    epochs = [losses[i : i + steps_per_epoch] for i in range(0, len(losses), steps_per_epoch)]
+    return {
+        "dataset_id": read_manifest(Path(specification.dataset)).dataset_id,
+        "configuration": specification.configuration.name,
+        "seed": specification.seed,
+        "rows": len(examples),
+        "label_ids_too_long": list(too_long),
+        "tokens_per_epoch": sum(len(example.token_ids) for example in examples),
+        "completion_tokens_per_epoch": sum(example.completion_tokens for example in examples),
+        "layers": base.layer_count,
+        "first_trained_layer": base.first_trained,
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "steps": position.step,
+        "resumed": position.resumed,
+        "loss_per_step": [round(loss, 5) for loss in losses],
+        "loss_per_epoch": [round(sum(epoch) / len(epoch), 5) for epoch in epochs],
+        "tokens": position.tokens,
+        "caching_seconds": round(position.caching_seconds, 2),
+        "training_seconds": round(position.seconds, 2),
+        "tokens_per_second": round(position.tokens / position.seconds, 1),
+        "peak_memory_bytes": position.peak_memory_bytes,
+    }
