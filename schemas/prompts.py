@@ -1,7 +1,7 @@
 """What a model is shown for a request.
 
-The router asks with these, the trainer trains and gates with them: one wording, or a specialist would be asked something
-other than it learned.
+The router asks with these, the trainer trains and gates with them: one wording, or a specialist would be asked
+something other than it learned.
 """
 
 import json

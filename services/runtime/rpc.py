@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,37 +119,42 @@ class _Edge(grpc.aio.ServerInterceptor):
 
 def _unary(method: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        started = time.perf_counter()
-        code = grpc.StatusCode.OK
-        try:
+        async with _measured_and_answered(method, context):
             _validate(request)
             return await behaviour(request, context)
-        except errors.ServiceError as error:
-            status = status_of(error)
-            code = _code(status)
-            await context.abort_with_status(rpc_status.to_status(status))
-        finally:
-            telemetry.RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - started)
 
     return call
 
 
 def _stream(method: str, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        started = time.perf_counter()
-        code = grpc.StatusCode.OK
-        try:
+        async with _measured_and_answered(method, context):
             _validate(request)
             async for response in behaviour(request, context):
                 yield response
-        except errors.ServiceError as error:
-            status = status_of(error)
-            code = _code(status)
-            await context.abort_with_status(rpc_status.to_status(status))
-        finally:
-            telemetry.RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - started)
 
     return call
+
+
+@asynccontextmanager
+async def _measured_and_answered(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """Turn what a servicer raises into a status; what it did not mean to raise is logged and not shown."""
+    started = time.perf_counter()
+    status = status_pb2.Status()
+    try:
+        yield
+    except errors.ServiceError as error:
+        status = status_of(error)
+        await context.abort_with_status(rpc_status.to_status(status))
+    except grpc.aio.AbortError:
+        raise
+    except Exception as error:
+        telemetry.log().error("call failed unexpectedly", method=method, exc_info=error)
+        status = status_of(errors.Fatal("unexpected error; the service's log has the details"))
+        await context.abort_with_status(rpc_status.to_status(status))
+    finally:
+        code = code_pb2.Code.Name(status.code)
+        telemetry.RPC_SECONDS.labels(method, code).observe(time.perf_counter() - started)
 
 
 class InvalidFields(errors.InvalidArgument):
@@ -181,10 +187,6 @@ def status_of(error: errors.ServiceError) -> status_pb2.Status:
         )
         status.details.append(detail)
     return status
-
-
-def _code(status: status_pb2.Status) -> grpc.StatusCode:
-    return grpc.StatusCode[code_pb2.Code.Name(status.code)]
 
 
 def error_from(error: grpc.aio.AioRpcError, what: str) -> errors.ServiceError:
