@@ -1,0 +1,76 @@
+"""What the parts of the embedded stack are told by environment variables, and the secrets among it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from embedded.clickhouse.users import READ_ONLY_BY_USER, create_users_file
+from embedded.settings import HOST, PORTS, SERVICES, Settings
+
+
+def service_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that every service is started with, the same names as in any other deployment.
+
+    Secrets are made where they do not exist yet.
+    """
+    return {
+        "GYRE_KAFKA_BOOTSTRAP_SERVERS": settings.address("GYRE_EMBEDDED_KAFKA_PORT"),
+        "GYRE_CLICKHOUSE_URL": f"http://{settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
+        "GYRE_CLICKHOUSE_USER": "gyre",
+        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(settings, "gyre"),
+        "GYRE_TRITON_URL": settings.address("GYRE_EMBEDDED_TRITON_GRPC_PORT"),
+        "GYRE_TRITON_REPOSITORY": str(settings.triton_repository),
+        "GYRE_MODELS_DIR": str(settings.models_dir),
+        "GYRE_ARTIFACTS_DIR": str(settings.artifacts_dir),
+        "GYRE_TRIAGE_LEASE_SECRET": _secret(settings, "triage-lease"),
+        **{f"GYRE_{name.upper()}_HOST": HOST for name in SERVICES},
+        **{f"GYRE_{name.upper()}_TARGET": settings.address(f"GYRE_{name.upper()}_GRPC_PORT") for name in SERVICES},
+        **{variable: str(settings.port(variable)) for variable, port in PORTS.items() if port.part in SERVICES},
+    }
+
+
+def part_environment(settings: Settings, name: str) -> dict[str, str]:
+    """Return the variables that a part is started with, beside those that `gyre up` itself was given."""
+    if name == "clickhouse":
+        return {
+            "GYRE_EMBEDDED_CLICKHOUSE_HOST": HOST,
+            "GYRE_EMBEDDED_CLICKHOUSE_PORT": str(settings.port("GYRE_EMBEDDED_CLICKHOUSE_PORT")),
+            "GYRE_EMBEDDED_CLICKHOUSE_DATA_DIR": str(settings.state_dir / "clickhouse"),
+            "GYRE_EMBEDDED_CLICKHOUSE_USERS_FILE": str(clickhouse_users_file(settings)),
+        }
+    if name not in SERVICES:  # Kafka and Triton read the stack's own settings
+        return settings.to_environment()
+    # Several processes with a thread per core each would get in each other's way; only training is worth every core.
+    threads = {} if name == "trainer" else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**service_environment(settings), **threads, **offline}
+
+
+def clickhouse_password(settings: Settings, user: str) -> str:
+    """Return the password of the ClickHouse user `gyre` or `analyst`, made where there is none yet."""
+    return _secret(settings, f"clickhouse-{user}")
+
+
+def write_clickhouse_users(settings: Settings) -> None:
+    """Write the file that the ClickHouse front knows its users from."""
+    path = clickhouse_users_file(settings)
+    path.unlink(missing_ok=True)
+    create_users_file(path, {user: clickhouse_password(settings, user) for user in READ_ONLY_BY_USER})
+
+
+def clickhouse_users_file(settings: Settings) -> Path:
+    """Return where `write_clickhouse_users` writes."""
+    return settings.run_dir / "clickhouse-users.json"
+
+
+def _secret(settings: Settings, name: str) -> str:
+    path = settings.run_dir / "secrets" / name
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text().strip()

@@ -1,0 +1,1 @@
+"""What people install: the generated stubs (`gyre.api`) and the `gyre` command."""

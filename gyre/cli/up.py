@@ -1,0 +1,95 @@
+"""`gyre up`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gyre.cli.stack import state_dir_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from embedded.settings import Settings
+
+
+@click.command()
+@click.option(
+    "--only",
+    metavar="PART,...",
+    help="Start these parts alone, such as kafka,clickhouse,triton for tests. By default all are started.",
+)
+@click.option("--timeout", "timeout_seconds", default=240.0, show_default=True, help="Seconds until all must be ready.")
+@state_dir_option
+def up(only: str | None, timeout_seconds: float, state_dir: Path) -> None:
+    """Start the stack on this machine, and wait until every part is ready.
+
+    Parts that run already are left alone, so it does no harm to run this twice. They go on running when this command
+    has ended, and are started anew when they crash, until `gyre down`.
+
+    Settings are environment variables, read when the stack starts: GYRE_STATE_DIR, and one for each port
+    (GYRE_ROUTER_HTTP_PORT, GYRE_EMBEDDED_KAFKA_PORT and so on; `gyre status` shows which are in use).
+    """
+    # Here, so that help is quick.
+    from rich.console import Console
+
+    from embedded.errors import PartFailed
+    from embedded.parts import PARTS
+    from embedded.settings import Settings
+    from embedded.stack import Progress, Stack
+
+    console = Console(highlight=False, soft_wrap=True)
+    settings = Settings.from_environment({**os.environ, "GYRE_STATE_DIR": str(state_dir)})
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else list(PARTS)
+    stack = Stack(settings)
+    pending: list[str] = []
+    with console.status("Starting the stack") as spinner:
+
+        def report(progress: Progress) -> None:
+            if progress.event == "starting":
+                pending.append(progress.part)
+            elif progress.event == "ready":
+                if progress.part in pending:
+                    pending.remove(progress.part)
+                part = stack.parts[progress.part]
+                took = f"{progress.seconds:5.1f} s"
+                console.print(f"[green]✓[/] {part.name:<11}[dim]{took}[/]  {part.address:<24}[dim]{part.what}[/]")
+            else:
+                console.print(f"[dim]· {progress.part}: {progress.event}[/]")
+            spinner.update(f"Waiting for {', '.join(pending)}" if pending else "Starting the stack")
+
+        try:
+            stack.start(names, report, timeout_seconds)
+        except PartFailed as error:
+            if error.log_tail:
+                console.print(f"\n[bold]The last lines of {error.part}'s log:[/]")
+                for line in error.log_tail:
+                    console.print(f"  {line}", markup=False)
+                console.print()
+            raise
+    if set(names) >= {"router", "triage", "clickhouse"}:
+        _show_addresses(console, settings)
+
+
+def _show_addresses(console: Console, settings: Settings) -> None:
+    router = settings.address("GYRE_ROUTER_HTTP_PORT")
+    password_file = settings.run_dir / "secrets" / "clickhouse-analyst"
+    clickhouse = settings.address("GYRE_EMBEDDED_CLICKHOUSE_PORT")
+    console.print(
+        f"""
+[bold]Gyre is up.[/]
+
+Ask it something (KEY is an application's, from your bundle; `gyre demo` has one of its own):
+  curl http://{router}/v1/models -H "Authorization: Bearer $KEY"
+
+Look at what experts are asked:
+  http://{settings.address("GYRE_TRIAGE_CONSOLE_PORT")}
+
+Query the record, as the read-only user `analyst`:
+  curl "http://{clickhouse}/?query=SHOW+TABLES+FROM+gyre" --user "analyst:$(cat {password_file})"
+
+How it is: gyre status     What it logs: gyre logs     Stop it: gyre down""",
+    )
