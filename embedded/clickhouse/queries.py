@@ -1,0 +1,496 @@
+"""Runs one query for one user, from its text and data to its answer, on a connection that it has to itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from embedded.clickhouse import sql
+from embedded.clickhouse.engine import Connection, Engine, Insert, QueryResult, quote, quote_identifier, running_with
+from embedded.clickhouse.errors import ClickHouseError
+from embedded.clickhouse.request import QueryRequest
+from embedded.clickhouse.sessions import Sessions
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_PIECE_BYTES = 1 << 20
+# An INSERT's data may begin no later than this; every other statement is read whole, up to the second limit.
+_HEAD_BYTES = 256 << 10
+_MAX_STATEMENT_BYTES = 64 << 20
+_MAX_WAIT_SECONDS = 30.0
+# Threads beyond one per running query: for closing, cancelling, and KILL QUERY, which waits for no slot.
+_SPARE_THREADS = 4
+_KILL_ONE = re.compile(rb"\s*KILL\s+QUERY\s+WHERE\s+query_id\s*=\s*'([^'\\]+)'\s*(SYNC|ASYNC|TEST)?\s*", re.IGNORECASE)
+_READONLY_OVER_GET = (
+    "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. "
+    "You should use method POST for modifying queries."
+)
+
+
+@dataclass
+class Summary:
+    """What a query did so far, in rows and bytes."""
+
+    read_rows: int = 0
+    read_bytes: int = 0
+    written_rows: int = 0
+    written_bytes: int = 0
+    result_rows: int = 0
+    result_bytes: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def take(self, result: QueryResult) -> None:
+        """Takes the engine's final counts."""
+        self.written_rows = result.rows_written()
+        self.written_bytes = result.bytes_written()
+        self.read_rows = result.storage_rows_read()
+        self.read_bytes = result.storage_bytes_read()
+        self.result_rows = result.rows_read()
+        self.result_bytes = result.bytes_read()
+
+    def header(self) -> str:
+        """The value of X-ClickHouse-Summary."""
+        elapsed = int((time.monotonic() - self.started) * 1e9)
+        counts = {
+            "read_rows": self.read_rows,
+            "read_bytes": self.read_bytes,
+            "written_rows": self.written_rows,
+            "written_bytes": self.written_bytes,
+            "total_rows_to_read": 0,
+            "result_rows": self.result_rows,
+            "result_bytes": self.result_bytes,
+            "elapsed_ns": elapsed,
+        }
+        return json.dumps({name: str(count) for name, count in counts.items()}, separators=(",", ":"))
+
+
+@dataclass
+class Answer:
+    """A running query: its output format, its output, and counts that are final when the output has ended."""
+
+    format: str
+    pieces: AsyncGenerator[bytes, None]
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks."""
+
+    user: str
+    readonly: bool
+
+
+class Queries:
+    """Runs queries, at most `connections` at once; more wait their turn.
+
+    Each query gets a fresh connection, or its session's, so no setting or temporary table leaks from one to another.
+    """
+
+    def __init__(self, engine: Engine, connections: int) -> None:
+        self._engine = engine
+        self._slots = asyncio.Semaphore(connections)
+        self._threads = ThreadPoolExecutor(connections + _SPARE_THREADS, thread_name_prefix="chdb")
+        self._sessions = Sessions(self._close)
+        self._running: dict[str, tuple[Caller, str]] = {}
+
+    @asynccontextmanager
+    async def run(
+        self, request: QueryRequest, caller: Caller, body: AsyncIterator[bytes], external_tables: list[ExternalTable]
+    ) -> AsyncIterator[Answer]:
+        """Starts a query; leaving the context ends it, whatever state it is in.
+
+        Args:
+            request: the query.
+            caller: who asks.
+            body: the request's body, in plain pieces.
+            external_tables: temporary tables that the query may read, for its duration.
+
+        Raises:
+            ClickHouseError: here, or from the answer's pieces, at any point of them.
+        """
+        statement, data = await _split(request.sql, body)
+        self._check(statement, request, caller)
+        if statement.input_structure is not None:
+            assert statement.format is not None
+            rows = b"".join([piece async for piece in data])
+            external_tables = [
+                *external_tables,
+                ExternalTable(sql.INPUT_TABLE, statement.input_structure, statement.format, rows),
+            ]
+        tag = uuid.uuid4().hex
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._registered(request.query_id, caller, tag))
+            if statement.kind is not sql.Kind.KILL:
+                await self._take_slot(stack)
+            connection = await self._connection(stack, request, caller, external_tables)
+            answer = self._answer(connection, statement, request, caller, data, tag)
+            await stack.enter_async_context(aclosing(answer.pieces))
+            yield answer
+
+    async def close(self) -> None:
+        """Ends the sessions; no query may be running."""
+        await self._sessions.close()
+        self._threads.shutdown(wait=True)
+
+    def _check(self, statement: sql.Statement, request: QueryRequest, caller: Caller) -> None:
+        if statement.kind is sql.Kind.EMPTY:
+            raise ClickHouseError.named(
+                62, "SYNTAX_ERROR", "Syntax error: failed at position 1 (end of query): Empty query."
+            )
+        if request.read_only and statement.kind in (sql.Kind.INSERT, sql.Kind.COMMAND):
+            raise ClickHouseError.named(164, "READONLY", _READONLY_OVER_GET)
+        if caller.readonly and statement.kind is sql.Kind.KILL and self._target(statement, caller) is None:
+            raise ClickHouseError.named(
+                497,
+                "ACCESS_DENIED",
+                f"{caller.user}: Not enough privileges. A read-only user can kill only a running query of its own, "
+                "by WHERE query_id = '...'.",
+            )
+
+    @contextmanager
+    def _registered(self, query_id: str, caller: Caller, tag: str) -> Any:
+        if query_id in self._running:
+            raise ClickHouseError.named(
+                216, "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING", f"Query with id = {query_id} is already running."
+            )
+        self._running[query_id] = (caller, tag)
+        try:
+            yield
+        finally:
+            del self._running[query_id]
+
+    async def _take_slot(self, stack: AsyncExitStack) -> None:
+        try:
+            await asyncio.wait_for(self._slots.acquire(), _MAX_WAIT_SECONDS)
+        except TimeoutError:
+            raise ClickHouseError.named(
+                202, "TOO_MANY_SIMULTANEOUS_QUERIES", f"Too many simultaneous queries: {len(self._running)} in flight."
+            ) from None
+        stack.callback(self._slots.release)
+
+    async def _connection(
+        self, stack: AsyncExitStack, request: QueryRequest, caller: Caller, external_tables: list[ExternalTable]
+    ) -> Connection:
+        def connect(tables: Sequence[ExternalTable] = ()) -> Connection:
+            connection = self._engine.connect()
+            try:
+                for table in tables:
+                    table.create(connection)
+                if caller.readonly:
+                    # Last, and before anything that the client says: from here on the engine lets nothing be changed.
+                    connection.set({"readonly": "1"})
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+        # A read-only session can hold nothing but its current database, and could not take external tables any more.
+        if request.session is None or (caller.readonly and external_tables):
+            connection = await self._blocking(connect, external_tables)
+            stack.push_async_callback(self._close, connection)
+
+            def apply() -> None:
+                if request.database is not None:
+                    connection.use(request.database)
+                connection.set(request.settings)
+
+            await self._blocking(apply)
+            return connection
+
+        session = request.session
+        connection = await self._sessions.acquire(caller.user, session, lambda: self._blocking(connect))
+        stack.callback(self._sessions.release, caller.user, session)
+        override = connection.override(request.settings, request.database)
+        await self._blocking(override.__enter__)
+        stack.push_async_callback(self._blocking, override.__exit__, None, None, None)
+        for table in external_tables:
+            await self._blocking(table.create, connection)
+            stack.push_async_callback(self._blocking, table.drop, connection)
+        return connection
+
+    def _answer(
+        self,
+        connection: Connection,
+        statement: sql.Statement,
+        request: QueryRequest,
+        caller: Caller,
+        data: AsyncIterator[bytes],
+        tag: str,
+    ) -> Answer:
+        summary = Summary()
+        if statement.kind is sql.Kind.INSERT:
+            pieces = self._insert(connection, statement, request.parameters, data, summary)
+            return Answer(request.format, pieces, summary)
+        output_format = statement.format or request.format
+        if statement.kind is sql.Kind.ROWS:
+            pieces = self._rows(connection, statement, output_format, request.parameters, summary, tag)
+        elif statement.kind is sql.Kind.KILL:
+            pieces = self._kill(connection, statement, output_format, caller, summary)
+        else:
+            pieces = self._command(connection, statement, output_format, request.parameters, summary, tag)
+        return Answer(output_format, pieces, summary)
+
+    async def _rows(
+        self,
+        connection: Connection,
+        statement: sql.Statement,
+        output_format: str,
+        parameters: Mapping[str, str],
+        summary: Summary,
+        tag: str,
+    ) -> AsyncGenerator[bytes, None]:
+        """Has the engine write its answer into a named pipe, from which it is handed on.
+
+        The pipe is what bounds memory: the engine waits when nobody reads. And its output is one document in any
+        format, which chDB's own stream (`send_query`) is not: that starts a new JSON object or header with each block.
+        """
+        path = self._engine.pipes_dir / tag
+        os.mkfifo(path, 0o600)
+        read_end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        # Held until the engine is done, so that the pipe ends then, and not before the engine has opened it.
+        write_end = os.open(path, os.O_WRONLY)
+        statement_into_pipe = b"%s\nINTO OUTFILE %s APPEND FORMAT %s %s" % (
+            statement.before_format,
+            quote(str(path)).encode(),
+            output_format.encode(),
+            statement.after_format,
+        )
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_PIECE_BYTES)
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
+        )
+        future = loop.run_in_executor(self._threads, connection.execute, statement_into_pipe, output_format, parameters)
+        future.add_done_callback(lambda _: os.close(write_end))
+        started = False
+        try:
+            while piece := await reader.read(_PIECE_BYTES):
+                started = True
+                yield piece
+            summary.take(await asyncio.shield(future))
+        except ClickHouseError as error:
+            if started or error.code != 62:
+                raise
+            # A syntax error is told about the statement as it was sent, without our INTO OUTFILE in it.
+        else:
+            return
+        finally:
+            transport.close()
+            await self._end(future, tag)
+            path.unlink()
+        result = await self._blocking(
+            connection.execute, statement.before_format + statement.after_format, output_format, parameters
+        )
+        summary.take(result)
+        yield result.bytes()
+
+    async def _command(
+        self,
+        connection: Connection,
+        statement: sql.Statement,
+        output_format: str,
+        parameters: Mapping[str, str],
+        summary: Summary,
+        tag: str,
+    ) -> AsyncGenerator[bytes, None]:
+        text = statement.before_format
+        if statement.format is not None and statement.data_start is None:
+            text += b" FORMAT " + statement.format.encode() + statement.after_format
+        mark = b" /* %s */" % tag.encode()
+        future = asyncio.get_running_loop().run_in_executor(
+            self._threads, connection.execute, text + mark, output_format, parameters
+        )
+        try:
+            result = await asyncio.shield(future)
+        except ClickHouseError as error:
+            raise ClickHouseError(error.code, error.text.replace(mark.decode(), "")) from error
+        finally:
+            await self._end(future, tag)
+        summary.take(result)
+        yield result.bytes()
+
+    async def _insert(
+        self,
+        connection: Connection,
+        statement: sql.Statement,
+        parameters: Mapping[str, str],
+        data: AsyncIterator[bytes],
+        summary: Summary,
+    ) -> AsyncGenerator[bytes, None]:
+        assert statement.format is not None
+        await self._blocking(connection.set, {f"param_{name}": value for name, value in parameters.items()})
+        insert: Insert = await self._blocking(connection.start_insert, statement.before_format, statement.format)
+        try:
+            async for piece in _joined(data):
+                await self._blocking(insert.append, piece)
+            rows, size = await self._blocking(insert.finish)
+        except BaseException:
+            with suppress(ClickHouseError):
+                await self._blocking(insert.cancel)
+            raise
+        summary.read_rows = summary.written_rows = rows
+        summary.read_bytes = summary.written_bytes = size
+        yield b""
+
+    async def _kill(
+        self,
+        connection: Connection,
+        statement: sql.Statement,
+        output_format: str,
+        caller: Caller,
+        summary: Summary,
+    ) -> AsyncGenerator[bytes, None]:
+        """KILL QUERY. The engine gives its statements ids of its own; the client's id is found by our mark."""
+        text = statement.before_format
+        if (target := self._target(statement, caller)) is not None:
+            match = _KILL_ONE.fullmatch(text)
+            assert match is not None
+            text = f"KILL QUERY WHERE {running_with(target)} ".encode() + (match[2] or b"ASYNC")
+        result = await self._blocking(connection.execute, text, output_format)
+        summary.take(result)
+        yield result.bytes()
+
+    def _target(self, statement: sql.Statement, caller: Caller) -> str | None:
+        """The mark of the one running query that a KILL statement names and the caller may end."""
+        match = _KILL_ONE.fullmatch(statement.before_format)
+        if match is None:
+            return None
+        owner, tag = self._running.get(match[1].decode(errors="replace"), (None, ""))
+        if owner is None or (caller.readonly and owner.user != caller.user):
+            return None
+        return tag
+
+    async def _blocking(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Runs a blocking call on a thread. A cancelled task still waits for it: the connection is in use till then."""
+        assert not kwargs
+        future = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        try:
+            return await asyncio.shield(future)
+        finally:
+            await _settled(future)
+
+    async def _end(self, future: asyncio.Future[Any], tag: str) -> None:
+        """Cancels a statement that is still running and waits for it to be over."""
+        if not future.done():
+            killing = asyncio.get_running_loop().run_in_executor(self._threads, self._engine.kill, tag)
+            await _settled(killing)
+        await _settled(future)
+
+    async def _close(self, connection: Connection) -> None:
+        await self._blocking(connection.close)
+
+
+@dataclass(frozen=True)
+class ExternalTable:
+    """A table that came with a query, as a part of a multipart form.
+
+    Attributes:
+        name: its name.
+        structure: its columns, as in CREATE TABLE.
+        format: the format of its data.
+        data: its data.
+    """
+
+    name: str
+    structure: str
+    format: str
+    data: bytes = field(repr=False)
+
+    def create(self, connection: Connection) -> None:
+        """Makes the temporary table and fills it; blocks."""
+        table = quote_identifier(self.name)
+        connection.execute(f"CREATE TEMPORARY TABLE {table} ({self.structure}) ENGINE = Memory")
+        insert = connection.start_insert(f"INSERT INTO {table}".encode(), self.format)
+        try:
+            insert.append(self.data)
+            insert.finish()
+        except ClickHouseError:
+            with suppress(ClickHouseError):
+                insert.cancel()
+            raise
+
+    def drop(self, connection: Connection) -> None:
+        """Drops the temporary table; blocks."""
+        connection.execute(f"DROP TEMPORARY TABLE {quote_identifier(self.name)}")
+
+
+async def _split(prefix: bytes, body: AsyncIterator[bytes]) -> tuple[sql.Statement, AsyncIterator[bytes]]:
+    """Reads as much of a request as its statement takes; returns the statement and, for an INSERT, its data."""
+    text = bytearray(prefix)
+    ended = False
+
+    async def read_to(size: int) -> None:
+        nonlocal ended
+        while len(text) < size and not ended:
+            piece = await anext(body, None)
+            if piece is None:
+                ended = True
+            else:
+                text.extend(piece)
+
+    first = await anext(body, None)
+    if first is not None:
+        if prefix:
+            text.extend(b"\n")
+        text.extend(first)
+    await read_to(_HEAD_BYTES)
+    statement = sql.parse(bytes(text[:_HEAD_BYTES])) if not ended else sql.parse(bytes(text))
+    if statement.data_start is None or statement.input_structure is not None:
+        await read_to(_MAX_STATEMENT_BYTES)
+        if len(text) > _MAX_STATEMENT_BYTES:
+            raise ClickHouseError.named(
+                229, "QUERY_IS_TOO_LARGE", f"The query is larger than {_MAX_STATEMENT_BYTES} bytes."
+            )
+        statement = sql.parse(bytes(text))
+
+    async def data() -> AsyncIterator[bytes]:
+        assert statement.data_start is not None
+        if len(text) > statement.data_start:
+            yield bytes(text[statement.data_start :])
+            text.clear()
+        async for piece in body:
+            yield piece
+
+    return statement, data() if statement.data_start is not None else _nothing()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
+
+
+async def _joined(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Joins small pieces, so that each is worth a call of the engine."""
+    waiting = bytearray()
+    async for piece in pieces:
+        waiting += piece
+        if len(waiting) >= _PIECE_BYTES:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
+
+
+async def _settled(future: asyncio.Future[Any]) -> None:
+    """Waits until a future is done, however often this task is cancelled meanwhile; its outcome is for others."""
+    cancelled = False
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            cancelled = True
+    if not future.cancelled():
+        future.exception()
+    if cancelled:
+        raise asyncio.CancelledError
