@@ -5,6 +5,7 @@ RUN_DIR holds `run.json` (`configuration.RunSpecification`). The run writes ther
     progress.jsonl   how far it is (`training.progress`)
     adapter/         the PEFT adapter, there when and only when the run has finished
     metrics.json     what it took: losses, tokens, seconds, memory
+    ray-logs/        what Ray and its workers said, when the run failed
     outcome.json     {"outcome": finished | rejected | failed | cancelled, "reason": ...}
 
 Exit status: 0 finished, 2 the input is of no use (trying again will not help), 3 the run failed (it may be tried again
@@ -31,12 +32,33 @@ from services.trainer.training.progress import Progress
 FINISHED, REJECTED, FAILED, BUSY = 0, 2, 3, 4
 
 
-class _Cancelled(BaseException):
-    """Raised where the process stands when it is asked to stop, so that everything is undone on the way out."""
+class _Cancellation:
+    """Turns the first signal to stop into a KeyboardInterrupt, so that everything is undone on the way out.
 
-    def __init__(self, signal_number: int) -> None:
-        self.signal_number = signal_number
-        super().__init__(f"cancelled by {signal.Signals(signal_number).name}")
+    No exception of our own: a KeyboardInterrupt is the only one that Ray lets through while it waits.
+    """
+
+    def __init__(self) -> None:
+        self._signal = signal.SIGINT
+
+    def listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._interrupt)
+
+    @property
+    def reason(self) -> str:
+        return f"cancelled by {self._signal.name}"
+
+    @property
+    def status(self) -> int:
+        return 128 + self._signal
+
+    def _interrupt(self, number: int, _: FrameType | None) -> NoReturn:
+        self._signal = signal.Signals(number)
+        # A second one, while what the first one began is still going on, would only leave things half undone.
+        for ignored in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(ignored, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
 
 def main(arguments: list[str]) -> int:
@@ -56,22 +78,22 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(run_dir: Path) -> int:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _cancel)
+    cancellation = _Cancellation()
+    cancellation.listen()
     (run_dir / "outcome.json").unlink(missing_ok=True)
     try:
         specification = read_specification(run_dir)
-        _train(specification, run_dir)
+        _train(specification, run_dir, cancellation)
     except ValueError as exc:
         return _end(run_dir, "rejected", str(exc), REJECTED)
-    except _Cancelled as exc:
-        return _end(run_dir, "cancelled", str(exc), 128 + exc.signal_number)
+    except KeyboardInterrupt:
+        return _end(run_dir, "cancelled", cancellation.reason, cancellation.status)
     except Exception as exc:
         return _end(run_dir, "failed", f"{type(exc).__name__}: {exc}", FAILED)
     return _end(run_dir, "finished", "", FINISHED)
 
 
-def _train(specification: RunSpecification, run_dir: Path) -> None:
+def _train(specification: RunSpecification, run_dir: Path, cancellation: _Cancellation) -> None:
     metrics_path, adapter = run_dir / "metrics.json", run_dir / "adapter"
     if adapter.is_dir() and json.loads(metrics_path.read_text())["fingerprint"] == specification.fingerprint:
         return
@@ -82,12 +104,16 @@ def _train(specification: RunSpecification, run_dir: Path) -> None:
     work_dir.mkdir(exist_ok=True)
     # Before ray is imported: it reads these once.
     os.environ.update(RAY_TRAIN_V2_ENABLED="1", RAY_USAGE_STATS_ENABLED="0", HF_HUB_OFFLINE="1")
+    # A reported checkpoint waits for Ray's next look, by default every two seconds.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    if specification.ray_address is None:
+        # An actor of 200 MB that listens for the reclaiming of rented nodes, of which one machine has none.
+        os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     # Heavy, and of use in this process alone.
     from services.trainer.training import ray_run
 
     with ray_run.ray_for_run(specification, run_dir):
-        for number in (signal.SIGTERM, signal.SIGINT):  # Ray sets its own, which would leave at once
-            signal.signal(number, _cancel)
+        cancellation.listen()  # again: Ray has set a handler of its own, which would leave at once
         metrics: dict[str, Any] = ray_run.run(specification, run_dir, work_dir)
     seconds = round(time.monotonic() - started, 1)
     metrics_path.write_text(
@@ -97,13 +123,6 @@ def _train(specification: RunSpecification, run_dir: Path) -> None:
     (work_dir / "adapter").rename(adapter)
     shutil.rmtree(work_dir)
     progress.report("finished", steps=metrics["steps"], seconds=seconds)
-
-
-def _cancel(signal_number: int, _: FrameType | None) -> NoReturn:
-    # A second one, while what the first one began is still going on, would only leave things half undone.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    raise _Cancelled(signal_number)
 
 
 @contextmanager

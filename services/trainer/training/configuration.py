@@ -29,6 +29,9 @@ class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_un
         max_gradient_norm: Gradients are scaled down to this norm when they exceed it.
         epochs: Passes over the training rows.
         batch_size: Rows per step, over all workers together.
+        forward_tokens: Most tokens, padding included, of one forward pass; a larger batch is taken in several, with the
+            same gradient. This is what bounds the memory of a step (about 1.7 MB a token for 20 layers of 576); a single
+            longer row still goes through alone.
         max_tokens: Longest row, prompt and completion together. Longer rows are left out and listed in the metrics.
         checkpoint_every_epochs: How much work a killed worker can lose.
         workers: Ray Train workers (data parallel).
@@ -47,6 +50,7 @@ class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     max_gradient_norm: PositiveFloat
     epochs: PositiveInt
     batch_size: PositiveInt
+    forward_tokens: PositiveInt
     max_tokens: PositiveInt
     checkpoint_every_epochs: PositiveInt
     workers: PositiveInt
@@ -68,6 +72,7 @@ def cpu(cpus_per_worker: int = 2) -> TrainingConfiguration:
         max_gradient_norm=1.0,
         epochs=5,
         batch_size=16,
+        forward_tokens=512,
         max_tokens=384,
         checkpoint_every_epochs=1,
         workers=1,
@@ -90,6 +95,7 @@ def gpu(workers: int = 1) -> TrainingConfiguration:
         max_gradient_norm=1.0,
         epochs=5,
         batch_size=16,
+        forward_tokens=16_384,
         max_tokens=2048,
         checkpoint_every_epochs=1,
         workers=workers,

@@ -79,3 +79,19 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: 
         batches += [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
     rng.shuffle(batches)
     return batches
+
+
+def forward_passes(batch: Sequence[int], lengths: Sequence[int], forward_tokens: int) -> list[list[int]]:
+    """Cuts a worker's part of a batch into forward passes of at most `forward_tokens` tokens, padding included.
+
+    Args:
+        batch: Indices of examples; may be empty, which still is one (empty) pass.
+        lengths: Tokens of each example.
+        forward_tokens: The most of a pass; an example that is longer by itself gets one of its own.
+    """
+    passes: list[list[int]] = [[]]
+    for index in sorted(batch, key=lambda index: lengths[index]):
+        if passes[-1] and (len(passes[-1]) + 1) * lengths[index] > forward_tokens:
+            passes.append([])
+        passes[-1].append(index)
+    return passes

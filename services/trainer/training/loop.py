@@ -5,6 +5,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from services.trainer.dataset import read_manifest, read_rows
 from services.trainer.training.cached_activations import CachedActivations
 from services.trainer.training.configuration import RunSpecification, TrainingConfiguration
-from services.trainer.training.examples import Example, encode, epoch_batches
+from services.trainer.training.examples import Example, encode, epoch_batches, forward_passes
 from services.trainer.training.model import (
     IGNORED,
     Base,
@@ -39,6 +40,7 @@ class Worker:
         size: How many there are.
         device: Where it computes.
         parallel: Wraps the model so that gradients are averaged over the group.
+        unshared: Within it, gradients of the wrapped model stay this worker's.
         wait_for_others: Returns once every worker has called it.
         total: The sum of a scalar over the group.
     """
@@ -47,6 +49,7 @@ class Worker:
     size: int
     device: torch.device
     parallel: Callable[[nn.Module], nn.Module]
+    unshared: Callable[[nn.Module], AbstractContextManager[None]]
     wait_for_others: Callable[[], None]
     total: Callable[[Tensor], Tensor]
 
@@ -58,6 +61,7 @@ def alone(device: torch.device | None = None) -> Worker:
         size=1,
         device=device or torch.device("cpu"),
         parallel=lambda module: module,
+        unshared=lambda _: nullcontext(),
         wait_for_others=lambda: None,
         total=lambda value: value,
     )
@@ -162,16 +166,22 @@ def train(
             started = time.monotonic()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(configuration, position.step, steps)
-            inputs, labels, kind = _collate(batch[worker.rank :: worker.size], examples, cached)
             completion_tokens = sum(examples[i].completion_tokens for i in batch)
-            loss = parallel(inputs.to(worker.device), labels.to(worker.device), completion_tokens, kind)
-            # Gradients are averaged over the group, while the loss is already a share of the whole step's.
-            (loss * worker.size).backward()
+            *but_last, last = forward_passes(batch[worker.rank :: worker.size], lengths, configuration.forward_tokens)
+            loss = torch.zeros((), device=worker.device)
+            for taken in (*but_last, last):
+                inputs, labels, kind = _collate(taken, examples, cached)
+                # Gradients add up over a worker's passes, whose number is its own, and meet the others' after the last.
+                with nullcontext() if taken is last else worker.unshared(parallel):
+                    part = parallel(inputs.to(worker.device), labels.to(worker.device), completion_tokens, kind)
+                    # They are averaged over the group, while the loss is already a share of the whole step's.
+                    (part * worker.size).backward()
+                loss += part.detach()
             torch.nn.utils.clip_grad_norm_(model.parameters(), configuration.max_gradient_norm)
             optimizer.step()
             optimizer.zero_grad()
             position.step += 1
-            position.losses.append(float(worker.total(loss.detach())))
+            position.losses.append(float(worker.total(loss)))
             position.tokens += sum(lengths[i] for i in batch)
             position.seconds += time.monotonic() - started
             now = time.monotonic()

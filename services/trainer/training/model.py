@@ -6,6 +6,7 @@ an adapter trained on the upper layers alone is, as it stands, an ordinary PEFT 
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -169,7 +170,6 @@ def add_lora(base: Base, *, rank: int, alpha: int) -> PeftModel:
         layers_to_transform=list(range(base.first_trained, base.layer_count)),
         layers_pattern="layers",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=Path(base.causal_lm.config.name_or_path or "").name,
     )
     model = get_peft_model(base.causal_lm, config)
     assert isinstance(model, PeftModel)
@@ -181,7 +181,10 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    model.peft_config["default"].save_pretrained(str(folder))
+    config = copy(model.peft_config["default"])
+    # PEFT puts the base's path there, which means nothing anywhere else.
+    config.base_model_name_or_path = Path(config.base_model_name_or_path or "").name
+    config.save_pretrained(str(folder))
 
 
 def load_adapter(model: PeftModel, folder: Path) -> None:

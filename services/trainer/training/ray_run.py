@@ -4,19 +4,17 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import ray
 import ray.train
-import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from services.trainer.training.configuration import RunSpecification
-from services.trainer.training.loop import Worker, train
 from services.trainer.training.progress import Progress
 
 # Ray's least is 75 MB; nothing but the pickled training function passes through it.
@@ -42,6 +40,7 @@ def run(specification: RunSpecification, run_dir: Path, work_dir: Path) -> dict[
 
     Raises:
         ValueError: The dataset or the base is of no use.
+        KeyboardInterrupt: The process was told to stop.
         RunFailedError: Workers failed more often than the configuration allows.
     """
     configuration = specification.configuration
@@ -71,6 +70,9 @@ def run(specification: RunSpecification, run_dir: Path, work_dir: Path) -> dict[
     try:
         # Any, because ray.train still exports the types of its first version, which had no return_value.
         result: Any = trainer.fit()
+    except SystemExit as exc:
+        # What Ray's own handler makes of a SIGINT, which it sets while it trains.
+        raise KeyboardInterrupt from exc
     except ray.train.TrainingFailedError as exc:
         raise RunFailedError(str(exc)) from exc
     if result.return_value is not None:
@@ -84,7 +86,10 @@ def run(specification: RunSpecification, run_dir: Path, work_dir: Path) -> dict[
 
 @contextmanager
 def ray_for_run(specification: RunSpecification, run_dir: Path) -> Iterator[None]:
-    """Joins the specification's cluster, or starts Ray here; within it Ray is up, after it none of it is left."""
+    """Joins the specification's cluster, or starts Ray here; within it Ray is up, after it none of it is left.
+
+    When a run fails on a Ray started here, Ray's logs are kept in `run_dir/ray-logs`.
+    """
     configuration = specification.configuration
     environment = {"env_vars": {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}}
     if specification.ray_address is not None:
@@ -98,6 +103,8 @@ def ray_for_run(specification: RunSpecification, run_dir: Path) -> Iterator[None
     # run left behind is found again.
     temporary = Path(tempfile.gettempdir()) / f"gyre-ray-{hashlib.sha256(str(run_dir).encode()).hexdigest()[:12]}"
     shutil.rmtree(temporary, ignore_errors=True)
+    logs = run_dir / "ray-logs"
+    shutil.rmtree(logs, ignore_errors=True)
     try:
         ray.init(
             address="local",
@@ -106,9 +113,14 @@ def ray_for_run(specification: RunSpecification, run_dir: Path) -> Iterator[None
             include_dashboard=False,
             runtime_env=environment,
             configure_logging=False,
+            log_to_driver=False,
             _temp_dir=str(temporary),
         )
         yield
+    except Exception:
+        if (temporary / "session_latest" / "logs").is_dir():
+            shutil.copytree(temporary / "session_latest" / "logs", logs, ignore_dangling_symlinks=True)
+        raise
     finally:
         ray.shutdown()
         shutil.rmtree(temporary, ignore_errors=True)
@@ -116,16 +128,29 @@ def ray_for_run(specification: RunSpecification, run_dir: Path) -> Iterator[None
 
 def _train_on_worker(config: dict[str, str]) -> str | None:
     """What each Ray worker runs. Returns why the run is of no use, if it is: Ray would only try that again."""
+    # Here, and not above, since the driver and Ray's controller load this module too and have no use for them.
+    import torch.distributed
+    from ray.train.torch import get_device, prepare_model
+
+    from services.trainer.training.loop import Worker, train
+
     specification = msgspec.json.decode(config["specification"], type=RunSpecification)
     context = ray.train.get_context()
     size = context.get_world_size()
+
+    def total(value: torch.Tensor) -> torch.Tensor:
+        if size > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
     worker = Worker(
         rank=context.get_world_rank(),
         size=size,
         device=get_device(),
         parallel=prepare_model if size > 1 else lambda module: module,
+        unshared=lambda module: module.no_sync() if size > 1 else nullcontext(),
         wait_for_others=torch.distributed.barrier,
-        total=_total,
+        total=total,
     )
     checkpoint = ray.train.get_checkpoint()
 
@@ -149,9 +174,3 @@ def _train_on_worker(config: dict[str, str]) -> str | None:
     except ValueError as exc:
         return str(exc)
     return None
-
-
-def _total(value: torch.Tensor) -> torch.Tensor:
-    if torch.distributed.get_world_size() > 1:
-        torch.distributed.all_reduce(value)
-    return value

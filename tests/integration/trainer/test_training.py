@@ -1,0 +1,199 @@
+"""The learning itself, in this process and without Ray."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from services.trainer.dataset import LabelledRow, Message, read_rows
+from services.trainer.training.cached_activations import CachedActivations
+from services.trainer.training.configuration import RunSpecification, TrainingConfiguration
+from services.trainer.training.examples import encode
+from services.trainer.training.loop import alone, train
+from services.trainer.training.model import Base, add_lora, load_adapter
+from services.trainer.training.progress import Progress
+
+
+class _KilledError(Exception):
+    pass
+
+
+def _train(
+    specification: RunSpecification, folder: Path, *, kill_after: int | None = None, resume_from: Path | None = None
+) -> dict[str, Any]:
+    """Trains with checkpoints under `folder`; dies on the checkpoint after `kill_after`, as a killed worker would."""
+    folder.mkdir(exist_ok=True)
+    reported: list[dict[str, Any]] = []
+
+    def save_checkpoint(fill: Callable[[Path], None], metrics: dict[str, Any]) -> None:
+        if len(reported) == kill_after:
+            raise _KilledError
+        checkpoint = folder / "checkpoint"
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        checkpoint.mkdir()
+        fill(checkpoint)
+        reported.append(metrics)
+
+    train(
+        specification,
+        work_dir=folder,
+        progress=Progress(folder),
+        worker=alone(),
+        resume_from=resume_from,
+        save_checkpoint=save_checkpoint,
+    )
+    return reported[-1]
+
+
+@pytest.fixture
+def specification(base: Path, dataset: Path, configuration: TrainingConfiguration) -> RunSpecification:
+    return RunSpecification(dataset=str(dataset), base=str(base), configuration=configuration, seed=1)
+
+
+def _with(specification: RunSpecification, **changes: Any) -> RunSpecification:
+    return msgspec.structs.replace(
+        specification, configuration=msgspec.structs.replace(specification.configuration, **changes)
+    )
+
+
+def _adapter(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoint" / "adapter" / "adapter_model.safetensors")
+
+
+def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("depth", [1 / 3, 2 / 3, 1.0])
+def test_peft_puts_the_adapter_on_the_whole_base_and_gets_the_trained_models_logits(
+    specification: RunSpecification, tmp_path: Path, depth: float
+) -> None:
+    _train(_with(specification, trained_depth=depth), tmp_path)
+    folder = tmp_path / "checkpoint" / "adapter"
+    ids = torch.arange(40).unsqueeze(0)
+
+    split = Base.load(Path(specification.base), depth, torch.float32)
+    with split.only_lower(), torch.no_grad():
+        hidden = split.decoder(input_ids=ids).last_hidden_state
+    split.drop_lower()
+    adapted = add_lora(split, rank=4, alpha=8)
+    load_adapter(adapted, folder)
+    whole = AutoModelForCausalLM.from_pretrained(specification.base)
+    plain = whole(input_ids=ids).logits
+    loaded = PeftModel.from_pretrained(whole, str(folder))
+    with torch.no_grad():
+        trained = split.head(split.decoder(inputs_embeds=hidden).last_hidden_state)
+        served = loaded(input_ids=ids).logits
+    assert torch.allclose(served, trained, atol=1e-5)
+    assert not torch.allclose(served, plain, atol=1e-2)
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny-llama"
+
+
+def test_the_loss_falls_and_the_metrics_tell_what_was_done(specification: RunSpecification, tmp_path: Path) -> None:
+    metrics = _train(specification, tmp_path)
+    assert metrics["loss_per_epoch"][-1] < 0.8 * metrics["loss_per_epoch"][0]
+    assert len(metrics["loss_per_step"]) == metrics["steps"]
+    assert metrics["rows"] == len(read_rows(Path(specification.dataset), "train"))
+    assert metrics["tokens"] == 4 * metrics["tokens_per_epoch"]
+    assert (metrics["layers"], metrics["first_trained_layer"]) == (3, 1)
+    assert metrics["label_ids_too_long"] == []
+
+
+def test_training_the_upper_layers_on_cached_activations_is_training_them_in_the_whole_model(
+    specification: RunSpecification, tmp_path: Path
+) -> None:
+    """The first step's loss, and so the cached activations, agree with the base's own loss on those rows."""
+    one_batch = _with(specification, batch_size=40, epochs=1)
+    metrics = _train(one_batch, tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(specification.base)
+    tokenizer = AutoTokenizer.from_pretrained(specification.base)
+    total, count = 0.0, 0
+    for row in read_rows(Path(specification.dataset), "train"):
+        example = encode(row, tokenizer)
+        ids = torch.tensor([example.token_ids])
+        labels = ids.clone()
+        labels[:, : example.prompt_tokens] = -100
+        with torch.no_grad():
+            total += float(model(input_ids=ids, labels=labels).loss) * example.completion_tokens
+        count += example.completion_tokens
+    assert metrics["loss_per_step"] == [pytest.approx(total / count, abs=1e-3)]
+
+
+def test_the_same_seed_gives_the_same_adapter_and_another_one_does_not(
+    specification: RunSpecification, tmp_path: Path
+) -> None:
+    _train(specification, tmp_path / "a")
+    _train(specification, tmp_path / "b")
+    _train(msgspec.structs.replace(specification, seed=2), tmp_path / "c")
+    assert _equal(_adapter(tmp_path / "a"), _adapter(tmp_path / "b"))
+    assert not _equal(_adapter(tmp_path / "a"), _adapter(tmp_path / "c"))
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_as_if_nothing_had_been(
+    specification: RunSpecification, tmp_path: Path
+) -> None:
+    unbroken = _train(specification, tmp_path / "a")
+    with pytest.raises(_KilledError):
+        _train(specification, tmp_path / "b", kill_after=2)
+    resumed = _train(specification, tmp_path / "b", resume_from=tmp_path / "b" / "checkpoint")
+    assert _equal(_adapter(tmp_path / "a"), _adapter(tmp_path / "b"))
+    assert resumed["loss_per_step"] == unbroken["loss_per_step"]
+    assert (unbroken["resumed"], resumed["resumed"]) == (0, 1)
+    caching = (tmp_path / "b" / "progress.jsonl").read_text().count('"caching"')
+    assert caching == (tmp_path / "a" / "progress.jsonl").read_text().count('"caching"'), "cached once, for both starts"
+
+
+def test_rows_that_are_too_long_are_left_out_by_name(specification: RunSpecification, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(specification.base)
+    lengths = {
+        row.label_id: len(encode(row, tokenizer).token_ids) for row in read_rows(Path(specification.dataset), "train")
+    }
+    limit = sorted(lengths.values())[len(lengths) // 2]
+    metrics = _train(_with(specification, max_tokens=limit), tmp_path)
+    assert sorted(metrics["label_ids_too_long"]) == sorted(key for key, length in lengths.items() if length > limit)
+    assert metrics["rows"] + len(metrics["label_ids_too_long"]) == len(lengths)
+    with pytest.raises(ValueError, match=r"rows are longer than max_tokens \(5\)"):
+        _train(_with(specification, max_tokens=5), tmp_path)
+
+
+def test_cached_activations_are_not_begun_without_the_disk_for_them(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = LabelledRow(
+        request_id="r", label_id="l", labelled_at_ms=0, tenant="t", task="t", sensitivity="public", source="s",
+        messages=(Message("user", "Hi"),), completion="Hello",
+    )  # fmt: skip
+    example = encode(row, AutoTokenizer.from_pretrained(base))
+    cached = CachedActivations(tmp_path / "activations.bin", [example], 32, torch.float32)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(OSError, match=r"cached activations need [\d,]+ bytes .* which has 100 free"):
+        cached.compute(Base.load(base, 2 / 3, torch.float32), batch_size=1, report=lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_base_that_does_more_than_its_layers_is_refused(base: Path) -> None:
+    model = Base.load(base, 2 / 3, torch.float32)
+    model.check_cut([1, 2, 3])
+
+    def scale_logits(_module: object, _inputs: object, output: Any) -> Any:
+        output.logits = output.logits * 3
+        return output
+
+    model.causal_lm.register_forward_hook(scale_logits)
+    with pytest.raises(ValueError, match="a Llama-like model is wanted"):
+        model.check_cut([1, 2, 3])
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ValueError, match=r"^base: .* cannot be loaded"):
+        Base.load(tmp_path, 1.0, torch.float32)
