@@ -51,6 +51,11 @@ _LOG4J2 = """\
 """
 
 
+def is_downloaded(cache_dir: Path) -> bool:
+    """Return whether `class_path` finds what it needs, so that it returns at once."""
+    return (cache_dir / "kafka" / "complete").exists()
+
+
 def class_path(cache_dir: Path) -> list[Path]:
     """Return Kafka's jars, downloaded into `cache_dir` the first time (about 45 MB).
 
@@ -67,6 +72,7 @@ def class_path(cache_dir: Path) -> list[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             kafka = jgo.build(KAFKA, cache_dir=folder).all_jars
             logging = jgo.build(LOGGING, cache_dir=folder).all_jars
+        (folder / "complete").touch()
     except Exception as error:  # whatever the resolver raises, it could not resolve
         raise EmbeddedError(
             f"Kafka's jars could not be downloaded ({error}); check that Maven Central or a mirror can be reached, "

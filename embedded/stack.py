@@ -200,7 +200,8 @@ class Stack:
     def _prepare(self, names: Collection[str], report: Report) -> None:
         """Have what the parts need before their first start, so that a person sees it happen."""
         if "kafka" in names:
-            report(Progress("kafka", "getting its jars ready (about 45 MB, downloaded once)"))
+            if not kafka.is_downloaded(self.settings.cache_dir):
+                report(Progress("kafka", f"downloading about 45 MB, once, into {self.settings.cache_dir}"))
             kafka.class_path(self.settings.cache_dir)
         if "triton" in names:
             triton.installation(self.settings.triton_python)

@@ -10,6 +10,7 @@ import click
 
 from gyre.cli.stack import state_dir_option
 
+_WIDE_COLUMNS = 120
 _COLOURS = {"ready": "green", "stopped": "dim", "failed": "red", "not answering": "red"}
 
 
@@ -29,17 +30,21 @@ def status(state_dir: Path) -> None:
 
     stack = Stack.running(Settings.from_environment({**os.environ, "GYRE_STATE_DIR": str(state_dir)}))
     parts = stack.status()
-    console = Console(highlight=False)
+    # Piped, there is no width to keep to.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE_COLUMNS)
     if all(each.state == "stopped" for each in parts):
         console.print(f"Nothing runs in {stack.settings.state_dir}. Start it with: gyre up")
         sys.exit(1)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    for column in ("Part", "State", "Address", "Up for", "Memory", "What it is"):
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    columns = ["Part", "State", "Address", "Up for", "Memory", "What it is"]
+    if console.width < _WIDE_COLUMNS - 20:
+        columns.remove("What it is")
+    for column in columns:
         table.add_column(column, justify="right" if column in ("Up for", "Memory") else "left", no_wrap=True)
     for each in parts:
         colour = _COLOURS.get(each.state, "yellow")
         runs = each.pid != 0
-        table.add_row(
+        cells = (
             each.part.name,
             f"[{colour}]{each.state}[/]",
             each.part.address,
@@ -47,6 +52,7 @@ def status(state_dir: Path) -> None:
             f"{each.memory_bytes / 1e6:,.0f} MB" if runs else "",
             f"[dim]{each.part.what}[/]",
         )
+        table.add_row(*cells[: len(columns)])
     console.print(table)
     total = sum(each.memory_bytes for each in parts)
     console.print(f"\nState: {stack.settings.state_dir}   Memory: {total / 1e9:.1f} GB", soft_wrap=True)

@@ -52,11 +52,12 @@ def up(only: str | None, timeout_seconds: float, state_dir: Path) -> None:
             if progress.event == "starting":
                 pending.append(progress.part)
             elif progress.event == "ready":
+                took = "up already"
                 if progress.part in pending:
                     pending.remove(progress.part)
+                    took = f"{progress.seconds:.1f} s"
                 part = stack.parts[progress.part]
-                took = f"{progress.seconds:5.1f} s"
-                console.print(f"[green]✓[/] {part.name:<11}[dim]{took}[/]  {part.address:<24}[dim]{part.what}[/]")
+                console.print(f"[green]✓[/] {part.name:<11}{part.address:<24}[dim]{took:>10}   {part.what}[/]")
             else:
                 console.print(f"[dim]· {progress.part}: {progress.event}[/]")
             spinner.update(f"Waiting for {', '.join(pending)}" if pending else "Starting the stack")
