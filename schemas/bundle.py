@@ -104,17 +104,17 @@ class Bundle(_Frozen):
 
     @model_validator(mode="after")
     def _refers_to_what_exists(self) -> Self:
+        for name, task in self.tasks.items():
+            if task.tenant not in self.tenants:
+                raise ValueError(f"tasks.{name}.tenant: {task.tenant!r} is not in tenants.yaml")
         for name, application in self.applications.items():
             if application.tenant not in self.tenants:
                 raise ValueError(f"applications.{name}.tenant: {application.tenant!r} is not in tenants.yaml")
-            for task in application.tasks:
-                if task not in self.tasks:
-                    raise ValueError(f"applications.{name}.tasks: {task!r} is not in tasks.yaml")
-                if self.tasks[task].tenant != application.tenant:
-                    raise ValueError(f"applications.{name}.tasks: {task!r} belongs to another tenant")
-        for name, task_ in self.tasks.items():
-            if task_.tenant not in self.tenants:
-                raise ValueError(f"tasks.{name}.tenant: {task_.tenant!r} is not in tenants.yaml")
+            for asked in application.tasks:
+                if asked not in self.tasks:
+                    raise ValueError(f"applications.{name}.tasks: {asked!r} is not in tasks.yaml")
+                if self.tasks[asked].tenant != application.tenant:
+                    raise ValueError(f"applications.{name}.tasks: {asked!r} belongs to another tenant")
         return self
 
     @property
@@ -145,4 +145,6 @@ def load_bundle(folder: Path) -> Bundle:
         return Bundle.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidBundleError(f"{folder}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidBundleError(f"{folder}: {where}: {message}" if where else f"{folder}: {message}") from error

@@ -1,9 +1,12 @@
 """ClickHouse over its own HTTP protocol, with its errors turned into what to do about them."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import clickhouse_connect
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
@@ -11,61 +14,88 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 from services.runtime.errors import Rejected, Retryable
 from services.runtime.settings import ClickHouseSettings
 
+# Codes with which ClickHouse says that it cannot now, though the statement may be fine.
+_OVERLOADED = {
+    159,  # TIMEOUT_EXCEEDED
+    160,  # TOO_SLOW
+    164,  # READONLY: a replica that has lost its keeper, or a user who may not write
+    202,  # TOO_MANY_SIMULTANEOUS_QUERIES
+    209,  # SOCKET_TIMEOUT
+    210,  # NETWORK_ERROR
+    241,  # MEMORY_LIMIT_EXCEEDED
+    242,  # TABLE_IS_READ_ONLY
+    243,  # NOT_ENOUGH_SPACE
+    252,  # TOO_MANY_PARTS
+    394,  # QUERY_WAS_CANCELLED
+    999,  # KEEPER_EXCEPTION
+}
+
 
 class ClickHouse:
-    """An asynchronous client of one ClickHouse server.
+    """An asynchronous client of one ClickHouse server. It connects when first used, and again when the server returns.
 
-    Every method raises `Retryable` when the server is away or overloaded, and `Rejected` when it refused the statement.
+    Statements name the database that they mean. Every method raises `Retryable` when the server is away or overloaded,
+    and `Rejected` when it refused the statement.
     """
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    @classmethod
-    async def connect(cls, settings: ClickHouseSettings) -> "ClickHouse":
-        """Connect to the server's `default` database; statements name the database that they mean."""
-        url = urlsplit(settings.url)
-        try:
-            client = await clickhouse_connect.get_async_client(
-                host=url.hostname or "127.0.0.1",
-                port=url.port or 8123,
-                secure=url.scheme == "https",
-                username=settings.user,
-                password=settings.password.get_secret_value(),
-                autogenerate_session_id=False,  # statements of one client run side by side
-            )
-        except (OperationalError, DatabaseError, OSError) as error:
-            raise Retryable(f"ClickHouse at {url.hostname}:{url.port} does not answer: {error}") from error
-        return cls(client)
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._settings = settings
+        self._client: AsyncClient | None = None
+        self._connecting = asyncio.Lock()
 
     async def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a query, each by column name."""
-        try:
-            result = await self._client.query(statement, parameters=dict(parameters or {}))
-        except (OperationalError, OSError) as error:
-            raise Retryable(str(error)) from error
-        except DatabaseError as error:
-            raise Rejected(str(error)) from error
+        client = await self._connected()
+        with _errors():
+            result = await client.query(statement, parameters=dict(parameters or {}))
         return list(result.named_results())
 
-    async def command(self, statement: str) -> None:
+    async def command(self, statement: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run a statement that answers nothing."""
-        try:
-            await self._client.command(statement)
-        except (OperationalError, OSError) as error:
-            raise Retryable(str(error)) from error
-        except DatabaseError as error:
-            raise Rejected(str(error)) from error
+        client = await self._connected()
+        with _errors():
+            await client.command(statement, parameters=dict(parameters or {}))
 
-    async def insert(self, table: str, block: bytes, fmt: str) -> None:
+    async def insert(
+        self, table: str, columns: list[str], block: bytes, fmt: str, settings: Mapping[str, Any] | None = None
+    ) -> None:
         """Insert a block that is already in a format that ClickHouse reads (`Avro`, `Native`, ...)."""
-        try:
-            await self._client.raw_insert(table, insert_block=block, fmt=fmt)
-        except (OperationalError, OSError) as error:
-            raise Retryable(str(error)) from error
-        except DatabaseError as error:
-            raise Rejected(str(error)) from error
+        client = await self._connected()
+        with _errors():
+            await client.raw_insert(table, columns, insert_block=block, fmt=fmt, settings=dict(settings or {}))
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._client.close()
+        if self._client is not None:
+            await self._client.close()
+
+    async def _connected(self) -> AsyncClient:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+        return self._client
+
+    async def _connect(self) -> AsyncClient:
+        url = urlsplit(self._settings.url)
+        try:
+            return await clickhouse_connect.get_async_client(
+                host=url.hostname or "127.0.0.1",
+                port=url.port or 8123,
+                secure=url.scheme == "https",
+                username=self._settings.user,
+                password=self._settings.password.get_secret_value(),
+                autogenerate_session_id=False,  # statements of one client run side by side
+            )
+        except (DatabaseError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Retryable(f"ClickHouse at {url.hostname}:{url.port} does not answer: {error}") from error
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Retryable(f"ClickHouse: {error}") from error
+    except DatabaseError as error:
+        kind = Retryable if error.code in _OVERLOADED else Rejected
+        raise kind(f"ClickHouse: {error}") from error

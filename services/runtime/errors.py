@@ -2,12 +2,14 @@
 
 ServiceError
 ├── Retryable   pause, then try the same thing again
+│   └── DeadlineExceeded     the time that was given is over
 ├── Rejected    this message can never be handled: dead letter, or an error to the caller, with the reason
 │   ├── InvalidArgument      a field is not what was wanted
 │   ├── Unauthenticated      no key, or one that nobody has
 │   ├── PermissionDenied     known, but not for this
 │   ├── NotFound             what was named does not exist
-│   └── FailedPrecondition   not now, and trying again alone will not change that
+│   ├── FailedPrecondition   not now, and trying again alone will not change that
+│   └── Unimplemented        this version cannot do it
 └── Fatal       the process cannot go on: crash, and let the supervisor start it anew
 """
 
@@ -18,6 +20,10 @@ class ServiceError(Exception):
 
 class Retryable(ServiceError):  # noqa: N818 - named for what to do, as the design has it
     """Something needed is away for now; the same thing may work later."""
+
+
+class DeadlineExceeded(Retryable):
+    """It was not done in the time that was given."""
 
 
 class Rejected(ServiceError):  # noqa: N818 - named for what to do, as the design has it
@@ -42,6 +48,10 @@ class NotFound(Rejected):
 
 class FailedPrecondition(Rejected):
     """The system is not in the state that this needs."""
+
+
+class Unimplemented(Rejected):
+    """This version of Gyre cannot do it."""
 
 
 class Fatal(ServiceError):  # noqa: N818 - named for what to do, as the design has it

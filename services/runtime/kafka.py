@@ -158,7 +158,7 @@ class Producer:
             enable_idempotence=True,
             acks="all",
             compression_type="lz4",
-            max_request_size=MAX_RECORD_BYTES,
+            max_request_size=2 * MAX_RECORD_BYTES,  # a dead letter holds a whole record
             request_timeout_ms=int(SEND_TIMEOUT_SECONDS * 1000),
         )
         await self._producer.start()
@@ -168,9 +168,13 @@ class Producer:
 
         Raises:
             Retryable: It was not acknowledged in time; whether it was written is unknown.
+            Rejected: It is too large.
         """
         outgoing = Outgoing(topic, event)
-        await self._send(str(topic), outgoing.key, codec(topic).encode(event))
+        value = codec(topic).encode(event)
+        if len(value) > MAX_RECORD_BYTES:
+            raise Rejected(f"{topic}: the event has {len(value)} bytes, wanted at most {MAX_RECORD_BYTES}")
+        await self._send(str(topic), outgoing.key, value)
 
     async def send_dead_letter(self, topic: Topic, letter: DeadLetter) -> None:
         """Send a record that could not be handled to the dead-letter topic beside its own.

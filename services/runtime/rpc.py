@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,9 @@ _STATUS: list[tuple[type[errors.ServiceError], grpc.StatusCode]] = [
     (errors.PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
     (errors.NotFound, grpc.StatusCode.NOT_FOUND),
     (errors.FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.Unimplemented, grpc.StatusCode.UNIMPLEMENTED),
     (errors.Rejected, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Retryable, grpc.StatusCode.UNAVAILABLE),
 ]
 
@@ -130,8 +132,10 @@ def _stream(method: str, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any,
     async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         async with _measured_and_answered(method, context):
             _validate(request)
-            async for response in behaviour(request, context):
-                yield response
+            # Closed at once when the caller goes away, so that what stands behind it stops too.
+            async with aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
 
     return call
 
@@ -200,7 +204,7 @@ def error_from(error: grpc.aio.AioRpcError, what: str) -> errors.ServiceError:
     for kind, known in _STATUS:
         if code is known:
             return kind(message)
-    if code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED):
+    if code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED):
         return errors.Retryable(message)
     return errors.Rejected(message)
 

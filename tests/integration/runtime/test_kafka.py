@@ -1,0 +1,158 @@
+"""Topics, the producer and the two ways of reading, on a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from schemas.codecs import dead_letter_codec
+from schemas.events import BundlePublished, DeadLetter, Feedback
+from schemas.topics import SPECS, Topic
+from services.runtime.errors import Rejected, Retryable
+from services.runtime.kafka import Follower, Outgoing, Producer, Transformer, ensure_topics
+from services.runtime.settings import KafkaSettings
+
+
+@pytest.fixture(scope="session")
+def settings(kafka: str) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=kafka, partitions=2)
+
+
+def feedback(number: int, marker: str) -> Feedback:
+    return Feedback(
+        feedback_id=str(number),
+        request_id=f"{marker}-{number}",
+        tenant="t",
+        application="a",
+        given_at=datetime(2026, 1, 1, tzinfo=UTC),
+        source="explicit",
+        kind="rating",
+        rating=1.0,
+    )
+
+
+@asynccontextmanager
+async def running(loop: Callable[[], object]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(loop())  # type: ignore[arg-type] # a coroutine function
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def read(settings: KafkaSettings, topic: str, enough: Callable[[list[bytes]], bool]) -> list[bytes]:
+    """The committed values of a topic, once there are enough."""
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=settings.bootstrap_servers,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    await consumer.start()
+    try:
+        found: list[bytes] = []
+        async with asyncio.timeout(30):
+            while not enough(found):
+                for messages in (await consumer.getmany(timeout_ms=200)).values():
+                    found += [message.value for message in messages]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def test_every_topic_is_created_as_its_table_says(settings: KafkaSettings) -> None:
+    await ensure_topics(settings)
+    await ensure_topics(settings)
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    try:
+        described = {topic["topic"]: topic for topic in await admin.describe_topics()}
+    finally:
+        await admin.close()
+    for topic in Topic:
+        assert topic.dead_letters in described
+        assert (len(described[topic]["partitions"]) > 1) == SPECS[topic].partitioned
+
+
+async def test_a_follower_has_caught_up_once_it_has_applied_what_was_there(settings: KafkaSettings) -> None:
+    seen: list[str] = []
+    async with Producer(settings) as producer:
+        for version in ("one", "two"):
+            event = BundlePublished(version=version, published_at=datetime(2026, 1, 1, tzinfo=UTC), content="{}")
+            await producer.send(Topic.BUNDLES, event)
+        follower = Follower(settings, {Topic.BUNDLES: lambda event: seen.append(event.version)})
+        async with running(follower.run), asyncio.timeout(30):
+            await follower.caught_up()
+            assert seen[-1] == "two"
+            event = BundlePublished(version="three", published_at=datetime(2026, 1, 1, tzinfo=UTC), content="{}")
+            await producer.send(Topic.BUNDLES, event)
+            while seen[-1] != "three":
+                await asyncio.sleep(0.01)
+
+
+async def test_a_transformer_writes_outputs_dead_letters_and_offsets_together(settings: KafkaSettings) -> None:
+    tried: list[str] = []
+
+    async def handle(event: Feedback) -> Sequence[Outgoing]:
+        if not event.request_id.startswith("transform-"):
+            return []
+        tried.append(event.request_id)
+        if event.request_id == "transform-1":
+            raise Rejected("of no use")
+        if event.request_id == "transform-2" and tried.count("transform-2") == 1:
+            raise Retryable("not yet")
+        answer = BundlePublished(
+            name=event.request_id, version="made", published_at=datetime(2026, 1, 1, tzinfo=UTC), content="{}"
+        )
+        return [Outgoing(Topic.BUNDLES, answer)]
+
+    transformer = Transformer(settings, "test", {Topic.FEEDBACK: handle})
+    async with Producer(settings) as producer:
+        for number in range(4):
+            await producer.send(Topic.FEEDBACK, feedback(number, "transform"))
+    raw = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+    await raw.start()
+    await raw.send_and_wait(str(Topic.FEEDBACK), b"not avro", key=b"broken")
+    await raw.stop()
+
+    async with running(transformer.run):
+        letters = await read(settings, Topic.FEEDBACK.dead_letters, lambda found: len(found) >= 2)
+        made = await read(
+            settings, str(Topic.BUNDLES), lambda found: sum(b"transform-" in value for value in found) >= 3
+        )
+    dead: list[DeadLetter] = [dead_letter_codec().decode(letter) for letter in letters]
+    assert {(letter.reason[:10], letter.hop) for letter in dead} == {("of no use", "test"), ("router.fee", "test")}
+    assert b"not avro" in {letter.value for letter in dead}
+    assert sum(b"transform-" in value for value in made) == 3
+    assert tried.count("transform-2") == 2
+
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id="gyre-test")
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(str(Topic.FEEDBACK), number) for number in range(2)]
+        ends = await consumer.end_offsets(partitions)
+        committed = {partition: await consumer.committed(partition) for partition in partitions}
+        assert {p: offset for p, offset in committed.items() if offset} == {p: end for p, end in ends.items() if end}
+    finally:
+        await consumer.stop()
+
+
+async def test_a_follower_passes_over_what_is_no_event(settings: KafkaSettings) -> None:
+    seen: list[str] = []
+    async with Producer(settings) as producer:
+        raw = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+        await raw.start()
+        await raw.send_and_wait(str(Topic.DRIFT), b"\x00\x00", key=b"x")
+        await raw.stop()
+        follower = Follower(
+            settings, {Topic.DRIFT: lambda event: None, Topic.FEEDBACK: lambda event: seen.append(event.request_id)}
+        )
+        async with running(follower.run), asyncio.timeout(30):
+            await producer.send(Topic.FEEDBACK, feedback(9, "after"))
+            while "after-9" not in seen:
+                await asyncio.sleep(0.01)

@@ -1,0 +1,69 @@
+"""A bundle that an operator can publish is whole, and one that cannot says where and why."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from schemas.bundle import Bundle, InvalidBundleError, load_bundle
+
+SAMPLE = Path(__file__).parents[3] / "deploy" / "bundle"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SAMPLE, tmp_path / "bundle"))
+
+
+def test_the_sample_bundle_is_valid() -> None:
+    assert "consumer-services" in load_bundle(SAMPLE).tasks
+
+
+def test_the_same_files_are_the_same_version(folder: Path) -> None:
+    assert load_bundle(folder).version == load_bundle(SAMPLE).version
+
+
+def test_any_change_is_another_version(folder: Path) -> None:
+    policy = folder / "policies" / "models.cedar"
+    policy.write_text(policy.read_text() + "\n// reviewed")
+    assert load_bundle(folder).version != load_bundle(SAMPLE).version
+
+
+def test_it_survives_the_way_through_kafka() -> None:
+    bundle = load_bundle(SAMPLE)
+    again = Bundle.model_validate_json(bundle.model_dump_json())
+    assert (again, again.version) == (bundle, bundle.version)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "complaint"),
+    [
+        ("applications.yaml", "tenant: customer-care", "tenant: nobody", "applications.concierge.tenant: 'nobody'"),
+        ("applications.yaml", "[consumer-services]", "[cooking]", "'cooking' is not in tasks.yaml"),
+        ("tasks.yaml", "tenant: customer-care", "tenant: nobody", "tasks.consumer-services.tenant"),
+        ("tenants.yaml", "expert_share: 0.95", "expert_share: 2", "tenants.customer-care.expert_share"),
+        ("tenants.yaml", "expert_share: 0.95", "expert_sahre: 0.9", "expert_sahre"),
+        ("models.yaml", "tier: small", "tier: tiny", "models.small.tier"),
+        ("guardrails.yaml", "mask: [email", "mask: [e-mail", "guardrails.mask"),
+        ("models.yaml", "small:", "small: [", "is not YAML"),
+    ],
+)
+def test_a_wrong_field_is_named(folder: Path, file: str, old: str, new: str, complaint: str) -> None:
+    path = folder / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(InvalidBundleError) as caught:
+        load_bundle(folder)
+    assert complaint in str(caught.value)
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / "tasks.yaml").unlink()
+    with pytest.raises(InvalidBundleError, match=r"tasks\.yaml is missing"):
+        load_bundle(folder)
+
+
+def test_a_bundle_without_policies_is_refused(folder: Path) -> None:
+    shutil.rmtree(folder / "policies")
+    with pytest.raises(InvalidBundleError, match="policies"):
+        load_bundle(folder)
