@@ -181,12 +181,15 @@ class TraceStep(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """interaction, feedback, edge case, label, candidate, deployment, later answers"""
+    """interaction, feedback, edge case, label, dataset, adapter, gate, deployment or later answers"""
     id: _builtins.str
     summary: _builtins.str
     hash: _builtins.str
-    """Hex digest of the row."""
+    """Hex digest of the row; empty for later answers, which are many."""
+    direction: _builtins.str
+    """origin (where the answer came from), itself, or consequence (what it led to)"""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -197,10 +200,11 @@ class TraceStep(_message.Message):
         at: _timestamp_pb2.Timestamp | None = ...,
         summary: _builtins.str = ...,
         hash: _builtins.str = ...,
+        direction: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "hash", b"hash", "id", b"id", "kind", b"kind", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "direction", b"direction", "hash", b"hash", "id", b"id", "kind", b"kind", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

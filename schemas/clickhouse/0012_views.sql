@@ -1,0 +1,237 @@
+-- The stable names that analysts use; docs/analysts.md shows each. Rows that could not be decoded are not in them.
+
+CREATE OR REPLACE VIEW gyre.interactions
+(
+    request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
+    state LowCardinality(String)
+        COMMENT 'finished, or unfinished for a stream that was opened and has no end on record',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    application LowCardinality(String) COMMENT 'Caller, as its key says',
+    task LowCardinality(String) COMMENT 'What the request is for',
+    user String COMMENT 'Person on whose behalf the application asked, as it named them',
+    conversation_id String COMMENT 'Conversation the request belongs to',
+    received_at DateTime64(6, 'UTC') COMMENT 'When the request came in',
+    finished_at DateTime64(6, 'UTC') COMMENT 'When the answer was complete',
+    streamed Bool COMMENT 'Whether the answer was streamed',
+    messages Array(Tuple(
+        role LowCardinality(String), content String, tool_calls Array(Tuple(id String, name
+        LowCardinality(String), arguments String)), tool_call_id String
+    )) COMMENT 'What was asked, as the model saw it, masked',
+    tools Array(Tuple(name LowCardinality(String), description String, parameters String))
+        COMMENT 'Functions the model could ask for',
+    language LowCardinality(String) COMMENT 'Language detected, ISO 639-1',
+    truncated_tokens Int64 COMMENT 'Tokens cut off to fit the budget',
+    answer String COMMENT 'Text of the answer',
+    tool_calls Array(Tuple(id String, name LowCardinality(String), arguments String))
+        COMMENT 'Functions the model asked for',
+    finish_reason LowCardinality(String) COMMENT 'stop, length, tool_calls, refused, cancelled or error',
+    error String COMMENT 'Why there is no proper answer',
+    model LowCardinality(String) COMMENT 'Model that answered',
+    model_version LowCardinality(String) COMMENT 'Version of the model that answered',
+    tier LowCardinality(String) COMMENT 'Class of model: specialist, small, large or frontier',
+    candidate_id String COMMENT 'Specialist that answered, empty for a generic model',
+    candidates Array(Tuple(
+        model LowCardinality(String), model_version LowCardinality(String), tier LowCardinality(String), cleared
+        Bool, live Bool, chosen Bool, reason String
+    )) COMMENT 'Models that might have answered, and why they did or did not',
+    bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
+    input_verdict LowCardinality(String) COMMENT 'What governance said of the request',
+    output_verdict LowCardinality(String) COMMENT 'What governance said of the answer',
+    findings Array(Tuple(
+        direction LowCardinality(String), kind LowCardinality(String), action LowCardinality(String), text_index
+        Int64, start Int64, end Int64
+    )) COMMENT 'What the guardrails found: where, never what',
+    policies Array(LowCardinality(String)) COMMENT 'Policies that decided which models were cleared',
+    citations Array(Tuple(
+        document_id String, sensitivity LowCardinality(String), tokens Int64, score Float64, dropped Bool
+    )) COMMENT 'Documents the model was given, or that were dropped',
+    memory_turns Int64 COMMENT 'Earlier turns the model was given',
+    context_available Bool COMMENT 'Whether context answered in time',
+    prompt_tokens Int64 COMMENT 'Tokens read by the model',
+    completion_tokens Int64 COMMENT 'Tokens written by the model',
+    sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the tokens written',
+    mean_logprob Nullable(Float64) COMMENT 'Mean log-probability of the tokens written',
+    min_logprob Nullable(Float64) COMMENT 'Lowest log-probability of a token written',
+    first_token_us Int64 COMMENT 'Microseconds to the first token',
+    total_us Int64 COMMENT 'Microseconds from request to release',
+    stages Array(Tuple(name LowCardinality(String), start_us Int64, duration_us Int64))
+        COMMENT 'Microseconds spent in each function of the pipeline; stages may overlap',
+    partition UInt32 COMMENT 'Kafka partition of its record',
+    offset UInt64 COMMENT 'Kafka offset of its record',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    request_id, if(phase = 'finished', 'finished', 'unfinished') AS state, tenant, application, task, user,
+    conversation_id, received_at, finished_at, streamed, messages, tools, language, truncated_tokens, answer,
+    tool_calls, finish_reason, error, model, model_version, tier, candidate_id, candidates, bundle_version,
+    sensitivity, input_verdict, output_verdict, findings, policies, citations, memory_turns,
+    context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,
+    first_token_us, total_us, stages, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+FROM gyre.router_interactions_v1
+WHERE _error = ''
+    AND (
+        phase = 'finished'
+        OR request_id NOT IN (
+            SELECT request_id FROM gyre.router_interactions_v1 WHERE _error = '' AND phase = 'finished' AND streamed
+        )
+    )
+COMMENT 'One row per request: its answer and everything that was decided on the way';
+
+CREATE OR REPLACE VIEW gyre.feedback
+(
+    feedback_id String COMMENT 'Id of the feedback',
+    request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    application LowCardinality(String) COMMENT 'Caller, as its key says',
+    given_at DateTime64(6, 'UTC') COMMENT 'When it was given',
+    source LowCardinality(String) COMMENT 'explicit or implicit',
+    kind LowCardinality(String) COMMENT 'rating, edit, correct_answer, outcome or asked_again',
+    rating Nullable(Float64) COMMENT 'Rating, where one was given',
+    text String COMMENT 'Text given: the edit or the correct answer',
+    comment String COMMENT 'Comment in free text',
+    user String COMMENT 'Person on whose behalf the application asked, as it named them',
+    partition UInt32 COMMENT 'Kafka partition of its record',
+    offset UInt64 COMMENT 'Kafka offset of its record',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    feedback_id, request_id, tenant, application, given_at, source, kind, rating, text, comment, user,
+    _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+FROM gyre.router_feedback_v1
+WHERE _error = ''
+COMMENT 'What people and systems had to say of earlier answers';
+
+CREATE OR REPLACE VIEW gyre.edge_cases
+(
+    request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the request is for',
+    flagged_at DateTime64(6, 'UTC') COMMENT 'When triage flagged the request',
+    score Float64 COMMENT 'How likely the answer is wrong, by triage',
+    threshold Float64 COMMENT 'Score from which requests were flagged then',
+    explored Bool COMMENT 'Picked at random, not for its score',
+    propensity Float64 COMMENT 'Probability with which it was picked',
+    signals Array(Tuple(name LowCardinality(String), value Float64, explanation String))
+        COMMENT 'Reasons to think the answer was wrong',
+    messages Array(Tuple(
+        role LowCardinality(String), content String, tool_calls Array(Tuple(id String, name
+        LowCardinality(String), arguments String)), tool_call_id String
+    )) COMMENT 'What was asked, as the model saw it, masked',
+    tools Array(Tuple(name LowCardinality(String), description String, parameters String))
+        COMMENT 'Functions the model could ask for',
+    answer String COMMENT 'What the model answered',
+    model LowCardinality(String) COMMENT 'Model that answered',
+    model_version LowCardinality(String) COMMENT 'Version of the model that answered',
+    sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
+    bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    partition UInt32 COMMENT 'Kafka partition of its record',
+    offset UInt64 COMMENT 'Kafka offset of its record',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    request_id, tenant, task, flagged_at, score, threshold, explored, propensity, signals, messages, tools,
+    answer, model, model_version, sensitivity, bundle_version, _partition AS partition, _offset AS offset,
+    lower(hex(_hash)) AS hash
+FROM gyre.triage_edge_cases_v1
+WHERE _error = ''
+COMMENT 'Requests that triage found worth an expert\'s time';
+
+CREATE OR REPLACE VIEW gyre.labels
+(
+    label_id String COMMENT 'Id of the label',
+    request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the request is for',
+    expert LowCardinality(String) COMMENT 'Who answered',
+    labelled_at DateTime64(6, 'UTC') COMMENT 'When the expert answered',
+    outcome LowCardinality(String) COMMENT 'confirmed, corrected, unsafe or skipped',
+    answer String COMMENT 'The right answer, when confirmed or corrected',
+    model_answer String COMMENT 'What the model had answered',
+    delta Array(Tuple(start Int64, end Int64, text String))
+        COMMENT 'Steps from what the model said to what was wanted',
+    distance Float64 COMMENT '0 the same, 1 nothing in common',
+    comment String COMMENT 'Comment in free text',
+    seconds_spent Float64 COMMENT 'Seconds the expert took',
+    sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
+    bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    partition UInt32 COMMENT 'Kafka partition of its record',
+    offset UInt64 COMMENT 'Kafka offset of its record',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    label_id, request_id, tenant, task, expert, labelled_at, outcome, answer, model_answer, delta, distance,
+    comment, seconds_spent, sensitivity, bundle_version, _partition AS partition, _offset AS offset,
+    lower(hex(_hash)) AS hash
+FROM gyre.triage_labels_v1
+WHERE _error = ''
+COMMENT 'What experts said of edge cases';
+
+CREATE OR REPLACE VIEW gyre.candidates
+(
+    candidate_id String COMMENT 'Id of the candidate',
+    run_id String COMMENT 'Training run',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the request is for',
+    created_at DateTime64(6, 'UTC') COMMENT 'When the gate had decided',
+    verdict LowCardinality(String) COMMENT 'promote or refuse',
+    reasons Array(String) COMMENT 'Why the gate decided so',
+    base_model LowCardinality(String) COMMENT 'Model the adapter belongs to',
+    adapter_path String COMMENT 'Folder of the adapter, relative to the artifacts folder',
+    system_prompt String COMMENT 'System prompt the specialist is asked with',
+    response_schema String COMMENT 'JSON Schema that answers are held to',
+    dataset_id String COMMENT 'Dataset it learned from',
+    training_request_ids Array(String) COMMENT 'Requests whose labels it learned from',
+    holdout_request_ids Array(String) COMMENT 'Requests it was measured on',
+    incumbent String COMMENT 'What it was compared with',
+    candidate_accuracy Float64 COMMENT 'Share of the hold-out it got right',
+    incumbent_accuracy Float64 COMMENT 'Share of the hold-out the incumbent got right',
+    gain Float64 COMMENT 'Difference of the two',
+    gain_low Float64 COMMENT 'Lower end of the confidence interval of the gain',
+    gain_high Float64 COMMENT 'Upper end of the confidence interval of the gain',
+    confidence Float64 COMMENT 'Confidence level of the interval',
+    training_tokens Int64 COMMENT 'Tokens trained on',
+    training_seconds Float64 COMMENT 'Seconds of training',
+    sensitivity LowCardinality(String) COMMENT 'Highest sensitivity of what it learned from',
+    bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    partition UInt32 COMMENT 'Kafka partition of its record',
+    offset UInt64 COMMENT 'Kafka offset of its record',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    candidate_id, run_id, tenant, task, created_at, verdict, reasons, base_model, adapter_path, system_prompt,
+    response_schema, dataset_id, training_request_ids, holdout_request_ids, incumbent, candidate_accuracy,
+    incumbent_accuracy, gain, gain_low, gain_high, confidence, training_tokens, training_seconds, sensitivity,
+    bundle_version, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+FROM gyre.trainer_candidates_v1
+WHERE _error = ''
+COMMENT 'Training runs: each candidate, what it learned from, and what the gate said';
+
+CREATE OR REPLACE VIEW gyre.deployments
+(
+    task_key String COMMENT 'tenant/task',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the request is for',
+    deployment_id String COMMENT 'Id of the deployment',
+    state LowCardinality(String) COMMENT 'live or none',
+    candidate_id String COMMENT 'Candidate that is deployed',
+    model LowCardinality(String) COMMENT 'Triton model that serves it',
+    model_version LowCardinality(String) COMMENT 'Version of the Triton model',
+    adapter_path String COMMENT 'Folder of the adapter, relative to the artifacts folder',
+    system_prompt String COMMENT 'System prompt the specialist is asked with',
+    response_schema String COMMENT 'JSON Schema that answers are held to',
+    sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
+    deployed_at DateTime64(6, 'UTC') COMMENT 'When it was decided',
+    reason String COMMENT 'Why it was decided',
+    previous Array(String) COMMENT 'Deployments it replaced, newest last',
+    partition UInt32 COMMENT 'Kafka partition of its record',
+    offset UInt64 COMMENT 'Kafka offset of its record',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    task_key, tenant, task, deployment_id, state, candidate_id, model, model_version, adapter_path,
+    system_prompt, response_schema, sensitivity, deployed_at, reason, previous, _partition AS partition,
+    _offset AS offset, lower(hex(_hash)) AS hash
+FROM gyre.serving_deployments_v1
+WHERE _error = ''
+COMMENT 'What was wanted live for each task of each tenant, over time';

@@ -1,0 +1,210 @@
+"""The ClickHouse tables and views: numbered files of statements, which audit applies at start.
+
+Each topic has one table, named after it (`router.interactions.v1` is in `gyre.router_interactions_v1`): first the
+envelope, whose names begin with an underscore, then the event's fields. Analysts use the views.
+
+To change something, change a view's file, or add a file with `ALTER TABLE ... ADD COLUMN IF NOT EXISTS`; a table's own
+file never changes, because tables that exist already would not follow it.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas import avro
+from schemas.events import EVENTS
+from schemas.topics import Topic
+
+FOLDER = Path(__file__).parent
+DATABASE = "gyre"
+
+# The header of each row in the hash chain, and what it is computed from.
+ENVELOPE = {
+    "_topic": "String",
+    "_partition": "UInt32",
+    "_offset": "UInt64",
+    "_timestamp": "DateTime64(3, 'UTC')",
+    "_key": "String",
+    "_schema_id": "UInt32",
+    "_prev_hash": "FixedString(32)",
+    "_salt": "FixedString(16)",
+    "_digest": "FixedString(32)",
+    "_hash": "FixedString(32)",
+    "_payload": "String",
+    "_error": "String",
+}
+ENGINES = {"ReplacingMergeTree"}
+
+_NAME = re.compile(r"(?P<number>\d{4})_(?P<slug>[a-z0-9_]+)\.sql")
+_CREATE_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (?P<name>\S+)\s*\((?P<body>.*?)\n\)\s*(?P<rest>.*)", re.DOTALL)
+_CREATE_VIEW = re.compile(r"CREATE OR REPLACE VIEW (?P<name>\S+)\s*\((?P<body>.*?)\n\)\s*AS\b(?P<rest>.*)", re.DOTALL)
+_ADD_COLUMN = re.compile(
+    r"ALTER TABLE (?P<name>\S+) ADD COLUMN IF NOT EXISTS (?P<column>\w+) (?P<type>.+?) COMMENT '.+'", re.DOTALL
+)
+_CREATE_DATABASE = re.compile(r"CREATE DATABASE IF NOT EXISTS (?P<name>\S+) COMMENT '.+'", re.DOTALL)
+_COMMENT = r"COMMENT\s+'(?:[^'\\]|\\.)+'"
+_COLUMN = re.compile(
+    rf"(?P<name>\w+)\s+(?P<type>.+?)(?:\s+DEFAULT\s+.+?)?(?:\s+CODEC\([\w, ]+\))?\s+(?P<comment>{_COMMENT})", re.DOTALL
+)
+_SNAKE_CASE = re.compile(r"_?[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One numbered file."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text, in hexadecimal: a file is applied again when it has changed."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """The statements, in order, without the lines that are comments."""
+        lines = [line for line in self.text.splitlines() if not line.lstrip().startswith("--")]
+        return [part.strip() for part in re.split(r";\s*(?:\n|$)", "\n".join(lines)) if part.strip()]
+
+
+def table(topic: Topic) -> str:
+    """Return the name, in the database `gyre`, of the table that holds the records of a topic."""
+    return re.sub("[.-]", "_", topic)
+
+
+def migrations(folder: Path = FOLDER) -> list[Migration]:
+    """Return the files in the order in which they are applied.
+
+    Raises:
+        ValueError: A file's name is not `<four digits>_<snake_case>.sql`.
+    """
+    found = []
+    for path in sorted(folder.glob("*.sql")):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise ValueError(f"{path.name}: is not named <four digits>_<snake_case>.sql")
+        found.append(Migration(int(match["number"]), path.name, path.read_text()))
+    return found
+
+
+def problems(folder: Path = FOLDER) -> list[str]:
+    """Return what is wrong with the files, in sentences; nothing when all is well."""
+    try:
+        files = migrations(folder)
+    except ValueError as error:
+        return [str(error)]
+    found = []
+    numbers = [file.number for file in files]
+    if numbers != list(range(1, len(files) + 1)):
+        found.append(f"the files are numbered {numbers}: wanted 1 to {len(files)}, each once")
+    tables: dict[str, dict[str, str]] = {}
+    for file in files:
+        for statement in file.statements:
+            found += [f"{file.name}: {problem}" for problem in _statement_problems(statement, tables)]
+    for topic in Topic:
+        found += _topic_problems(topic, tables.get(f"{DATABASE}.{table(topic)}"))
+    return found
+
+
+def _statement_problems(statement: str, tables: dict[str, dict[str, str]]) -> list[str]:
+    """Return what is wrong with one statement; what it adds to a table is added to `tables`."""
+    first = statement.splitlines()[0]
+    if _CREATE_DATABASE.fullmatch(statement):
+        return []
+    if added := _ADD_COLUMN.fullmatch(statement):
+        tables.setdefault(added["name"], {})[added["column"]] = _plain(added["type"])
+        return _name_problems(added["name"], [added["column"]])
+    created = _CREATE_TABLE.fullmatch(statement)
+    match = created or _CREATE_VIEW.fullmatch(statement)
+    if match is None:
+        return [
+            f"`{first}` is not CREATE DATABASE or TABLE IF NOT EXISTS, CREATE OR REPLACE VIEW with its columns, "
+            "or ALTER TABLE ADD COLUMN IF NOT EXISTS, with a COMMENT"
+        ]
+    found = []
+    if not re.search(rf"{_COMMENT}\s*$", match["rest"]):
+        found.append(f"{match['name']} has no COMMENT at its end")
+    columns: dict[str, str] = {}
+    for entry in _entries(match["body"]):
+        if created and entry.startswith(("CONSTRAINT ", "INDEX ")):
+            continue
+        column = _COLUMN.fullmatch(entry)
+        if column is None:
+            found.append(f"{match['name']}: `{entry.splitlines()[0]}` is not a column with a type and a COMMENT")
+            continue
+        columns[column["name"]] = _plain(column["type"])
+    if created:
+        engine = re.match(r"ENGINE = (\w+)", match["rest"])
+        if engine is None or engine[1] not in ENGINES:
+            found.append(f"{match['name']}: the engine is not one of {', '.join(sorted(ENGINES))}")
+        tables[match["name"]] = columns
+    return found + _name_problems(match["name"], list(columns))
+
+
+def _name_problems(name: str, columns: list[str]) -> list[str]:
+    found = []
+    database, _, own = name.partition(".")
+    if database != DATABASE or not _SNAKE_CASE.fullmatch(own):
+        found.append(f"{name} is not {DATABASE}.<snake_case>")
+    found += [f"{name}.{column} is not in snake case" for column in columns if not _SNAKE_CASE.fullmatch(column)]
+    return found
+
+
+def _topic_problems(topic: Topic, columns: dict[str, str] | None) -> list[str]:
+    if columns is None:
+        return [f"{topic} has no table {DATABASE}.{table(topic)}"]
+    wanted = {**ENVELOPE, **_field_types(topic)}
+    found = [
+        f"{table(topic)}.{name} is {columns.get(name, 'missing')}, wanted {wanted_type}"
+        for name, wanted_type in wanted.items()
+        if columns.get(name) != wanted_type
+    ]
+    found += [f"{table(topic)}.{name} is no field of the event" for name in columns if name not in wanted]
+    return found
+
+
+def _field_types(topic: Topic) -> dict[str, str]:
+    """Return the type of the column that ClickHouse's Avro input fills from each field of a topic's event."""
+    records: dict[str, avro.AvroSchema] = {}
+
+    def clickhouse_type(schema: avro.AvroSchema) -> str:
+        if isinstance(schema, list):
+            return f"Nullable({clickhouse_type(schema[1])})"
+        if isinstance(schema, dict):
+            if schema["type"] == "array":
+                return f"Array({clickhouse_type(schema['items'])})"
+            if schema["type"] == "record":
+                records[f"gyre.{schema['name']}"] = schema
+                fields = [f"{field['name']} {clickhouse_type(field['type'])}" for field in schema["fields"]]
+                return f"Tuple({', '.join(fields)})"
+            if schema.get("logicalType") == "timestamp-micros":
+                return "DateTime64(6, 'UTC')"
+            return clickhouse_type(schema["type"])
+        if schema in records:
+            return clickhouse_type(records[schema])
+        return {"string": "String", "bytes": "String", "long": "Int64", "double": "Float64", "boolean": "Bool"}[schema]
+
+    return {field["name"]: clickhouse_type(field["type"]) for field in avro.derive(EVENTS[topic])["fields"]}
+
+
+def _plain(written: str) -> str:
+    """Return a type in one line, without LowCardinality, which is a matter of storage."""
+    one_line = re.sub(r"\s+", " ", written).replace("( ", "(").replace(" )", ")")
+    return re.sub(r"LowCardinality\((\w+)\)", r"\1", one_line)
+
+
+def _entries(body: str) -> list[str]:
+    """Split what stands between a statement's outer brackets at the commas that are not inside brackets or quotes."""
+    entries, depth, quoted, start = [], 0, False, 0
+    for position, character in enumerate(body):
+        if character == "'" and body[position - 1] != "\\":
+            quoted = not quoted
+        elif not quoted and character in "()":
+            depth += 1 if character == "(" else -1
+        elif not quoted and character == "," and depth == 0:
+            entries.append(body[start:position].strip())
+            start = position + 1
+    return [*entries, body[start:].strip()]

@@ -1,0 +1,191 @@
+"""The ledger in ClickHouse.
+
+Events are not decoded on their way. An Avro record is the encodings of its fields one after the other, so a row is the
+encoded envelope around the event's own bytes, and ClickHouse does the parsing. That is only sound if a record cannot
+shift what comes after it: part of the envelope stands behind the event, and a constraint of each table recomputes the
+row's hash from both parts, so an event that is shorter or longer than its schema says fails the whole insert.
+"""
+
+import io
+import os
+from collections.abc import AsyncIterator, Sequence
+from functools import cache
+from typing import Any
+
+import fastavro
+
+from schemas import avro, clickhouse
+from schemas.codecs import HEADER_BYTES
+from schemas.topics import Topic
+from services.audit.domain import EMPTY, Head, Link, Row, Step
+from services.runtime.clickhouse import ClickHouse
+
+_PAGE_ROWS = 10_000
+_SYNC_BYTES = 16
+
+_BEFORE: list[dict[str, Any]] = [
+    {"name": "_topic", "type": "string"},
+    {"name": "_partition", "type": "long"},
+    {"name": "_offset", "type": "long"},
+    {"name": "_timestamp", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+    {"name": "_key", "type": "bytes"},
+    {"name": "_schema_id", "type": "long"},
+    {"name": "_salt", "type": {"type": "fixed", "name": "Salt", "size": 16}},
+    {"name": "_hash", "type": {"type": "fixed", "name": "Hash", "size": 32}},
+    {"name": "_payload", "type": "bytes"},
+    {"name": "_error", "type": "string"},
+]
+_BEHIND: list[dict[str, Any]] = [
+    {"name": "_prev_hash", "type": {"type": "fixed", "name": "PrevHash", "size": 32}},
+    {"name": "_digest", "type": {"type": "fixed", "name": "Digest", "size": 32}},
+]
+
+
+def row_schema(topic: Topic, schema_id: int) -> avro.AvroSchema:
+    """Return the Avro schema of a table's rows: the envelope around what was published under an id (0: nothing)."""
+    event = avro.published(topic, schema_id)["fields"] if schema_id else []
+    return {"type": "record", "name": "Row", "namespace": "gyre", "fields": [*_BEFORE, *event, *_BEHIND]}
+
+
+@cache
+def _container(topic: Topic, schema_id: int) -> tuple[bytes, list[str]]:
+    """Return the head of an Avro container file, which ends with its sync marker, and the names of the columns."""
+    schema = row_schema(topic, schema_id)
+    buffer = io.BytesIO()
+    fastavro.writer(buffer, fastavro.parse_schema(schema, named_schemas={}), [], sync_marker=os.urandom(_SYNC_BYTES))
+    return buffer.getvalue(), [field["name"] for field in schema["fields"]]
+
+
+def container(rows: Sequence[Row]) -> tuple[bytes, list[str]]:
+    """Return rows of one run as an Avro container file, and the names of its columns."""
+    first = rows[0]
+    topic = first.record.topic.encode()
+    prefix = _long(len(topic)) + topic + _long(first.record.partition)
+    schema_id, error = _long(first.schema_id), first.error.encode()
+    parts: list[bytes] = []
+    for row in rows:
+        record = row.record
+        parts += (
+            prefix,
+            _long(record.offset),
+            _long(record.timestamp_ms),
+            _long(len(record.key)),
+            record.key,
+            schema_id,
+            row.salt,
+            row.hash,
+            _long(len(record.value)),
+            record.value,
+            _long(len(error)),
+            error,
+            record.value[HEADER_BYTES:] if row.schema_id else b"",
+            row.prev_hash,
+            row.digest,
+        )
+    body = b"".join(parts)
+    head, columns = _container(first.record.topic, first.schema_id)
+    return b"".join((head, _long(len(rows)), _long(len(body)), body, head[-_SYNC_BYTES:])), columns
+
+
+def _long(value: int) -> bytes:
+    """Return a number as Avro encodes it: zigzag, then seven bits to a byte, lowest first."""
+    rest = (value << 1) ^ (value >> 63)
+    encoded = bytearray()
+    while rest > 0x7F:
+        encoded.append((rest & 0x7F) | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+class ClickHouseLedger:
+    """The port `Ledger` over the tables of `schemas.clickhouse`."""
+
+    def __init__(self, client: ClickHouse) -> None:
+        self._client = client
+
+    async def prepare(self) -> None:
+        """Apply the numbered statements that are new or have changed."""
+        files = clickhouse.migrations()
+        for statement in files[0].statements:  # makes the table that says what is applied
+            await self._client.command(statement)
+        rows = await self._client.rows("SELECT number, digest FROM gyre.schema_versions FINAL")
+        applied = {row["number"]: row["digest"] for row in rows}
+        for file in files:
+            if applied.get(file.number) == file.digest:
+                continue
+            for statement in file.statements:
+                await self._client.command(statement)
+            await self._client.command(
+                "INSERT INTO gyre.schema_versions (number, name, digest) "
+                "SELECT {number:UInt32}, {name:String}, {digest:String}",
+                {"number": file.number, "name": file.name, "digest": file.digest},
+            )
+
+    async def head(self, topic: Topic, partition: int) -> Head:
+        """Return the last row stored of a partition."""
+        rows = await self._client.rows(
+            "SELECT _offset, lower(hex(_hash)) AS hash FROM gyre.{table:Identifier} "
+            "WHERE _partition = {partition:UInt32} ORDER BY _offset DESC LIMIT 1",
+            {"table": clickhouse.table(topic), "partition": partition},
+        )
+        return Head(rows[0]["_offset"], bytes.fromhex(rows[0]["hash"])) if rows else EMPTY
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        """Store rows of one run, all or none; passed over when other rows already follow the row they follow."""
+        block, columns = container(rows)
+        first = rows[0]
+        await self._client.insert(
+            f"gyre.{clickhouse.table(first.record.topic)}",
+            columns,
+            block,
+            "Avro",
+            {
+                "async_insert": 0,
+                "input_format_avro_allow_missing_fields": 1,
+                # The row that these follow: ClickHouse stores only one block for each token, so an insert that is
+                # repeated, or comes from a process that has been replaced, cannot fork the chain.
+                "insert_deduplicate": 1,
+                "insert_deduplication_token": f"{first.record.partition}:{first.prev_hash.hex()}",
+            },
+        )
+
+    async def links(self, topic: Topic, partition: int) -> AsyncIterator[Link]:
+        """Yield the rows of a partition in the order of their offsets, page by page."""
+        following = 0
+        while True:
+            # The payload's digest is computed there, so that a page has a size.
+            page = await self._client.rows(
+                "SELECT _offset, toUnixTimestamp64Milli(_timestamp) AS timestamp_ms, lower(hex(_digest)) AS digest, "
+                "lower(hex(_prev_hash)) AS prev_hash, lower(hex(_hash)) AS hash, lower(hex(SHA256("
+                "concat(_salt, toString(length(_key)), ':', _key, _payload)))) AS payload_digest "
+                "FROM gyre.{table:Identifier} WHERE _partition = {partition:UInt32} AND _offset >= {following:UInt64} "
+                "ORDER BY _offset LIMIT {rows:UInt32} WITH TIES",
+                {
+                    "table": clickhouse.table(topic),
+                    "partition": partition,
+                    "following": following,
+                    "rows": _PAGE_ROWS,
+                },
+            )
+            for row in page:
+                yield Link(
+                    offset=row["_offset"],
+                    timestamp_ms=row["timestamp_ms"],
+                    digest=bytes.fromhex(row["digest"]),
+                    prev_hash=bytes.fromhex(row["prev_hash"]),
+                    hash=bytes.fromhex(row["hash"]),
+                    payload_digest=bytes.fromhex(row["payload_digest"]),
+                )
+            if len(page) < _PAGE_ROWS:
+                return
+            following = page[-1]["_offset"] + 1
+
+    async def lineage(self, request_id: str) -> list[Step]:
+        """Return the rows of the view `gyre.lineage` for a request, oldest first."""
+        rows = await self._client.rows(
+            "SELECT direction, kind, id, at, summary, hash FROM gyre.lineage "
+            "WHERE request_id = {request_id:String} ORDER BY at, kind, id",
+            {"request_id": request_id},
+        )
+        return [Step(**row) for row in rows]

@@ -1,0 +1,170 @@
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.topics import Topic
+from services.audit.domain import Head
+from services.audit.handlers import keep
+from services.audit.ports import Ledger
+from services.audit.settings import Settings
+from services.runtime import telemetry
+from services.runtime.clock import Clock
+from services.runtime.errors import Retryable
+from services.runtime.kafka import MAX_RECORD_BYTES, RETRY_SECONDS, Producer, Record, until_answered
+from services.runtime.settings import KafkaSettings
+
+_POLL_MS = 200
+
+
+class Recorder:
+    """Reads every topic and keeps every record.
+
+    The consumer group only shares out the partitions. Where to go on in one is asked of the ledger, each time that it
+    is assigned and after each error, and the partition stands still until the ledger has answered.
+    """
+
+    def __init__(self, kafka: KafkaSettings, settings: Settings, ledger: Ledger, clock: Clock) -> None:
+        self._kafka = kafka
+        self._settings = settings
+        self._ledger = ledger
+        self._clock = clock
+        self._heads: dict[TopicPartition, Head] = {}
+        self._assigned = False
+        self._retry_at = 0.0
+        self._ready = asyncio.Event()
+
+    async def ready(self) -> None:
+        """Wait until the tables are there and partitions have been assigned and found in the ledger."""
+        await self._ready.wait()
+
+    async def run(self) -> None:
+        """Read until cancelled.
+
+        Raises:
+            Rejected: ClickHouse refuses the tables or views.
+        """
+        await until_answered("ClickHouse", self._ledger.prepare)
+        async with Producer(self._kafka) as producer:
+            while True:
+                try:
+                    await self._consume(producer)
+                except (KafkaError, OSError) as error:
+                    telemetry.log().warning("waiting", what="Kafka", error=repr(error))
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def _consume(self, producer: Producer) -> None:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._kafka.bootstrap_servers,
+            group_id="gyre-audit",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        )
+        self._assigned = False
+        consumer.subscribe([str(topic) for topic in Topic], listener=_Assignment(self, consumer))
+        try:
+            await consumer.start()
+            while True:
+                await self._place(consumer)
+                batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._settings.batch_records)
+                await asyncio.gather(
+                    *(self._keep(producer, consumer, partition, batch) for partition, batch in batches.items())
+                )
+                if batches and sum(map(len, batches.values())) < self._settings.batch_records:
+                    await asyncio.sleep(self._settings.flush_seconds)
+        finally:
+            self._heads.clear()
+            await consumer.stop()
+
+    def forget(self, partitions: Sequence[TopicPartition]) -> None:
+        """Hold partitions not to be placed any more."""
+        for partition in partitions:
+            self._heads.pop(partition, None)
+
+    def assigned(self) -> None:
+        """Take note that the group has shared out the partitions."""
+        self._assigned = True
+
+    async def _place(self, consumer: AIOKafkaConsumer) -> None:
+        """Ask the ledger where to go on in the partitions of which that is not known, and go on there."""
+        unplaced = [each for each in consumer.assignment() if each not in self._heads]
+        if not unplaced:
+            if self._assigned:
+                self._ready.set()
+            return
+        if self._clock.monotonic() < self._retry_at:
+            return
+        begins, ends = await consumer.beginning_offsets(unplaced), await consumer.end_offsets(unplaced)
+        for partition in unplaced:
+            try:
+                head = await self._ledger.head(Topic(partition.topic), partition.partition)
+                self._check(partition, head, begins[partition], ends[partition])
+            except Retryable as error:
+                self._wait(partition, error)
+                continue
+            if partition in consumer.assignment():  # it may have gone meanwhile
+                consumer.seek(partition, max(head.offset + 1, begins[partition]))
+                consumer.resume(partition)
+                self._heads[partition] = head
+
+    def _check(self, partition: TopicPartition, head: Head, begin: int, end: int) -> None:
+        if end <= head.offset:
+            raise Retryable(
+                f"Kafka ends at offset {end}, but row {head.offset} is stored: the topic has been made anew. Give it "
+                "another name or another ClickHouse; its records cannot continue the old chain"
+            )
+        if begin > head.offset + 1:
+            telemetry.log().error(
+                "records lost",
+                topic=partition.topic,
+                partition=partition.partition,
+                first=head.offset + 1,
+                last=begin - 1,
+                reason="Kafka had deleted them before they were read",
+            )
+
+    async def _keep(
+        self, producer: Producer, consumer: AIOKafkaConsumer, partition: TopicPartition, messages: Sequence[Any]
+    ) -> None:
+        head = self._heads.get(partition)
+        if head is None:
+            return  # read before its place was known; it will be read again from there
+        records = [Record.of(message) for message in messages]
+        try:
+            self._heads[partition] = await keep(self._ledger, producer, self._clock, head, records)
+        except Retryable as error:
+            self._heads.pop(partition, None)
+            if partition in consumer.assignment():
+                consumer.pause(partition)
+            telemetry.RECORDS.labels(partition.topic, "retried").inc(len(records))
+            self._wait(partition, error)
+            return
+        telemetry.RECORDS.labels(partition.topic, "handled").inc(len(records))
+        behind = (consumer.highwater(partition) or 0) - records[-1].offset - 1
+        telemetry.LAG.labels(partition.topic, partition.partition).set(max(behind, 0))
+
+    def _wait(self, partition: TopicPartition, error: Retryable) -> None:
+        self._retry_at = self._clock.monotonic() + RETRY_SECONDS
+        telemetry.log().warning(
+            "waiting", what="ledger", topic=partition.topic, partition=partition.partition, error=str(error)
+        )
+
+
+class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # published without types
+    """Stops partitions when they come, until they are placed, and forgets them when they go."""
+
+    def __init__(self, recorder: Recorder, consumer: AIOKafkaConsumer) -> None:
+        self._recorder = recorder
+        self._consumer = consumer
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        self._recorder.forget(revoked)
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self._recorder.forget(assigned)
+        self._consumer.pause(*assigned)
+        self._recorder.assigned()

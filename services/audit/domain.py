@@ -1,0 +1,176 @@
+r"""The hash chain: what makes a row that was changed, removed or put in between show.
+
+Each partition of each topic is a chain of its own. Anyone who has the rows can recompute it, with these definitions:
+
+    digest = SHA-256(salt, length of the key in decimal ASCII, ":", key, payload)
+    header = "gyre.record.v1\n" topic "\n" partition "\n" offset "\n" timestamp in ms "\n" hex(digest) "\n"
+             hex(hash of the row before, or 32 zero bytes) "\n"            (decimal numbers, lower-case hex, ASCII)
+    hash   = SHA-256(header)
+
+The payload is the record's value as Kafka held it, schema id included. The salt is random, so that a payload that has
+been erased cannot be guessed from its digest: erasing key, payload and salt leaves the header, and the chain, whole.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import msgspec
+
+from schemas.codecs import UndecodableError, codec
+from schemas.topics import Topic
+from services.runtime.kafka import Record
+
+SALT_BYTES = 16
+HASH_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a chain ends: the last row stored. The next record to read is the first with a greater offset."""
+
+    offset: int
+    hash: bytes
+
+
+# A partition of which nothing is stored yet.
+EMPTY = Head(offset=-1, hash=bytes(HASH_BYTES))
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A record in its place in the chain.
+
+    Attributes:
+        record: As Kafka holds it.
+        schema_id: Of the Avro schema that its value is written in; 0 where it names none that is known.
+        error: Why its value cannot be decoded; empty when it can.
+        salt: `SALT_BYTES` random bytes.
+        digest, prev_hash, hash: `HASH_BYTES` each, as the module says.
+    """
+
+    record: Record
+    schema_id: int
+    error: str
+    salt: bytes
+    digest: bytes
+    prev_hash: bytes
+    hash: bytes
+
+    @property
+    def head(self) -> Head:
+        """The chain's head once this row is its last."""
+        return Head(self.record.offset, self.hash)
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A stored row, as far as the chain goes. `payload_digest` is recomputed from what is stored beside `digest`."""
+
+    offset: int
+    timestamp_ms: int
+    digest: bytes
+    prev_hash: bytes
+    hash: bytes
+    payload_digest: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What recomputing a chain found. `first_bad_offset` is None when it is intact."""
+
+    rows: int
+    first_bad_offset: int | None
+    head_hash: bytes
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a request's lineage; the columns of the view `gyre.lineage`."""
+
+    direction: str
+    kind: str
+    id: str
+    at: datetime
+    summary: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive records of a partition that ClickHouse takes as one: same schema, same month.
+
+    An insert is all or nothing only within one of the table's partitions, which are months.
+    """
+
+    schema_id: int
+    error: str
+    records: Sequence[Record]
+
+
+def payload_digest(salt: bytes, key: bytes, payload: bytes) -> bytes:
+    """Return the digest that stands for a record's key and value in the chain."""
+    return sha256(b"%b%d:%b%b" % (salt, len(key), key, payload)).digest()
+
+
+def header_hash(topic: str, partition: int, offset: int, timestamp_ms: int, digest: bytes, prev_hash: bytes) -> bytes:
+    """Return the hash of a row from its header."""
+    header = f"gyre.record.v1\n{topic}\n{partition}\n{offset}\n{timestamp_ms}\n{digest.hex()}\n{prev_hash.hex()}\n"
+    return sha256(header.encode()).digest()
+
+
+def runs(records: Sequence[Record]) -> Iterator[Run]:
+    """Split consecutive records of one partition where the schema or the month changes."""
+    start, kind = 0, None
+    for position, record in enumerate(records):
+        schema_id, error = _schema_id(record)
+        this = (schema_id, error, _month(record.timestamp_ms))
+        if kind is not None and this != kind:
+            yield Run(kind[0], kind[1], records[start:position])
+            start = position
+        kind = this
+    if kind is not None:
+        yield Run(kind[0], kind[1], records[start:])
+
+
+def _schema_id(record: Record) -> tuple[int, str]:
+    try:
+        return codec(record.topic).schema_id(record.value), ""
+    except UndecodableError as error:
+        return 0, str(error)
+
+
+def _month(timestamp_ms: int) -> object:
+    try:
+        at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (OverflowError, ValueError):
+        return timestamp_ms  # beyond the calendar: alone in its run
+    return at.year, at.month
+
+
+def chained(head: Head, run: Run, salts: Callable[[int], bytes]) -> list[Row]:
+    """Return the rows that extend a chain by a run of records.
+
+    Args:
+        head: Where the chain ends.
+        run: Of the partition that the chain is of, beyond the head.
+        salts: Returns so many random bytes.
+    """
+    random = salts(SALT_BYTES * len(run.records))
+    rows, prev_hash = [], head.hash
+    for position, record in enumerate(run.records):
+        salt = random[position * SALT_BYTES : (position + 1) * SALT_BYTES]
+        digest = payload_digest(salt, record.key, record.value)
+        row_hash = header_hash(record.topic, record.partition, record.offset, record.timestamp_ms, digest, prev_hash)
+        rows.append(Row(record, run.schema_id, run.error, salt, digest, prev_hash, row_hash))
+        prev_hash = row_hash
+    return rows
+
+
+def follows(topic: Topic, partition: int, head: Head, link: Link) -> bool:
+    """Return whether a stored row is the one that was stored after the head, unchanged."""
+    return (
+        link.offset > head.offset
+        and link.prev_hash == head.hash
+        and link.digest == link.payload_digest
+        and link.hash == header_hash(topic, partition, link.offset, link.timestamp_ms, link.digest, link.prev_hash)
+    )

@@ -1,0 +1,46 @@
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gyre.api.audit.v1 import audit_pb2, audit_pb2_grpc
+from services.audit import handlers
+from services.audit.ports import Ledger
+from services.runtime.errors import Unimplemented
+
+
+class AuditServicer(audit_pb2_grpc.AuditServicer):
+    """The gRPC edge of audit."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def Verify(self, request: audit_pb2.VerifyRequest, context: Any) -> audit_pb2.VerifyResponse:  # noqa: N802 - gRPC's name
+        """Recompute the hash chain of a topic partition."""
+        verdict = await handlers.verify(self._ledger, request.topic, request.partition)
+        return audit_pb2.VerifyResponse(
+            intact=verdict.first_bad_offset is None,
+            rows=verdict.rows,
+            first_bad_offset=verdict.first_bad_offset,
+            head_hash=verdict.head_hash.hex(),
+        )
+
+    async def Trace(self, request: audit_pb2.TraceRequest, context: Any) -> audit_pb2.TraceResponse:  # noqa: N802 - gRPC's name
+        """Return the lineage of one request."""
+        response = audit_pb2.TraceResponse()
+        for step in await handlers.trace(self._ledger, request.request_id):
+            at = Timestamp()
+            at.FromDatetime(step.at)
+            response.steps.add(
+                direction=step.direction, kind=step.kind, id=step.id, at=at, summary=step.summary, hash=step.hash
+            )
+        return response
+
+    async def Prove(self, request: audit_pb2.ProveRequest, context: Any) -> audit_pb2.ProveResponse:  # noqa: N802 - gRPC's name
+        """Say that this version has no signed roots to prove a record against."""
+        raise Unimplemented(
+            "This version of Gyre does not sign roots over the record yet, so there is nothing to prove."
+        )
+
+    async def Erase(self, request: audit_pb2.EraseRequest, context: Any) -> audit_pb2.EraseResponse:  # noqa: N802 - gRPC's name
+        """Say that this version cannot erase."""
+        raise Unimplemented("This version of Gyre cannot erase what is on record of a person yet.")
