@@ -149,6 +149,9 @@ class Connection:
     @contextmanager
     def override(self, settings: Mapping[str, str], database: str | None) -> Iterator[None]:
         """Applies settings and database for one statement, for a connection that lives on after it."""
+        if not settings and database is None:
+            yield
+            return
         names = ", ".join(quote(name) for name in settings)
         before = (
             self.text(f"SELECT name, value, changed FROM system.settings WHERE name IN ({names})") if settings else ""  # noqa: S608  # names are quoted

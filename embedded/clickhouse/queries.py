@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from embedded.clickhouse import sql
-from embedded.clickhouse.engine import Connection, Engine, Insert, QueryResult, quote, quote_identifier, running_with
+from embedded.clickhouse.answer import Answer, Summary
+from embedded.clickhouse.body import joined, read_statement
+from embedded.clickhouse.engine import Connection, Engine, Insert, quote, running_with
 from embedded.clickhouse.errors import ClickHouseError
+from embedded.clickhouse.external import ExternalTable
+from embedded.clickhouse.pipe import result_pipe
 from embedded.clickhouse.request import QueryRequest
 from embedded.clickhouse.sessions import Sessions
 
-_P = ParamSpec("_P")
+_A = TypeVarTuple("_A")
 _T = TypeVar("_T")
 
-_PIECE_BYTES = 1 << 20
-# An INSERT's data may begin no later than this; every other statement is read whole, up to the second limit.
-_HEAD_BYTES = 256 << 10
-_MAX_STATEMENT_BYTES = 64 << 20
 _MAX_WAIT_SECONDS = 30.0
+_KILL_AGAIN_SECONDS = 0.2
+_SYNTAX_ERROR = 62
 # Threads beyond one per running query: for closing, cancelling, and KILL QUERY, which waits for no slot.
 _SPARE_THREADS = 4
 _KILL_ONE = re.compile(rb"\s*KILL\s+QUERY\s+WHERE\s+query_id\s*=\s*'([^'\\]+)'\s*(SYNC|ASYNC|TEST)?\s*", re.IGNORECASE)
@@ -35,52 +34,6 @@ _READONLY_OVER_GET = (
     "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. "
     "You should use method POST for modifying queries."
 )
-
-
-@dataclass
-class Summary:
-    """What a query did so far, in rows and bytes."""
-
-    read_rows: int = 0
-    read_bytes: int = 0
-    written_rows: int = 0
-    written_bytes: int = 0
-    result_rows: int = 0
-    result_bytes: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def take(self, result: QueryResult) -> None:
-        """Takes the engine's final counts."""
-        self.written_rows = result.rows_written()
-        self.written_bytes = result.bytes_written()
-        self.read_rows = result.storage_rows_read()
-        self.read_bytes = result.storage_bytes_read()
-        self.result_rows = result.rows_read()
-        self.result_bytes = result.bytes_read()
-
-    def header(self) -> str:
-        """The value of X-ClickHouse-Summary."""
-        elapsed = int((time.monotonic() - self.started) * 1e9)
-        counts = {
-            "read_rows": self.read_rows,
-            "read_bytes": self.read_bytes,
-            "written_rows": self.written_rows,
-            "written_bytes": self.written_bytes,
-            "total_rows_to_read": 0,
-            "result_rows": self.result_rows,
-            "result_bytes": self.result_bytes,
-            "elapsed_ns": elapsed,
-        }
-        return json.dumps({name: str(count) for name, count in counts.items()}, separators=(",", ":"))
-
-
-@dataclass
-class Answer:
-    """A running query: its output format, its output, and counts that are final when the output has ended."""
-
-    format: str
-    pieces: AsyncGenerator[bytes, None]
-    summary: Summary
 
 
 @dataclass(frozen=True)
@@ -119,7 +72,7 @@ class Queries:
         Raises:
             ClickHouseError: here, or from the answer's pieces, at any point of them.
         """
-        statement, data = await _split(request.sql, body)
+        statement, data = await read_statement(request.sql, body)
         self._check(statement, request, caller)
         if statement.input_structure is not None:
             assert statement.format is not None
@@ -212,8 +165,8 @@ class Queries:
         connection = await self._sessions.acquire(caller.user, session, lambda: self._blocking(connect))
         stack.callback(self._sessions.release, caller.user, session)
         override = connection.override(request.settings, request.database)
-        await self._blocking(override.__enter__)
         stack.push_async_callback(self._blocking, override.__exit__, None, None, None)
+        await self._blocking(override.__enter__)
         for table in external_tables:
             await self._blocking(table.create, connection)
             stack.push_async_callback(self._blocking, table.drop, connection)
@@ -250,45 +203,32 @@ class Queries:
         summary: Summary,
         tag: str,
     ) -> AsyncGenerator[bytes, None]:
-        """Has the engine write its answer into a named pipe, from which it is handed on.
-
-        The pipe is what bounds memory: the engine waits when nobody reads. And its output is one document in any
-        format, which chDB's own stream (`send_query`) is not: that starts a new JSON object or header with each block.
-        """
-        path = self._engine.pipes_dir / tag
-        os.mkfifo(path, 0o600)
-        read_end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        # Held until the engine is done, so that the pipe ends then, and not before the engine has opened it.
-        write_end = os.open(path, os.O_WRONLY)
-        statement_into_pipe = b"%s\nINTO OUTFILE %s APPEND FORMAT %s %s" % (
-            statement.before_format,
-            quote(str(path)).encode(),
-            output_format.encode(),
-            statement.after_format,
-        )
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=_PIECE_BYTES)
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
-        )
-        future = loop.run_in_executor(self._threads, connection.execute, statement_into_pipe, output_format, parameters)
-        future.add_done_callback(lambda _: os.close(write_end))
-        started = False
-        try:
-            while piece := await reader.read(_PIECE_BYTES):
-                started = True
-                yield piece
-            summary.take(await asyncio.shield(future))
-        except ClickHouseError as error:
-            if started or error.code != 62:
-                raise
-            # A syntax error is told about the statement as it was sent, without our INTO OUTFILE in it.
-        else:
-            return
-        finally:
-            transport.close()
-            await self._end(future, tag)
-            path.unlink()
+        """Runs a statement that answers rows; they come through a pipe as the engine makes them."""
+        async with result_pipe(self._engine.pipes_dir / tag) as pipe:
+            into_pipe = b"%s\nINTO OUTFILE %s APPEND FORMAT %s %s" % (
+                statement.before_format,
+                quote(str(pipe.path)).encode(),
+                output_format.encode(),
+                statement.after_format,
+            )
+            future = asyncio.get_running_loop().run_in_executor(
+                self._threads, connection.execute, into_pipe, output_format, parameters
+            )
+            future.add_done_callback(lambda _: pipe.end())
+            started = False
+            try:
+                while piece := await pipe.read():
+                    started = True
+                    yield piece
+                summary.take(await asyncio.shield(future))
+            except ClickHouseError as error:
+                if started or error.code != _SYNTAX_ERROR:
+                    raise
+            else:
+                return
+            finally:
+                await self._end(future, tag)
+        # A syntax error is told about the statement as it was sent, without our INTO OUTFILE in it.
         result = await self._blocking(
             connection.execute, statement.before_format + statement.after_format, output_format, parameters
         )
@@ -332,7 +272,7 @@ class Queries:
         await self._blocking(connection.set, {f"param_{name}": value for name, value in parameters.items()})
         insert: Insert = await self._blocking(connection.start_insert, statement.before_format, statement.format)
         try:
-            async for piece in _joined(data):
+            async for piece in joined(data):
                 await self._blocking(insert.append, piece)
             rows, size = await self._blocking(insert.finish)
         except BaseException:
@@ -371,9 +311,8 @@ class Queries:
             return None
         return tag
 
-    async def _blocking(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    async def _blocking(self, function: Callable[[Unpack[_A]], _T], *args: *_A) -> _T:
         """Runs a blocking call on a thread. A cancelled task still waits for it: the connection is in use till then."""
-        assert not kwargs
         future = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
         try:
             return await asyncio.shield(future)
@@ -382,104 +321,18 @@ class Queries:
 
     async def _end(self, future: asyncio.Future[Any], tag: str) -> None:
         """Cancels a statement that is still running and waits for it to be over."""
-        if not future.done():
-            killing = asyncio.get_running_loop().run_in_executor(self._threads, self._engine.kill, tag)
-            await _settled(killing)
+
+        async def kill_until_done() -> None:
+            while not future.done():
+                # Again and again, since a statement that the engine hasn't begun yet can't be found.
+                await self._blocking(self._engine.kill, tag)
+                await asyncio.wait([future], timeout=_KILL_AGAIN_SECONDS)
+
+        await _settled(asyncio.ensure_future(kill_until_done()))
         await _settled(future)
 
     async def _close(self, connection: Connection) -> None:
         await self._blocking(connection.close)
-
-
-@dataclass(frozen=True)
-class ExternalTable:
-    """A table that came with a query, as a part of a multipart form.
-
-    Attributes:
-        name: its name.
-        structure: its columns, as in CREATE TABLE.
-        format: the format of its data.
-        data: its data.
-    """
-
-    name: str
-    structure: str
-    format: str
-    data: bytes = field(repr=False)
-
-    def create(self, connection: Connection) -> None:
-        """Makes the temporary table and fills it; blocks."""
-        table = quote_identifier(self.name)
-        connection.execute(f"CREATE TEMPORARY TABLE {table} ({self.structure}) ENGINE = Memory")
-        insert = connection.start_insert(f"INSERT INTO {table}".encode(), self.format)
-        try:
-            insert.append(self.data)
-            insert.finish()
-        except ClickHouseError:
-            with suppress(ClickHouseError):
-                insert.cancel()
-            raise
-
-    def drop(self, connection: Connection) -> None:
-        """Drops the temporary table; blocks."""
-        connection.execute(f"DROP TEMPORARY TABLE {quote_identifier(self.name)}")
-
-
-async def _split(prefix: bytes, body: AsyncIterator[bytes]) -> tuple[sql.Statement, AsyncIterator[bytes]]:
-    """Reads as much of a request as its statement takes; returns the statement and, for an INSERT, its data."""
-    text = bytearray(prefix)
-    ended = False
-
-    async def read_to(size: int) -> None:
-        nonlocal ended
-        while len(text) < size and not ended:
-            piece = await anext(body, None)
-            if piece is None:
-                ended = True
-            else:
-                text.extend(piece)
-
-    first = await anext(body, None)
-    if first is not None:
-        if prefix:
-            text.extend(b"\n")
-        text.extend(first)
-    await read_to(_HEAD_BYTES)
-    statement = sql.parse(bytes(text[:_HEAD_BYTES])) if not ended else sql.parse(bytes(text))
-    if statement.data_start is None or statement.input_structure is not None:
-        await read_to(_MAX_STATEMENT_BYTES)
-        if len(text) > _MAX_STATEMENT_BYTES:
-            raise ClickHouseError.named(
-                229, "QUERY_IS_TOO_LARGE", f"The query is larger than {_MAX_STATEMENT_BYTES} bytes."
-            )
-        statement = sql.parse(bytes(text))
-
-    async def data() -> AsyncIterator[bytes]:
-        assert statement.data_start is not None
-        if len(text) > statement.data_start:
-            yield bytes(text[statement.data_start :])
-            text.clear()
-        async for piece in body:
-            yield piece
-
-    return statement, data() if statement.data_start is not None else _nothing()
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield
-
-
-async def _joined(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Joins small pieces, so that each is worth a call of the engine."""
-    waiting = bytearray()
-    async for piece in pieces:
-        waiting += piece
-        if len(waiting) >= _PIECE_BYTES:
-            yield bytes(waiting)
-            waiting.clear()
-    if waiting:
-        yield bytes(waiting)
 
 
 async def _settled(future: asyncio.Future[Any]) -> None:

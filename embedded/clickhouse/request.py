@@ -57,7 +57,6 @@ class QueryRequest:
         sql: the `query` parameter; the body follows it.
         read_only: the method was GET, which changes nothing.
         format: the format to answer in where the statement names none.
-        format_is_explicit: whether the request named that format.
         parameters: the `param_*` values, escaped as ClickHouse's TabSeparated format escapes text.
         settings: the engine settings that came as parameters.
         buffer_bytes: how much of the answer is held back before its headers are sent.
@@ -101,11 +100,11 @@ def parse_request(method: str, parameters: Mapping[str, str], headers: Mapping[s
         sql=parameters.get("query", "").encode("utf-8", "surrogateescape"),
         read_only=method in ("GET", "HEAD"),
         credentials=read_credentials(parameters, headers),
-        query_id=parameters.get("query_id") or str(uuid.uuid4()),
+        query_id=_query_id(parameters.get("query_id", "")),
         database=parameters.get("database") or headers.get("X-ClickHouse-Database") or None,
-        format=parameters.get("default_format") or headers.get("X-ClickHouse-Format") or "TabSeparated",
+        format=_format(parameters.get("default_format") or headers.get("X-ClickHouse-Format") or "TabSeparated"),
         session=_session(parameters),
-        parameters={k.removeprefix("param_"): v for k, v in parameters.items() if k.startswith("param_")},
+        parameters=_query_parameters(parameters),
         settings=_settings(parameters),
         wait_end_of_query=_flag(parameters, "wait_end_of_query"),
         buffer_bytes=_natural(parameters, "buffer_size", DEFAULT_BUFFER_BYTES, MAX_BUFFER_BYTES),
@@ -170,6 +169,26 @@ def _session(parameters: Mapping[str, str]) -> SessionRequest | None:
             "Maximum session timeout could be modified in configuration file.",
         )
     return SessionRequest(session_id, timeout, _flag(parameters, "session_check"), _flag(parameters, "close_session"))
+
+
+def _query_id(text: str) -> str:
+    if not text.isprintable():
+        raise ClickHouseError.named(36, "BAD_ARGUMENTS", "The query_id must not contain control characters.")
+    return text or str(uuid.uuid4())
+
+
+def _format(name: str) -> str:
+    if not re.fullmatch(r"\w+", name, re.ASCII):
+        raise ClickHouseError.named(73, "UNKNOWN_FORMAT", f"Unknown format {name}.")
+    return name
+
+
+def _query_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
+    values = {name.removeprefix("param_"): value for name, value in parameters.items() if name.startswith("param_")}
+    for name in values:
+        if not re.fullmatch(r"\w+", name, re.ASCII):
+            raise ClickHouseError.named(457, "BAD_QUERY_PARAMETER", f"Query parameter '{name}' is not an identifier.")
+    return values
 
 
 def _settings(parameters: Mapping[str, str]) -> dict[str, str]:

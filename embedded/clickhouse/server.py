@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import BodyPartReader, web
 
+from embedded.clickhouse.answer import Answer
 from embedded.clickhouse.compression import (
     PIECE_BYTES,
     BlockDecoder,
@@ -22,7 +23,8 @@ from embedded.clickhouse.compression import (
 )
 from embedded.clickhouse.engine import Engine
 from embedded.clickhouse.errors import ClickHouseError
-from embedded.clickhouse.queries import Answer, Caller, ExternalTable, Queries
+from embedded.clickhouse.external import ExternalTable
+from embedded.clickhouse.queries import Caller, Queries
 from embedded.clickhouse.request import QueryRequest, parse_request
 from embedded.clickhouse.users import Users
 
@@ -49,7 +51,7 @@ class Front:
         for path in ("/ping", "/replicas_status"):
             app.router.add_get(path, self._ok)
         for path in ("/", "/query"):
-            for method in ("GET", "POST", "PUT"):
+            for method in ("GET", "HEAD", "POST", "PUT"):
                 app.router.add_route(method, path, self._query)
         app.router.add_route("*", "/{path:.*}", self._unknown_path)
         return app
@@ -66,7 +68,7 @@ class Front:
         )
 
     async def _query(self, http: web.Request) -> web.StreamResponse:
-        if http.method == "GET" and not http.query:
+        if http.method in ("GET", "HEAD") and not http.query:
             return await self._ok(http)
         query: QueryRequest | None = None
         try:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from embedded.clickhouse.errors import ClickHouseError
 
+# Typographic quotation marks (in UTF-8) are quotation marks to ClickHouse, too.
 _TOKEN = re.compile(
     rb"""
     (?P<space>\s+|--[^\n]*|\#[!\s][^\n]*|/\*.*?\*/)
-    |(?P<string>'[^'\\]*(?:(?:\\.|'')[^'\\]*)*')
-    |(?P<quoted>"[^"\\]*(?:(?:\\.|"")[^"\\]*)*"|`[^`\\]*(?:(?:\\.|``)[^`\\]*)*`)
+    |(?P<string>'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|\xe2\x80\x98.*?\xe2\x80\x99)
+    |(?P<quoted>\xe2\x80\x9c.*?\xe2\x80\x9d|"[^"\\]*(?:(?:\\.|"")[^"\\]*)*"|`[^`\\]*(?:(?:\\.|``)[^`\\]*)*`)
     |(?P<heredoc>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
     |(?P<word>[A-Za-z_][A-Za-z0-9_$]*)
     |(?P<number>\d[\w.]*)
@@ -277,8 +278,10 @@ def _refuse_local_functions(tokens: list[Token]) -> None:
     for name, bracket in itertools.pairwise(tokens):
         if bracket.text != b"(":
             continue
-        plain = name.text if name.kind == "word" else name.text[1:-1].upper() if name.kind == "quoted" else b""
-        if plain in _LOCAL_ONLY_FUNCTIONS:
+        plain = name.text.strip(b'`"\xe2\x80\x9c\x9d').upper() if name.kind in ("word", "quoted") else b""
+        # An escape could spell any name.
+        escaped = name.kind == "quoted" and b"\\" in name.text
+        if plain in _LOCAL_ONLY_FUNCTIONS or escaped:
             raise ClickHouseError.named(
                 497,
                 "ACCESS_DENIED",

@@ -431,6 +431,14 @@ def test_clickhouses_own_compressed_blocks_work_both_ways(front: Front) -> None:
         front.post("INSERT INTO blocks FORMAT TSV", content=BlockEncoder().encode(rows), decompress=1).status_code
         == 200
     )
+    # What the engine itself writes to disk is made of such blocks.
+    front.text(
+        "CREATE TABLE stored (n UInt8 CODEC(LZ4)) ENGINE = MergeTree ORDER BY tuple() "
+        "SETTINGS min_bytes_for_wide_part = 0"
+    )
+    front.text("INSERT INTO stored SELECT number % 7 FROM numbers(1000)")
+    [part] = front.text("SELECT path FROM system.parts WHERE table = 'stored' AND active").splitlines()
+    assert b"".join(BlockDecoder().decode((Path(part) / "n.bin").read_bytes())) == bytes(i % 7 for i in range(1000))
     packed = front.post("SELECT n FROM blocks ORDER BY n", compress=1).content
     assert b"".join(BlockDecoder().decode(packed)) == rows
 

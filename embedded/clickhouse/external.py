@@ -1,0 +1,43 @@
+"""Tables that come with a query and live as long as it does."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from embedded.clickhouse.engine import Connection, quote_identifier
+from embedded.clickhouse.errors import ClickHouseError
+
+
+@dataclass(frozen=True)
+class ExternalTable:
+    """A table that came with a query, as a part of a multipart form.
+
+    Attributes:
+        name: its name.
+        structure: its columns, as in CREATE TABLE.
+        format: the format of its data.
+        data: its data.
+    """
+
+    name: str
+    structure: str
+    format: str
+    data: bytes = field(repr=False)
+
+    def create(self, connection: Connection) -> None:
+        """Makes the temporary table and fills it; blocks."""
+        table = quote_identifier(self.name)
+        connection.execute(f"CREATE TEMPORARY TABLE {table} ({self.structure}) ENGINE = Memory")
+        insert = connection.start_insert(f"INSERT INTO {table}".encode(), self.format)
+        try:
+            insert.append(self.data)
+            insert.finish()
+        except ClickHouseError:
+            with suppress(ClickHouseError):
+                insert.cancel()
+            raise
+
+    def drop(self, connection: Connection) -> None:
+        """Drops the temporary table; blocks."""
+        connection.execute(f"DROP TEMPORARY TABLE {quote_identifier(self.name)}")
