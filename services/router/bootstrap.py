@@ -1,0 +1,58 @@
+"""Wires the router."""
+
+from contextlib import AsyncExitStack
+from functools import partial
+
+from gyre.api.router.v1 import router_pb2_grpc
+from schemas.topics import Topic
+from services.router.adapters import GrpcContext, GrpcGovernance, KafkaRecorder, TritonModels
+from services.router.directory import Directory
+from services.router.handlers import Patience, Router
+from services.router.http import Http, serve
+from services.router.servicer import RouterServicer
+from services.router.settings import Settings
+from services.runtime import rpc
+from services.runtime.clock import Clock
+from services.runtime.kafka import Follower, Producer
+from services.runtime.service import Service
+from services.runtime.settings import KafkaSettings
+
+
+async def build(stack: AsyncExitStack) -> Service:
+    """Open what the router needs on the stack and return what its process runs."""
+    settings, kafka, clock = Settings(), KafkaSettings(), Clock()
+    producer = await stack.enter_async_context(Producer(kafka))
+    governance = await stack.enter_async_context(rpc.channel(settings.governance_target))
+    context = await stack.enter_async_context(rpc.channel(settings.context_target))
+    models = await stack.enter_async_context(TritonModels(settings.triton_url))
+    directory = Directory()
+    follower = Follower(
+        kafka,
+        {Topic.BUNDLES: directory.take_bundle, Topic.DEPLOYMENTS: directory.take_deployment},
+        name="router",
+    )
+    router = Router(
+        catalogue=directory.catalogue,
+        governance=GrpcGovernance(governance),
+        context=GrpcContext(context),
+        models=models,
+        recorder=KafkaRecorder(producer),
+        clock=clock,
+        patience=Patience(settings.governance_seconds, settings.context_seconds),
+    )
+    stack.push_async_callback(router.drain)
+    application = Http(router, clock).application()
+    return Service(
+        name="router",
+        settings=settings,
+        servicers=[
+            rpc.Registration(
+                router_pb2_grpc.add_RouterServicer_to_server, RouterServicer(router, clock), "gyre.api.router.v1.Router"
+            )
+        ],
+        loops=[
+            follower.run,
+            partial(serve, application, settings.host, settings.http_port, settings.drain_seconds),
+        ],
+        ready=[follower.caught_up],
+    )

@@ -1,0 +1,1 @@
+"""What the router decides, without a clock, a network or a framework."""

@@ -1,0 +1,90 @@
+"""What the chosen model is asked, and what its text means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from schemas.bundle import Task
+from schemas.events import Message, Tool, ToolCall
+from schemas.prompts import ChatMessage, generic_messages, specialist_messages
+from services.router.domain.catalogue import Candidate
+from services.router.domain.knowledge import Knowledge
+from services.router.domain.request import Sampling
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked. `sampling` is as Triton's models take it, in JSON's terms."""
+
+    model: str
+    version: str
+    messages: list[ChatMessage]
+    sampling: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """How an answer ended (stop or length) and what it took. Log-probabilities are natural logarithms."""
+
+    model_version: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    sum_logprob: float
+    mean_logprob: float
+    min_logprob: float
+
+
+def prompt(
+    candidate: Candidate,
+    task: Task,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    knowledge: Knowledge,
+    sampling: Sampling,
+) -> Prompt:
+    """Return what a candidate is asked: the task's instructions, what context knows, memory, then the request."""
+    # A client that sends the whole conversation itself would otherwise have its turns doubled by memory.
+    said = {(message.role, message.content) for message in messages}
+    memory = [turn.message for turn in knowledge.turns if (turn.message.role, turn.message.content) not in said]
+    turns = [*memory, *messages]
+    if candidate.deployment is None:
+        chat = generic_messages(task.generic_prompt, turns, tools)
+        schema = sampling.response_schema
+    else:
+        chat = specialist_messages(candidate.deployment.system_prompt, turns)
+        schema = sampling.response_schema or candidate.deployment.response_schema
+    if knowledge.passages:
+        passages = "\n\n".join(f"[{passage.title}]\n{passage.text}" for passage in knowledge.passages)
+        system = {**chat[0], "content": f"{chat[0]['content']}\n\nWhat is known:\n\n{passages}"}
+        chat = [system, *chat[1:]]
+    limit = min(candidate.max_tokens, task.max_tokens)
+    asked: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "max_tokens": min(sampling.max_tokens, limit) if sampling.max_tokens else limit,
+    }
+    if sampling.stop:
+        asked["stop"] = list(sampling.stop)
+    if sampling.seed is not None:
+        asked["seed"] = sampling.seed
+    if schema:
+        asked["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": msgspec.json.decode(schema)},
+        }
+    return Prompt(candidate.triton_model, candidate.version, chat, asked)
+
+
+def tool_call(answer: str, tools: Sequence[Tool], call_id: str) -> ToolCall | None:
+    """Return the call that an answer is, `{"name": ..., "arguments": {...}}` naming an offered tool, if it is one."""
+    try:
+        value = msgspec.json.decode(answer)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if not isinstance(value, dict) or set(value) != {"name", "arguments"} or not isinstance(value["arguments"], dict):
+        return None
+    if value["name"] not in {tool.name for tool in tools}:
+        return None
+    return ToolCall(id=call_id, name=value["name"], arguments=msgspec.json.encode(value["arguments"]).decode())

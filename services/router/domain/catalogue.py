@@ -1,0 +1,128 @@
+"""What the bundle and serving's deployments say, as the router looks it up."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas.bundle import Bundle, Task
+from schemas.events import Deployment
+from services.router.domain.errors import InvalidField
+from services.runtime.errors import NotFound, Unauthenticated
+
+AUTO = "auto"
+# What policies and clearances call the specialist of the request's task.
+SPECIALIST = "specialist"
+_TIERS = ("specialist", "small", "large", "frontier")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An application that showed its key."""
+
+    application: str
+    tenant: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A live model that might answer.
+
+    Attributes:
+        name: What callers and records call it.
+        cleared_as: What clearances call it.
+        triton_model: Where Triton answers for it.
+        version: Of the specialist; empty leaves it to Triton.
+        max_tokens: Its longest answer.
+        deployment: Of a specialist.
+    """
+
+    name: str
+    cleared_as: str
+    triton_model: str
+    version: str
+    tier: str
+    max_tokens: int
+    deployment: Deployment | None = None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """One state of the bundle and the deployments. A change makes a new one, so a request sees one state throughout."""
+
+    bundle: Bundle
+    version: str
+    deployments: Mapping[tuple[str, str], Deployment] = field(default_factory=dict)
+
+    def caller(self, key: str) -> Caller:
+        """Return the application that a key belongs to. It takes as long for a wrong key as for a right one.
+
+        Raises:
+            Unauthenticated: There is none.
+        """
+        shown = hashlib.sha256(key.encode()).hexdigest()
+        found = ""
+        for name, application in self.bundle.applications.items():
+            for digest in application.key_sha256:
+                if hmac.compare_digest(digest, shown):
+                    found = name
+        if not found:
+            raise Unauthenticated("the application key is not known")
+        application = self.bundle.applications[found]
+        return Caller(found, application.tenant, application.tasks)
+
+    def task(self, name: str) -> Task:
+        """Return what the bundle says of a task that it has."""
+        return self.bundle.tasks[name]
+
+    def settle(self, caller: Caller, task: str, model: str) -> tuple[str, str]:
+        """Return the task that a request is for, and the model asked for by name (empty: the router chooses).
+
+        A task may also be named in the place of the model, for clients that can set nothing else.
+
+        Raises:
+            NotFound: The application has no such task, or there is no such model.
+            InvalidField: The task named as the model is not the task named as the task.
+        """
+        if model in caller.tasks and model not in self.bundle.models:
+            if task and task != model:
+                raise InvalidField("model", f"names the task {model!r}, and task names {task!r}")
+            task, model = model, ""
+        task = task or caller.tasks[0]
+        if task not in caller.tasks:
+            raise NotFound(f"task: {task!r} is not known; wanted one of {', '.join(caller.tasks)}")
+        if model in ("", AUTO):
+            return task, ""
+        names = [candidate.name for candidate in self.candidates(caller.tenant, task)]
+        if model not in names:
+            raise NotFound(f"model: {model!r} is not known; wanted one of {', '.join([AUTO, *caller.tasks, *names])}")
+        return task, model
+
+    def candidates(self, tenant: str, task: str) -> tuple[Candidate, ...]:
+        """Return the live models for a task, cheapest tier first."""
+        generic = sorted(
+            (
+                Candidate(name, name, model.triton_model, "", model.tier, model.max_tokens)
+                for name, model in self.bundle.models.items()
+            ),
+            key=lambda candidate: _TIERS.index(candidate.tier),
+        )
+        deployment = self.deployments.get((tenant, task))
+        if deployment is None or deployment.state != "live":
+            return tuple(generic)
+        specialist = Candidate(
+            name=deployment.model,
+            cleared_as=SPECIALIST,
+            triton_model=deployment.model,
+            version=deployment.model_version,
+            tier="specialist",
+            max_tokens=self.bundle.tasks[task].max_tokens,
+            deployment=deployment,
+        )
+        return (specialist, *generic)
+
+    def model_names(self, caller: Caller) -> list[str]:
+        """Return everything that an application may write as the model."""
+        names = [candidate.name for task in caller.tasks for candidate in self.candidates(caller.tenant, task)]
+        return list(dict.fromkeys([AUTO, *caller.tasks, *names]))

@@ -1,0 +1,71 @@
+"""What governance and context answered, in the router's words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schemas.events import Finding, Message, Sensitivity
+
+
+@dataclass(frozen=True)
+class Clearance:
+    """Models that may see a request of one sensitivity, and the policies that decided so."""
+
+    models: frozenset[str]
+    policies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputVerdict:
+    """What governance says of a request. `verdict` is pass, mask or refuse; `texts` may be shown to a model.
+
+    `clearances` holds the request's sensitivity and every level above it.
+    """
+
+    verdict: str
+    texts: tuple[str, ...]
+    sensitivity: Sensitivity
+    clearances: Mapping[Sensitivity, Clearance]
+    bundle_version: str
+    findings: tuple[Finding, ...] = ()
+    policy_us: int = 0
+
+
+@dataclass(frozen=True)
+class OutputVerdict:
+    """What governance says of an answer, or of a window of it; `text` may be released unless it is refused."""
+
+    verdict: str
+    text: str
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a document."""
+
+    document_id: str
+    title: str
+    text: str
+    sensitivity: Sensitivity
+    tokens: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An earlier turn of the conversation."""
+
+    message: Message
+    sensitivity: Sensitivity
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What context knows for a request: passages best first, turns oldest first."""
+
+    passages: tuple[Passage, ...] = ()
+    turns: tuple[Turn, ...] = ()
+
+
+NOTHING = Knowledge()

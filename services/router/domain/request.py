@@ -1,0 +1,154 @@
+"""What an application asks, and which of it is refused before anything is decided about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from schemas.events import Message, Tool
+from services.router.domain.errors import InvalidField
+
+# Everything that a request says, in UTF-8. The record of it must fit a Kafka record with room to spare.
+MAX_REQUEST_BYTES = 1024 * 1024
+# As many texts as governance takes in one call.
+MAX_TEXTS = 1024
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the answer is drawn.
+
+    Attributes:
+        temperature: 0 for the likeliest answer.
+        max_tokens: Longest answer; 0 for the task's own limit, which a larger number does not lift.
+        stop: Texts before which the answer ends.
+        seed: From 0 to `MAX_SEED`.
+        response_schema: JSON Schema that the answer must obey; empty for free text.
+    """
+
+    temperature: float = 0.0
+    max_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    response_schema: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an application asks. Empty `task` and `model` leave the choice to the router."""
+
+    messages: tuple[Message, ...]
+    task: str = ""
+    model: str = ""
+    tools: tuple[Tool, ...] = ()
+    sampling: Sampling = Sampling()
+    conversation_id: str = ""
+    user: str = ""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What an application has to say of an earlier answer. `kind` is rating, edit, correct_answer or outcome."""
+
+    request_id: str
+    kind: str
+    rating: float | None = None
+    text: str = ""
+    comment: str = ""
+    user: str = ""
+
+
+def check(request: Request) -> None:
+    """Refuse a request that no model could be asked.
+
+    Raises:
+        InvalidField: It names the field and what was wanted.
+    """
+    if not any(message.role == "user" for message in request.messages):
+        raise InvalidField("messages", "wanted at least one of role user")
+    size = sum(len(text.encode()) for text in _texts(request))
+    if size > MAX_REQUEST_BYTES:
+        raise InvalidField("messages", f"{size} bytes with the tools; wanted at most {MAX_REQUEST_BYTES}")
+    for i, message in enumerate(request.messages):
+        for j, call in enumerate(message.tool_calls):
+            _json_object(call.arguments, f"messages[{i}].tool_calls[{j}].arguments")
+    names: set[str] = set()
+    for i, tool in enumerate(request.tools):
+        check_parameters(tool.parameters, f"tools[{i}].parameters")
+        if tool.name in names:
+            raise InvalidField(f"tools[{i}].name", f"{tool.name!r} is offered twice; wanted each once")
+        names.add(tool.name)
+    texts = sum(1 for _ in _texts(request))
+    if texts > MAX_TEXTS:
+        raise InvalidField("messages", f"{texts} texts with tool calls and tools; wanted at most {MAX_TEXTS}")
+    if request.sampling.seed is not None and not 0 <= request.sampling.seed <= MAX_SEED:
+        raise InvalidField("seed", f"{request.sampling.seed}; wanted 0 to {MAX_SEED}")
+    if request.sampling.response_schema:
+        _json_object(request.sampling.response_schema, "response_schema")
+
+
+def check_parameters(parameters: str, field: str) -> None:
+    """Refuse a tool's parameters that are no JSON Schema of an object; empty stands for a tool without any.
+
+    Raises:
+        InvalidField: It names the field and what was wanted.
+    """
+    if not parameters:
+        return
+    schema = _json_object(parameters, field)
+    properties = schema.get("properties", {})
+    if not isinstance(properties, dict):
+        raise InvalidField(f"{field}.properties", "wanted a JSON object")
+    for name, value in properties.items():
+        if not isinstance(value, dict):
+            raise InvalidField(f"{field}.properties.{name}", "wanted a JSON Schema object")
+        if not isinstance(value.get("enum", []), list):
+            raise InvalidField(f"{field}.properties.{name}.enum", "wanted a list")
+    required = schema.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        raise InvalidField(f"{field}.required", "wanted a list of names")
+
+
+def check_feedback(feedback: Feedback) -> None:
+    """Refuse feedback on what cannot be an answer of ours.
+
+    Raises:
+        InvalidField: `request_id` is not a UUIDv7.
+    """
+    try:
+        version = UUID(feedback.request_id).version
+    except ValueError:
+        version = None
+    if version != 7:
+        raise InvalidField("request_id", "wanted the id of an answer, a UUIDv7")
+
+
+def _json_object(text: str, field: str) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidField(field, f"wanted a JSON object: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidField(field, f"wanted a JSON object, is {type(value).__name__}")
+    return value
+
+
+def _texts(request: Request) -> Sequence[str]:
+    return [text for _, text in numbered_texts(request.messages, request.tools)]
+
+
+def numbered_texts(messages: Sequence[Message], tools: Sequence[Tool]) -> list[tuple[tuple[str, int, int], str]]:
+    """Return every text that a model could see, in order, with its place: what it is of, and its two numbers.
+
+    The places are `message` (i), `call` (i, j), `description` (i) and `parameters` (i). Empty texts are left out.
+    """
+    places: list[tuple[tuple[str, int, int], str]] = []
+    for i, message in enumerate(messages):
+        places.append((("message", i, 0), message.content))
+        places += [(("call", i, j), call.arguments) for j, call in enumerate(message.tool_calls)]
+    for i, tool in enumerate(tools):
+        places += [(("description", i, 0), tool.description), (("parameters", i, 0), tool.parameters)]
+    return [(place, text) for place, text in places if text]

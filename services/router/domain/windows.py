@@ -1,0 +1,89 @@
+"""How much of an answer that is still being written may leave.
+
+A pattern may be cut in two by the end of what was written so far. So the last letters and digits are held back, as many
+as the longest pattern that governance looks for has, and back from there to white space, which no e-mail address spans.
+What is held back is looked at again together with what follows it: nothing leaves but what a verdict covers whole.
+"""
+
+from collections.abc import Sequence
+
+from schemas.events import Finding
+
+# Letters and digits of the longest card, phone, account and identity number, with room to spare.
+HELD = 48
+# Beyond this no word is an e-mail address (RFC 5321: 64 + 1 + 255 characters); such text is cut anywhere.
+LONGEST_WORD = 320
+# New characters that are worth another look.
+STEP_CHARACTERS = 64
+
+# Letters to Unicode that show as nothing: governance passes over them, so they must not count as held back.
+_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"
+
+
+class Window:
+    """The part of an answer that has not been released yet.
+
+    Attributes:
+        text: That part.
+        start: Characters released before it.
+    """
+
+    def __init__(self, denied: Sequence[str]) -> None:
+        self._held = max(HELD, *(_letters_and_digits(text) for text in denied), 0)
+        self._looked_at = 0
+        self.text = ""
+        self.start = 0
+
+    def add(self, piece: str) -> None:
+        """Take in what the model wrote."""
+        self.text += piece
+
+    def due(self) -> str:
+        """Return the beginning of the text that is worth asking governance about, empty when none is yet.
+
+        It ends with a whole word: a denied word must not be seen in the beginning of another.
+        """
+        if len(self.text) - self._looked_at < STEP_CHARACTERS:
+            return ""
+        whole = self.text[: _space_before(self.text, len(self.text))]
+        if not self._releasable_end(whole):
+            return ""
+        self._looked_at = len(self.text)
+        return whole
+
+    def releasable(self, looked_at: str, findings: Sequence[Finding]) -> int:
+        """Return how many characters may leave, given what was found in what `due` returned.
+
+        A finding that reaches into what is held back may still grow, so it is held back whole.
+        """
+        end = self._releasable_end(looked_at)
+        for finding in sorted(findings, key=lambda finding: -finding.start):
+            if finding.start < end < finding.end:
+                end = finding.start
+        return end
+
+    def release(self, characters: int) -> None:
+        """Let go of the first characters."""
+        self.text = self.text[characters:]
+        self.start += characters
+        self._looked_at -= characters
+
+    def _releasable_end(self, text: str) -> int:
+        held = 0
+        for position in range(len(text), 0, -1):
+            held += _letters_and_digits(text[position - 1])
+            if held > self._held:
+                return _space_before(text, position)
+        return 0
+
+
+def _letters_and_digits(text: str) -> int:
+    return sum(character.isalnum() and character not in _BLANK_LETTERS for character in text)
+
+
+def _space_before(text: str, position: int) -> int:
+    """Return the position after the last white space before a position; without any, 0, or the position itself."""
+    for end in range(position, max(0, position - LONGEST_WORD), -1):
+        if text[end - 1].isspace():
+            return end
+    return position if position > LONGEST_WORD else 0

@@ -1,0 +1,476 @@
+"""The pipeline that every request goes through, in the order of its steps."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from schemas import events
+from schemas.events import Finding, Sensitivity
+from services.router.domain.answers import Generated, prompt, tool_call
+from services.router.domain.catalogue import Caller, Catalogue
+from services.router.domain.errors import GovernanceSilent, InvalidField, Refused, Unrecorded
+from services.router.domain.knowledge import NOTHING, InputVerdict, Knowledge, OutputVerdict
+from services.router.domain.masking import texts_of, with_texts, without_texts
+from services.router.domain.preparation import cut, language_of, last_user_turn, normalise_messages
+from services.router.domain.request import Feedback, Request, check, check_feedback
+from services.router.domain.routing import decide
+from services.router.domain.timeline import (
+    AUDIT,
+    CONTEXT_STITCHING,
+    DATA_PREP,
+    GOVERNANCE,
+    INFERENCE,
+    MONITORING,
+    POLICY,
+    ROUTING,
+    Timeline,
+)
+from services.router.domain.windows import Window
+from services.router.journal import Call, Completion, Journal
+from services.router.ports import Context, Governance, Models, Recorder
+from services.runtime import telemetry
+from services.runtime.clock import Clock
+from services.runtime.errors import DeadlineExceeded, Retryable, ServiceError
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the router waits for the services beside it, in seconds, within the request's own deadline."""
+
+    governance: float = 2.0
+    context: float = 0.5
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What would be decided about a request. `refusal` says why it would not be answered; empty: it would."""
+
+    journal: Journal
+    refusal: str
+
+
+@dataclass
+class Router:
+    """The use cases of applications. `catalogue` answers with the present state of bundle and deployments."""
+
+    catalogue: Callable[[], Catalogue]
+    governance: Governance
+    context: Context
+    models: Models
+    recorder: Recorder
+    clock: Clock = field(default_factory=Clock)
+    patience: Patience = field(default_factory=Patience)
+
+    def __post_init__(self) -> None:
+        self._late_records: set[asyncio.Task[None]] = set()
+
+    async def complete(self, call: Call, request: Request) -> Completion:
+        """Answer a request; on return the record of it is acknowledged.
+
+        Raises:
+            ServiceError: It is not answered. Once the request was understood, that is recorded too.
+        """
+        journal = self._prepare(call, request, streamed=False)
+        async with self._end_recorded(journal):
+            await self._decide(journal)
+            async with aclosing(self._generate(journal)) as pieces:
+                text = "".join([piece async for piece in pieces])
+            await self._conclude(journal, await self._released(journal, text))
+            return journal.completion()
+
+    async def stream(self, call: Call, request: Request) -> AsyncGenerator[str | Completion, None]:
+        """Answer a request piece by piece; the last is the `Completion`.
+
+        No piece leaves without a verdict that covers it, none before `opened` is acknowledged, and the last not before
+        `finished` is. Closing the generator stops the model.
+
+        Raises:
+            ServiceError: As `complete`; also in the middle.
+        """
+        journal = self._prepare(call, request, streamed=True)
+        async with self._end_recorded(journal):
+            await self._decide(journal)
+            window = Window(journal.catalogue.bundle.guardrails.deny)
+            async with aclosing(self._generate(journal)) as pieces:
+                async for piece in pieces:
+                    window.add(piece)
+                    # What may become a tool call can only be told, and so released, whole.
+                    due = "" if journal.answers_with_calls else window.due()
+                    released = await self._released_part(journal, window, due) if due else ""
+                    if released:
+                        await self._open(journal)
+                        journal.answer += released
+                        yield released
+            rest = await self._released(journal, window.text, window.start)
+            await self._open(journal)
+            await self._conclude(journal, rest)
+            if rest and not journal.tool_calls:
+                yield rest
+            yield journal.completion()
+
+    async def explain(self, call: Call, request: Request) -> Explanation:
+        """Decide about a request as `complete` would, ask no model, record nothing.
+
+        Raises:
+            ServiceError: Nothing could be decided.
+        """
+        journal = self._prepare(call, request, streamed=False)
+        try:
+            await self._decide(journal)
+        except Refused as refused:
+            return Explanation(journal, str(refused))
+        return Explanation(journal, "")
+
+    async def send_feedback(self, call: Call, feedback: Feedback) -> str:
+        """Record what an application says of an earlier answer, masked as a request would be. Returns its id.
+
+        Raises:
+            ServiceError: It is not recorded.
+        """
+        catalogue = self.catalogue()
+        caller = catalogue.caller(call.key)
+        check_feedback(feedback)
+        text, comment = await self._masked_feedback(caller, feedback)
+        feedback_id = self.clock.new_id()
+        event = events.Feedback(
+            feedback_id=feedback_id,
+            request_id=feedback.request_id,
+            tenant=caller.tenant,
+            application=caller.application,
+            given_at=self.clock.now(),
+            source="explicit",
+            kind=feedback.kind,
+            rating=feedback.rating,
+            text=text,
+            comment=comment,
+            user=feedback.user,
+        )
+        try:
+            await self.recorder.feedback(event)
+        except Retryable as error:
+            raise Unrecorded("the feedback could not be recorded; send it again later") from error
+        return feedback_id
+
+    def model_names(self, key: str) -> list[str]:
+        """Return what the owner of a key may write as the model.
+
+        Raises:
+            ServiceError: The key is not known, or nothing is known yet.
+        """
+        catalogue = self.catalogue()
+        return catalogue.model_names(catalogue.caller(key))
+
+    async def drain(self) -> None:
+        """Wait for the records of requests whose callers went away."""
+        await asyncio.gather(*self._late_records, return_exceptions=True)
+
+    # The steps, in their order.
+
+    def _prepare(self, call: Call, request: Request, streamed: bool) -> Journal:
+        """Authenticate and data-prep: the time of both is data-prep's."""
+        catalogue = self.catalogue()
+        caller = catalogue.caller(call.key)
+        check(request)
+        task_name, asked_for = catalogue.settle(caller, request.task, request.model)
+        task = catalogue.task(task_name)
+        if request.tools and task.answers != "function-call":
+            raise InvalidField("tools", f"the task {task_name!r} answers in text; wanted none")
+        messages, truncated_tokens = cut(normalise_messages(request.messages), task.prompt_budget_tokens)
+        limits = [task.deadline_ms / 1000]
+        if call.deadline_seconds is not None:
+            limits.append(call.deadline_seconds)
+        journal = Journal(
+            call=call,
+            catalogue=catalogue,
+            caller=caller,
+            task_name=task_name,
+            task=task,
+            asked_for=asked_for,
+            request=request,
+            messages=messages,
+            tools=request.tools,
+            language=language_of(messages[last_user_turn(messages)].content),
+            truncated_tokens=truncated_tokens,
+            streamed=streamed,
+            deadline=call.arrived + min(limits),
+            timeline=Timeline(call.arrived),
+        )
+        self._remaining(journal)
+        journal.timeline.add(DATA_PREP, call.arrived, self.clock.monotonic())
+        return journal
+
+    async def _decide(self, journal: Journal) -> None:
+        """Governance and context at the same time, then routing."""
+        stitching = asyncio.create_task(self._stitch(journal))
+        try:
+            await self._check_input(journal)
+            knowledge = await stitching
+        finally:
+            stitching.cancel()
+        assert journal.verdict is not None
+        started = self.clock.monotonic()
+        journal.decision = decide(
+            journal.catalogue.candidates(journal.caller.tenant, journal.task_name),
+            journal.asked_for,
+            journal.verdict.sensitivity,
+            journal.verdict.clearances,
+            knowledge,
+        )
+        journal.timeline.add(ROUTING, started, self.clock.monotonic())
+        if journal.decision.chosen is None:
+            asked_for = f"model {journal.asked_for!r}" if journal.asked_for else "live model"
+            raise Refused(f"refused: no {asked_for} is cleared for {journal.decision.sensitivity} requests")
+
+    async def _check_input(self, journal: Journal) -> None:
+        texts = texts_of(journal.messages, journal.tools)
+        started = self.clock.monotonic()
+        verdict = await self._input_verdict(
+            journal.caller.application, journal.task_name, texts, self._remaining(journal)
+        )
+        ended = self.clock.monotonic()
+        start_us, policy_us = journal.timeline.since_arrival_us(started), verdict.policy_us
+        whole_us = journal.timeline.since_arrival_us(ended) - start_us
+        # Policy is decided within the call; the two stages share its time, so that neither is counted twice.
+        journal.timeline.add_us(GOVERNANCE, start_us, max(0, whole_us - policy_us))
+        journal.timeline.add_us(POLICY, start_us + max(0, whole_us - policy_us), min(policy_us, whole_us))
+        if verdict.verdict == "refuse" and len(verdict.texts) != len(texts):
+            journal.messages, journal.tools = without_texts(journal.messages), ()
+        else:
+            journal.messages, journal.tools = with_texts(journal.messages, journal.tools, verdict.texts)
+        journal.verdict = verdict  # only now: from here on the texts are fit for the record
+        if verdict.verdict == "refuse":
+            raise Refused(f"refused: the request holds {_named(verdict.findings)}")
+
+    async def _input_verdict(
+        self, application: str, task: str, texts: list[str], remaining_seconds: float
+    ) -> InputVerdict:
+        try:
+            verdict = await self.governance.check_input(
+                application, task, texts, min(self.patience.governance, remaining_seconds)
+            )
+        except ServiceError as error:
+            raise GovernanceSilent("refused: governance gave no verdict; try again later") from error
+        if verdict.verdict != "refuse" and len(verdict.texts) != len(texts):
+            raise GovernanceSilent(f"refused: governance answered {len(verdict.texts)} texts for {len(texts)}")
+        return verdict
+
+    async def _stitch(self, journal: Journal) -> Knowledge:
+        started = self.clock.monotonic()
+        try:
+            knowledge = await self.context.stitch(
+                tenant=journal.caller.tenant,
+                task=journal.task_name,
+                query=journal.messages[last_user_turn(journal.messages)].content,
+                conversation_id=journal.request.conversation_id,
+                budget_tokens=journal.task.context_budget_tokens,
+                # Governance is asked at the same time, so what may be seen is not known yet: routing drops the rest.
+                max_sensitivity=Sensitivity.RESTRICTED,
+                timeout_seconds=min(self.patience.context, self._remaining(journal)),
+            )
+            journal.context_available = True
+        except ServiceError as error:
+            telemetry.log().warning("context did not answer", request_id=journal.call.request_id, error=str(error))
+            knowledge = NOTHING
+        journal.timeline.add(CONTEXT_STITCHING, started, self.clock.monotonic())
+        return knowledge
+
+    async def _generate(self, journal: Journal) -> AsyncGenerator[str, None]:
+        """Inference. The stage is the time that was spent waiting for the model, not for those who take its pieces."""
+        assert journal.decision is not None
+        assert journal.decision.chosen is not None
+        asked = prompt(
+            journal.decision.chosen,
+            journal.task,
+            journal.messages,
+            journal.tools,
+            journal.decision.knowledge,
+            journal.request.sampling,
+        )
+        async with aclosing(self.models.generate(asked, self._remaining(journal))) as pieces:
+            while True:
+                started = self.clock.monotonic()
+                try:
+                    piece = await anext(pieces, None)
+                finally:
+                    ended = self.clock.monotonic()
+                    journal.timeline.add_repeated(INFERENCE, started, ended)
+                journal.first_token_us = journal.first_token_us or journal.timeline.since_arrival_us(ended)
+                if piece is None:
+                    raise Retryable("the model ended without saying how")
+                if isinstance(piece, Generated):
+                    journal.generated = piece
+                    return
+                yield piece
+
+    async def _released_part(self, journal: Journal, window: Window, due: str) -> str:
+        """Return what may leave of an answer that is still being written, and move the window past it."""
+        verdict = await self._output_verdict(journal, due)
+        characters = window.releasable(due, verdict.findings)
+        if not characters:
+            return ""
+        part, start = window.text[:characters], window.start
+        if verdict.verdict == "mask":
+            # Where the mask's text ends cannot be told from the whole; the part has a verdict of its own.
+            verdict = await self._output_verdict(journal, part)
+            part = verdict.text
+        _take_findings(journal, [f for f in verdict.findings if f.end <= characters], start)
+        window.release(characters)
+        return part
+
+    async def _released(self, journal: Journal, text: str, start: int = 0) -> str:
+        """Return what may leave of an answer, or of the rest of one from character `start` on."""
+        if not text:
+            return ""
+        verdict = await self._output_verdict(journal, text)
+        _take_findings(journal, verdict.findings, start)
+        return verdict.text
+
+    async def _output_verdict(self, journal: Journal, text: str) -> OutputVerdict:
+        started = self.clock.monotonic()
+        try:
+            verdict = await self.governance.check_output(
+                journal.caller.application,
+                journal.task_name,
+                text,
+                min(self.patience.governance, self._remaining(journal)),
+            )
+        except ServiceError as error:
+            raise GovernanceSilent("refused: governance gave no verdict on the answer; try again later") from error
+        finally:
+            journal.timeline.add_repeated(GOVERNANCE, started, self.clock.monotonic())
+        if verdict.verdict != "pass":
+            journal.output_verdict = verdict.verdict
+        journal.output_verdict = journal.output_verdict or "pass"
+        if verdict.verdict == "refuse":
+            raise Refused(f"refused: the answer holds {_named(verdict.findings)}")
+        return verdict
+
+    async def _open(self, journal: Journal) -> None:
+        """Have a stream's first record acknowledged before its first byte."""
+        if not journal.is_opened:
+            await self._record(journal, "opened")
+            journal.is_opened = True
+
+    async def _conclude(self, journal: Journal, rest: str) -> None:
+        """The answer is complete: say how it ended, and have that acknowledged."""
+        assert journal.generated is not None
+        journal.answer += rest
+        journal.finish_reason = journal.generated.finish_reason
+        if journal.answers_with_calls:
+            call = tool_call(journal.answer, journal.tools, f"call_{journal.call.request_id.replace('-', '')}")
+            if call is not None:
+                journal.tool_calls, journal.finish_reason = (call,), "tool_calls"
+        await self._finish(journal)
+
+    # How a request ends.
+
+    @asynccontextmanager
+    async def _end_recorded(self, journal: Journal) -> AsyncIterator[None]:
+        """Record a request that ends without an answer."""
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            # Whoever waits is being stopped, so the record is written by a task that nobody waits for until `drain`.
+            self._later(self._finish_unanswered(journal, "cancelled", "the caller went away"))
+            raise
+        except Unrecorded:
+            raise
+        except (Refused, GovernanceSilent) as error:
+            await self._finish_unanswered(journal, "refused", str(error))
+            raise
+        except ServiceError as error:
+            await self._finish_unanswered(journal, "error", str(error))
+            raise
+        except Exception as error:
+            await self._finish_unanswered(journal, "error", f"unexpected {type(error).__name__}")
+            raise
+
+    async def _finish_unanswered(self, journal: Journal, finish_reason: str, error: str) -> None:
+        if journal.is_finished:
+            return
+        journal.finish_reason, journal.error = finish_reason, error
+        try:
+            await self._finish(journal)
+        except Unrecorded as silent:
+            # Nothing was answered, so nothing is released unrecorded: the caller gets the first error.
+            telemetry.log().error(
+                "unrecorded",
+                request_id=journal.call.request_id,
+                finish_reason=finish_reason,
+                error=str(silent.__cause__),
+            )
+
+    async def _finish(self, journal: Journal) -> None:
+        journal.is_finished = True
+        started = self.clock.monotonic()
+        chosen = journal.decision.chosen if journal.decision else None
+        telemetry.REQUESTS.labels(
+            journal.caller.tenant, journal.task_name, chosen.name if chosen else "", journal.finish_reason
+        ).inc()
+        for stage in journal.timeline.stages():
+            if stage.name != AUDIT:
+                telemetry.STAGE_SECONDS.labels(stage.name).observe(stage.duration_us / 1e6)
+        journal.timeline.add(MONITORING, started, self.clock.monotonic())
+        # A caller that leaves while this is on its way must not have it written a second time, as cancelled.
+        await asyncio.shield(self._later(self._record(journal, "finished")))
+
+    async def _record(self, journal: Journal, phase: str) -> None:
+        """Write a record; on return it is acknowledged.
+
+        The stage of its own that a record holds can only be what it took to make it: encoding and acknowledgement end
+        after it is sealed. The metric has the whole, and a stream's `finished` record what `opened` took.
+        """
+        started = self.clock.monotonic()
+        interaction = journal.interaction(phase, self.clock.now(), journal.timeline.since_arrival_us(started))
+        sealed = self.clock.monotonic()
+        journal.timeline.add_repeated(AUDIT, started, sealed)
+        try:
+            await self.recorder.interaction(msgspec.structs.replace(interaction, stages=journal.timeline.stages()))
+        except Retryable as error:
+            raise Unrecorded("the answer could not be recorded and is withheld; try again later") from error
+        acknowledged = self.clock.monotonic()
+        if phase == "opened":
+            journal.timeline.add_repeated(AUDIT, sealed, acknowledged)
+        telemetry.STAGE_SECONDS.labels(AUDIT).observe(acknowledged - started)
+
+    def _later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._late_records.add(task)
+        task.add_done_callback(self._late_records.discard)
+        return task
+
+    def _remaining(self, journal: Journal) -> float:
+        """Return the seconds left until the request's deadline.
+
+        Raises:
+            DeadlineExceeded: None are.
+        """
+        remaining = journal.deadline - self.clock.monotonic()
+        if remaining <= 0:
+            raise DeadlineExceeded("the deadline of the request has passed")
+        return remaining
+
+    async def _masked_feedback(self, caller: Caller, feedback: Feedback) -> tuple[str, str]:
+        texts = [text for text in (feedback.text, feedback.comment) if text]
+        if not texts:
+            return "", ""
+        verdict = await self._input_verdict(caller.application, caller.tasks[0], texts, self.patience.governance)
+        if verdict.verdict == "refuse":
+            raise Refused(f"refused: the feedback holds {_named(verdict.findings)}")
+        masked = list(verdict.texts)
+        return (masked.pop(0) if feedback.text else ""), (masked.pop(0) if feedback.comment else "")
+
+
+def _take_findings(journal: Journal, findings: Sequence[Finding], start: int) -> None:
+    """Add findings in a part of the answer that begins at character `start`."""
+    journal.findings += [
+        msgspec.structs.replace(finding, start=finding.start + start, end=finding.end + start) for finding in findings
+    ]
+
+
+def _named(findings: Sequence[Finding]) -> str:
+    kinds = sorted({finding.kind for finding in findings if finding.action == "refuse"})
+    return f"text that is not allowed ({', '.join(kinds)})" if kinds else "text that is not allowed"

@@ -1,0 +1,160 @@
+"""The OpenAI-compatible edge: HTTP to the pipeline and back. Every answer names its request in `x-request-id`."""
+
+import asyncio
+from contextlib import aclosing
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from msgspec import json
+
+from services.router import openai
+from services.router.domain.errors import InvalidField, Refused
+from services.router.handlers import Router
+from services.router.journal import Call
+from services.router.servicer import bearer_key
+from services.runtime import errors, telemetry
+from services.runtime.clock import Clock
+from services.runtime.rpc import MAX_MESSAGE_BYTES
+
+REQUEST_ID = "x-request-id"
+TASK = "x-gyre-task"
+_CALL = web.RequestKey("call", Call)
+
+# Status, type and code of each error, the first that fits.
+_ERRORS: list[tuple[type[Exception], int, str, str]] = [
+    (errors.Unauthenticated, 401, "invalid_request_error", "invalid_api_key"),
+    (Refused, 403, "permission_error", "content_filter"),
+    (errors.PermissionDenied, 403, "permission_error", "permission_denied"),
+    (errors.NotFound, 404, "invalid_request_error", "not_found"),
+    (errors.FailedPrecondition, 409, "invalid_request_error", "failed_precondition"),
+    (errors.Rejected, 400, "invalid_request_error", "invalid_value"),
+    (errors.DeadlineExceeded, 504, "server_error", "deadline_exceeded"),
+    (errors.Retryable, 503, "server_error", "unavailable"),
+]
+
+
+class Http:
+    """Serves the router's use cases over HTTP."""
+
+    def __init__(self, router: Router, clock: Clock) -> None:
+        self._router = router
+        self._clock = clock
+
+    def application(self) -> web.Application:
+        """Return the routes, ready to be run."""
+        application = web.Application(middlewares=[self._edge], client_max_size=MAX_MESSAGE_BYTES)
+        application.add_routes(
+            [
+                web.post("/v1/chat/completions", self._chat),
+                web.get("/v1/models", self._models),
+                web.post("/v1/feedback", self._feedback),
+                web.get("/healthz", self._health),
+            ]
+        )
+        return application
+
+    @web.middleware
+    async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Give the request its id; turn errors into OpenAI's shape."""
+        request_id = self._clock.new_id()
+        call = Call(request_id=request_id, key="", arrived=self._clock.monotonic(), received_at=self._clock.now())
+        request[_CALL] = call
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            response = _json(error.status, openai.error_of(error.reason, "invalid_request_error", "http", None))
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+        except Exception as error:
+            response = _json(*_answer(error))
+        if not response.prepared:
+            response.headers[REQUEST_ID] = request_id
+        return response
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        call = _authenticated(request)
+        chat = openai.decode(await request.read(), openai.ChatRequest)
+        asked = openai.request_of(chat, request.headers.get(TASK, ""))
+        created = int(call.received_at.timestamp())
+        if not chat.stream:
+            completion = await self._router.complete(call, asked)
+            return web.Response(body=openai.completion_body(completion, created), content_type="application/json")
+        response = web.StreamResponse(
+            headers={
+                "content-type": "text/event-stream",
+                "cache-control": "no-cache",
+                REQUEST_ID: call.request_id,
+            }
+        )
+        chunks = openai.Chunks(call.request_id, chat.model, created, chat.includes_usage)
+        try:
+            async with aclosing(self._router.stream(call, asked)) as pieces:
+                async for piece in pieces:
+                    # Begun with the first piece only, so that an error before it has a status of its own.
+                    if not response.prepared:
+                        await response.prepare(request)
+                    await response.write(chunks.text(piece) if isinstance(piece, str) else chunks.last(piece))
+        except ConnectionError:  # the client went away, and the stream was closed with that
+            return response
+        except Exception as error:
+            if not response.prepared:
+                raise
+            _, shape = _answer(error)
+            await response.write(openai.event(shape))
+        await response.write_eof()
+        return response
+
+    async def _models(self, request: web.Request) -> web.Response:
+        names = self._router.model_names(_authenticated(request).key)
+        return web.Response(body=openai.models_body(names), content_type="application/json")
+
+    async def _feedback(self, request: web.Request) -> web.Response:
+        call = _authenticated(request)
+        feedback = openai.feedback_of(openai.decode(await request.read(), openai.FeedbackRequest))
+        return _json(200, {"feedback_id": await self._router.send_feedback(call, feedback)})
+
+    async def _health(self, request: web.Request) -> web.Response:
+        self._router.catalogue()  # raises while nothing is known yet
+        return _json(200, {"status": "serving"})
+
+
+def _authenticated(request: web.Request) -> Call:
+    """Return how the request came in, with the key that it shows; whose it is, the pipeline finds out."""
+    call = request[_CALL]
+    return Call(
+        request_id=call.request_id,
+        key=bearer_key(request.headers.get("authorization", "")),
+        arrived=call.arrived,
+        received_at=call.received_at,
+    )
+
+
+def _answer(error: Exception) -> tuple[int, dict[str, object]]:
+    for kind, status, name, code in _ERRORS:
+        if isinstance(error, kind):
+            field = error.field if isinstance(error, InvalidField) else None
+            return status, openai.error_of(str(error), name, code, field)
+    telemetry.log().error("unexpected", exc_info=error)
+    return 500, openai.error_of("something unexpected happened here", "server_error", "internal", None)
+
+
+def _json(status: int, value: dict[str, object]) -> web.Response:
+    return web.Response(status=status, body=json.encode(value), content_type="application/json")
+
+
+async def serve(application: web.Application, host: str, port: int, drain_seconds: float) -> None:
+    """Serve until cancelled; running requests then get the drain time.
+
+    Raises:
+        Fatal: The port is taken.
+    """
+    # Handlers are cancelled when their client goes away: that stops the model.
+    runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=drain_seconds)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        await asyncio.Event().wait()
+    except OSError as error:
+        raise errors.Fatal(f"cannot listen on {host}:{port}; is something else there?") from error
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,176 @@
+"""What is known of one request so far: it becomes the record of it, and the answer to the caller."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from schemas.bundle import Task
+from schemas.events import Finding, Interaction, Message, Sensitivity, Tool, ToolCall
+from services.router.domain.answers import Generated
+from services.router.domain.catalogue import Caller, Catalogue
+from services.router.domain.knowledge import InputVerdict
+from services.router.domain.masking import without_texts
+from services.router.domain.request import Request
+from services.router.domain.routing import Decision
+from services.router.domain.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a request came in.
+
+    Attributes:
+        request_id: UUIDv7, given at the edge so that every answer can name it, errors too.
+        key: What the caller showed as its application key.
+        arrived: Of the monotonic clock, seconds.
+        received_at: The same, of the day.
+        deadline_seconds: Time that the caller gives, from `arrived`; None leaves it to the task.
+    """
+
+    request_id: str
+    key: str
+    arrived: float
+    received_at: datetime
+    deadline_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer as it is released."""
+
+    request_id: str
+    task: str
+    message: Message
+    finish_reason: str
+    model: str
+    model_version: str
+    tier: str
+    prompt_tokens: int
+    completion_tokens: int
+    bundle_version: str
+    sensitivity: Sensitivity
+    document_ids: tuple[str, ...]
+    context_available: bool
+
+
+@dataclass
+class Journal:
+    """What is known of one request so far.
+
+    `messages` and `tools` are what the application sent until governance has answered, then what a model may see.
+    """
+
+    call: Call
+    catalogue: Catalogue
+    caller: Caller
+    task_name: str
+    task: Task
+    asked_for: str
+    request: Request
+    messages: tuple[Message, ...]
+    language: str
+    truncated_tokens: int
+    streamed: bool
+    deadline: float
+    timeline: Timeline
+    tools: tuple[Tool, ...] = ()
+    verdict: InputVerdict | None = None
+    decision: Decision | None = None
+    context_available: bool = False
+    first_token_us: int = 0
+    generated: Generated | None = None
+    output_verdict: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    answer: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = ""
+    error: str = ""
+    is_opened: bool = False
+    is_finished: bool = False
+
+    @property
+    def answers_with_calls(self) -> bool:
+        """Whether the answer may become a tool call, which cannot be told before it is whole."""
+        return self.task.answers == "function-call" and bool(self.tools)
+
+    def interaction(self, phase: str, now: datetime, total_us: int) -> Interaction:
+        """Return the record, but for its stages, which end with the making of it."""
+        chosen = self.decision.chosen if self.decision else None
+        generated = self.generated
+        is_masked = self.verdict is not None
+        return Interaction(
+            request_id=self.call.request_id,
+            phase=phase,
+            tenant=self.caller.tenant,
+            application=self.caller.application,
+            task=self.task_name,
+            user=self.request.user,
+            conversation_id=self.request.conversation_id,
+            received_at=self.call.received_at,
+            finished_at=now,
+            streamed=self.streamed,
+            # What governance has not seen stays out of the record: nobody has masked it.
+            messages=self.messages if is_masked else without_texts(self.messages),
+            tools=self.tools if is_masked else (),
+            language=self.language,
+            truncated_tokens=self.truncated_tokens,
+            answer=self.answer,
+            tool_calls=self.tool_calls,
+            finish_reason=self.finish_reason,
+            error=self.error,
+            model=chosen.name if chosen else "",
+            model_version=generated.model_version if generated else (chosen.version if chosen else ""),
+            tier=chosen.tier if chosen else "",
+            candidate_id=chosen.deployment.candidate_id if chosen and chosen.deployment else "",
+            candidates=self.decision.candidates if self.decision else (),
+            bundle_version=self.bundle_version,
+            sensitivity=self.sensitivity,
+            input_verdict=self.verdict.verdict if self.verdict else "",
+            output_verdict=self.output_verdict,
+            findings=(*(self.verdict.findings if self.verdict else ()), *self.findings),
+            policies=self.decision.policies if self.decision else (),
+            citations=self.decision.citations if self.decision else (),
+            memory_turns=len(self.decision.knowledge.turns) if self.decision else 0,
+            context_available=self.context_available,
+            prompt_tokens=generated.prompt_tokens if generated else 0,
+            completion_tokens=generated.completion_tokens if generated else 0,
+            sum_logprob=generated.sum_logprob if generated else None,
+            mean_logprob=generated.mean_logprob if generated else None,
+            min_logprob=generated.min_logprob if generated else None,
+            first_token_us=self.first_token_us,
+            total_us=total_us,
+        )
+
+    def completion(self) -> Completion:
+        """Return the answer as it is released."""
+        assert self.decision is not None
+        assert self.decision.chosen is not None
+        assert self.generated is not None
+        return Completion(
+            request_id=self.call.request_id,
+            task=self.task_name,
+            message=Message(
+                role="assistant", content="" if self.tool_calls else self.answer, tool_calls=self.tool_calls
+            ),
+            finish_reason=self.finish_reason,
+            model=self.decision.chosen.name,
+            model_version=self.generated.model_version,
+            tier=self.decision.chosen.tier,
+            prompt_tokens=self.generated.prompt_tokens,
+            completion_tokens=self.generated.completion_tokens,
+            bundle_version=self.bundle_version,
+            sensitivity=self.sensitivity,
+            document_ids=tuple(passage.document_id for passage in self.decision.knowledge.passages),
+            context_available=self.context_available,
+        )
+
+    @property
+    def bundle_version(self) -> str:
+        """The bundle that decided: governance's, or before it answered, the router's."""
+        return self.verdict.bundle_version if self.verdict else self.catalogue.version
+
+    @property
+    def sensitivity(self) -> Sensitivity:
+        """The highest of all that the model saw; the highest there is while nobody has judged it."""
+        if self.decision:
+            return self.decision.sensitivity
+        return self.verdict.sensitivity if self.verdict else Sensitivity.RESTRICTED

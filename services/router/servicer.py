@@ -1,0 +1,183 @@
+"""The gRPC edge: protobuf to the pipeline and back."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import grpc.aio
+
+from gyre.api.router.v1 import router_pb2, router_pb2_grpc
+from gyre.api.types.v1 import types_pb2
+from schemas.events import Tool
+from services.router.domain.request import Feedback, Request, Sampling
+from services.router.handlers import Explanation, Router
+from services.router.journal import Call, Completion
+from services.router.wire import message_of, message_value, sensitivity_value
+from services.runtime.clock import Clock
+from services.runtime.errors import Unauthenticated
+
+ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+REQUEST_ID = "x-request-id"
+
+
+class RouterServicer(router_pb2_grpc.RouterServicer):
+    """Answers applications over gRPC. The request's id is in the initial metadata of every answer, errors too."""
+
+    def __init__(self, router: Router, clock: Clock) -> None:
+        self._router = router
+        self._clock = clock
+
+    async def Complete(  # noqa: N802 - named by the proto
+        self, request: router_pb2.CompleteRequest, context: ServicerContext
+    ) -> router_pb2.CompleteResponse:
+        """Answer once the record is acknowledged."""
+        call = await self._call(context)
+        return _completion(await self._router.complete(call, _request(request)))
+
+    async def CompleteStream(  # noqa: N802 - named by the proto
+        self, request: router_pb2.CompleteStreamRequest, context: ServicerContext
+    ) -> AsyncGenerator[router_pb2.CompleteStreamResponse, None]:
+        """Answer piece by piece; the last message carries `final`."""
+        call = await self._call(context)
+        async with aclosing(self._router.stream(call, _request(request.request))) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    yield router_pb2.CompleteStreamResponse(request_id=call.request_id, text_delta=piece)
+                else:
+                    yield router_pb2.CompleteStreamResponse(request_id=call.request_id, final=_completion(piece))
+
+    async def SendFeedback(  # noqa: N802 - named by the proto
+        self, request: router_pb2.SendFeedbackRequest, context: ServicerContext
+    ) -> router_pb2.SendFeedbackResponse:
+        """Record what an application says of an earlier answer."""
+        call = await self._call(context)
+        feedback_id = await self._router.send_feedback(call, _feedback(request))
+        return router_pb2.SendFeedbackResponse(feedback_id=feedback_id)
+
+    async def Explain(  # noqa: N802 - named by the proto
+        self, request: router_pb2.ExplainRequest, context: ServicerContext
+    ) -> router_pb2.ExplainResponse:
+        """Tell what would be decided about a request."""
+        call = await self._call(context)
+        return _explanation(await self._router.explain(call, _request(request.request)))
+
+    async def _call(self, context: ServicerContext) -> Call:
+        call = Call(
+            request_id=self._clock.new_id(),
+            key=_key(context),
+            arrived=self._clock.monotonic(),
+            received_at=self._clock.now(),
+            deadline_seconds=context.time_remaining(),
+        )
+        await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
+        return call
+
+
+def _key(context: ServicerContext) -> str:
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization":
+            return bearer_key(value if isinstance(value, str) else value.decode(errors="replace"))
+    raise Unauthenticated("no application key was shown; wanted the metadata `authorization: Bearer <key>`")
+
+
+def bearer_key(value: str) -> str:
+    """Return the key in an authorization header.
+
+    Raises:
+        Unauthenticated: It holds none.
+    """
+    scheme, _, key = value.partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthenticated("authorization: wanted `Bearer <key>`")
+    return key.strip()
+
+
+def _request(request: router_pb2.CompleteRequest) -> Request:
+    sampling = request.sampling
+    return Request(
+        messages=tuple(message_of(message) for message in request.messages),
+        task=request.task,
+        model=request.model,
+        tools=tuple(
+            Tool(name=tool.name, description=tool.description, parameters=tool.parameters_json)
+            for tool in request.tools
+        ),
+        sampling=Sampling(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            stop=tuple(sampling.stop),
+            seed=sampling.seed if sampling.HasField("seed") else None,
+            response_schema=sampling.response_schema_json,
+        ),
+        conversation_id=request.conversation_id,
+        user=request.user,
+    )
+
+
+def _completion(completion: Completion) -> router_pb2.CompleteResponse:
+    return router_pb2.CompleteResponse(
+        request_id=completion.request_id,
+        message=message_value(completion.message),
+        finish_reason=completion.finish_reason,
+        model=completion.model,
+        model_version=completion.model_version,
+        tier=completion.tier,
+        usage=router_pb2.Usage(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.completion_tokens),
+        bundle_version=completion.bundle_version,
+        sensitivity=sensitivity_value(completion.sensitivity),
+        document_ids=completion.document_ids,
+        context_available=completion.context_available,
+    )
+
+
+def _feedback(request: router_pb2.SendFeedbackRequest) -> Feedback:
+    kind = request.WhichOneof("feedback")
+    assert kind is not None  # its rule says required
+    value = getattr(request, kind)
+    return Feedback(
+        request_id=request.request_id,
+        kind=kind,
+        rating=value if kind == "rating" else None,
+        text="" if kind == "rating" else value,
+        comment=request.comment,
+        user=request.user,
+    )
+
+
+def _explanation(explanation: Explanation) -> router_pb2.ExplainResponse:
+    journal = explanation.journal
+    decision, verdict = journal.decision, journal.verdict
+    assert verdict is not None  # without one there is an error in its place
+    return router_pb2.ExplainResponse(
+        bundle_version=journal.bundle_version,
+        task=journal.task_name,
+        language=journal.language,
+        verdict=verdict.verdict,
+        findings=[
+            types_pb2.Finding(
+                kind=finding.kind,
+                action=finding.action,
+                text_index=finding.text_index,
+                start=finding.start,
+                end=finding.end,
+            )
+            for finding in verdict.findings
+        ],
+        sensitivity=sensitivity_value(journal.sensitivity),
+        candidates=[
+            router_pb2.RouteCandidate(
+                model=candidate.model,
+                model_version=candidate.model_version,
+                tier=candidate.tier,
+                cleared=candidate.cleared,
+                live=candidate.live,
+                chosen=candidate.chosen,
+                reason=candidate.reason,
+            )
+            for candidate in (decision.candidates if decision else ())
+        ],
+        policies=decision.policies if decision else (),
+        document_ids=[passage.document_id for passage in decision.knowledge.passages] if decision else (),
+        context_available=journal.context_available,
+    )

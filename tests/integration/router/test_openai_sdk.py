@@ -1,0 +1,248 @@
+"""The unmodified openai SDK against the router's own HTTP server; what stands behind its ports is scripted."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import httpx
+import pytest
+from openai import (
+    APIError,
+    APIStatusError,
+    AsyncOpenAI,
+    AuthenticationError,
+    BadRequestError,
+    InternalServerError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+
+from services.router.http import Http, serve
+from tests.unit.router.fakes import DENIED, KEY, Stack, deployment
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "lights",
+        "description": "Turns lights on",
+        "parameters": {"type": "object", "properties": {"room": {"type": "string"}}},
+    },
+}
+HI = [{"role": "user", "content": "Hi"}]
+
+
+class Served:
+    def __init__(self, stack: Stack, port: int) -> None:
+        self.stack = stack
+        self.url = f"http://127.0.0.1:{port}"
+
+    def client(self, key: str = KEY) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=10)
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    stack = Stack(deployment("calls"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    task = asyncio.create_task(serve(Http(stack.router, stack.clock).application(), "127.0.0.1", port, 1.0))
+    server = Served(stack, port)
+    async with httpx.AsyncClient() as client, asyncio.timeout(10):
+        while True:
+            with suppress(httpx.ConnectError):
+                await client.get(f"{server.url}/healthz")
+                break
+            await asyncio.sleep(0.01)
+    yield server
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_plain_answer(served: Served) -> None:
+    async with served.client() as client:
+        raw = await client.chat.completions.with_raw_response.create(
+            model="auto", messages=HI, metadata={"task": "chat", "conversation_id": "c1"}, user="ann", seed=1
+        )
+    answer = raw.parse()
+    assert answer.choices[0].message.content == "Hello there"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 13
+    assert raw.headers["x-request-id"] == answer.id == served.stack.recorder.last.request_id
+    assert (served.stack.recorder.last.user, served.stack.recorder.last.conversation_id) == ("ann", "c1")
+
+
+async def test_a_streamed_answer_with_usage(served: Served) -> None:
+    served.stack.models.pieces = [f"word{i} " for i in range(60)]
+    async with served.client() as client:
+        stream = await client.chat.completions.create(
+            model="chat", messages=HI, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [chunk async for chunk in stream]
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == "".join(served.stack.models.pieces)
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 60
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert [record.phase for record in served.stack.recorder.interactions] == ["opened", "finished"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_tool_calls(served: Served, streamed: bool) -> None:
+    served.stack.models.pieces = ['{"name": "lights", "arguments": {"room": "hall"}}']
+    async with served.client() as client:
+        if streamed:
+            chunks = [
+                chunk
+                async for chunk in await client.chat.completions.create(
+                    model="calls", messages=HI, tools=[TOOL], stream=True
+                )
+            ]
+            (call,) = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()]
+            finish_reason = chunks[-1].choices[0].finish_reason
+        else:
+            answer = await client.chat.completions.create(
+                model="auto", messages=HI, tools=[TOOL], extra_headers={"x-gyre-task": "calls"}
+            )
+            (call,) = answer.choices[0].message.tool_calls or ()
+            finish_reason = answer.choices[0].finish_reason
+            again = await client.chat.completions.create(
+                model="calls",
+                messages=[
+                    *HI,
+                    answer.choices[0].message,
+                    {"role": "tool", "tool_call_id": call.id, "content": "on"},
+                    *HI,
+                ],
+                tools=[TOOL],
+            )
+            assert again.choices[0].finish_reason == "tool_calls"
+    assert finish_reason == "tool_calls"
+    assert call.function is not None
+    assert (call.function.name, json.loads(call.function.arguments or "")) == ("lights", {"room": "hall"})
+
+
+async def test_a_response_format_reaches_the_model(served: Served) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    async with served.client() as client:
+        await client.chat.completions.create(
+            model="auto",
+            messages=HI,
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}},
+        )
+    assert served.stack.models.prompts[0].sampling["response_format"]["json_schema"]["schema"] == schema
+
+
+async def test_models_are_listed(served: Served) -> None:
+    async with served.client() as client:
+        names = [model.id async for model in client.models.list()]
+    assert names == ["auto", "chat", "calls", "small", "big", "specialist-shop-calls"]
+
+
+async def test_feedback(served: Served) -> None:
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}) as client:
+        body = {"request_id": "0199e000-0000-7000-8000-000000000001", "correct_answer": "42"}
+        answer = await client.post(f"{served.url}/v1/feedback", json=body)
+        wrong = await client.post(f"{served.url}/v1/feedback", json={**body, "request_id": "7"})
+    assert answer.status_code == 200
+    assert answer.json()["feedback_id"] == served.stack.recorder.feedbacks[0].feedback_id
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "request_id")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "param"),
+    [
+        ({"messages": []}, BadRequestError, "messages"),
+        ({"messages": [{"role": "user", "content": " "}]}, BadRequestError, "messages[0].content"),
+        ({"model": "nope"}, NotFoundError, None),
+        ({"metadata": {"task": "nope"}}, NotFoundError, None),
+        ({"temperature": 9}, BadRequestError, "temperature"),
+        ({"messages": [{"role": "user", "content": DENIED}]}, PermissionDeniedError, None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_errors_are_openais_and_name_the_request(
+    served: Served, arguments: dict[str, object], error: type[APIStatusError], param: str | None, stream: bool
+) -> None:
+    async with served.client() as client:
+        with pytest.raises(error) as raised:
+            await client.chat.completions.create(**{"model": "auto", "messages": HI, "stream": stream, **arguments})
+    assert raised.value.param == param
+    assert raised.value.message
+    assert raised.value.request_id
+
+
+async def test_an_unknown_key_is_turned_away(served: Served) -> None:
+    async with served.client(key="wrong") as client:
+        with pytest.raises(AuthenticationError) as raised:
+            await client.chat.completions.create(model="auto", messages=HI)
+    assert raised.value.code == "invalid_api_key"
+
+
+@pytest.mark.parametrize("part", ["governance", "recorder"])
+async def test_without_governance_or_the_record_there_is_no_answer(served: Served, part: str) -> None:
+    getattr(served.stack, part).silent = True
+    async with served.client() as client:
+        with pytest.raises(InternalServerError) as raised:
+            await client.chat.completions.create(model="auto", messages=HI)
+    assert (raised.value.status_code, raised.value.code) == (503, "unavailable")
+
+
+async def test_a_denied_text_in_the_middle_of_a_stream_ends_it_with_an_error(served: Served) -> None:
+    served.stack.models.pieces = ["fine words " * 30, DENIED]
+    released = ""
+
+    async def read() -> None:
+        nonlocal released
+        async with served.client() as client:
+            async for chunk in await client.chat.completions.create(model="auto", messages=HI, stream=True):
+                released += chunk.choices[0].delta.content or ""
+
+    with pytest.raises(APIError) as raised:
+        await read()
+    assert raised.value.code == "content_filter"
+    assert set(released.split()) == {"fine", "words"}
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_client_that_goes_away_stops_the_model(served: Served, streamed: bool) -> None:
+    models = served.stack.models
+    models.pieces = ["word " * 60, "never"]
+    models.hangs_after = 1
+    async with served.client() as client:
+        answering = asyncio.create_task(client.chat.completions.create(model="auto", messages=HI, stream=streamed))
+        await models.hanging.wait()
+        if streamed:
+            stream = await answering
+            await stream.close()
+        else:
+            answering.cancel()
+    async with asyncio.timeout(10):
+        await models.stopped.wait()
+        await asyncio.sleep(0)
+        await served.stack.router.drain()
+    assert served.stack.recorder.last.finish_reason == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/chat/completions", b"\xff\xfe", 400),
+        ("/v1/chat/completions", b"{" * 100, 400),
+        ("/v1/chat/completions", b" " * (5 * 1024 * 1024), 413),
+        ("/nowhere", b"", 404),
+        ("/v1/models", b"", 405),
+    ],
+)
+async def test_bytes_that_no_sdk_would_send_get_an_error_in_the_same_shape(
+    served: Served, path: str, body: bytes, status: int
+) -> None:
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}) as client:
+        answer = await client.post(f"{served.url}{path}", content=body)
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert answer.headers["x-request-id"]

@@ -1,0 +1,339 @@
+"""The router's ports as scripted fakes, and a bundle to run on."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from schemas.bundle import Bundle
+from schemas.events import Deployment, Feedback, Finding, Interaction, Message, Sensitivity, Tool
+from services.router.domain.answers import Generated, Prompt
+from services.router.domain.catalogue import SPECIALIST, Catalogue
+from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, Knowledge, OutputVerdict
+from services.router.handlers import Router
+from services.router.journal import Call
+from services.runtime.clock import Clock
+from services.runtime.errors import Retryable
+
+KEY = "a-key"
+ID = "0199e000-0000-7000-8000-00000000000{}"
+DENIED = "the secret sauce"
+
+_EMAIL = re.compile(r"\S+@\S+\.\w+")
+
+
+class ScriptedClock:
+    """Time that moves only when somebody says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+        self._ids = 0
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def clock(self) -> Clock:
+        return Clock(now=self.now, monotonic=lambda: self.seconds, new_id=self.new_id, chance=lambda: 0.5)
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def new_id(self) -> str:
+        self._ids += 1
+        return ID.format(self._ids)
+
+
+@dataclass
+class FakeGovernance:
+    """Masks e-mail addresses, refuses `DENIED`, clears `cleared` up to its level; takes `seconds` of scripted time."""
+
+    time: ScriptedClock
+    log: list[str]
+    seconds: float = 0.0
+    policy_us: int = 0
+    silent: bool = False
+    waits_for: asyncio.Event | None = None
+    silent_after_outputs: int | None = None
+    sensitivity: Sensitivity = Sensitivity.INTERNAL
+    cleared: dict[str, Sensitivity] = field(
+        default_factory=lambda: {SPECIALIST: Sensitivity.RESTRICTED, "small": Sensitivity.CONFIDENTIAL}
+    )
+    inputs: list[list[str]] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+    async def check_input(
+        self, application: str, task: str, texts: Sequence[str], timeout_seconds: float
+    ) -> InputVerdict:
+        self.log.append("check input")
+        self.time.advance(self.seconds)
+        if self.waits_for is not None:
+            await self.waits_for.wait()
+        if self.silent:
+            raise Retryable("governance is away")
+        self.inputs.append(list(texts))
+        findings = [f for i, text in enumerate(texts) for f in _findings(text, "input", i)]
+        levels = list(Sensitivity)[self.sensitivity.level :]
+        return InputVerdict(
+            verdict=_verdict(findings),
+            texts=tuple(_masked(text) for text in texts),
+            sensitivity=self.sensitivity,
+            clearances={
+                level: Clearance(
+                    frozenset(name for name, top in self.cleared.items() if level.level <= top.level), ("same-region",)
+                )
+                for level in levels
+            },
+            bundle_version="b1",
+            findings=tuple(findings),
+            policy_us=self.policy_us,
+        )
+
+    async def check_output(self, application: str, task: str, text: str, timeout_seconds: float) -> OutputVerdict:
+        self.log.append("check output")
+        if self.silent_after_outputs is not None and len(self.outputs) >= self.silent_after_outputs:
+            raise Retryable("governance is away")
+        self.outputs.append(text)
+        findings = _findings(text, "output", 0)
+        verdict = _verdict(findings)
+        return OutputVerdict(verdict, "" if verdict == "refuse" else _masked(text), tuple(findings))
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    if any(finding.action == "refuse" for finding in findings):
+        return "refuse"
+    return "mask" if findings else "pass"
+
+
+def _findings(text: str, direction: str, index: int) -> list[Finding]:
+    found = [("email", "mask", match) for match in _EMAIL.finditer(text)]
+    found += [("denied", "refuse", match) for match in re.finditer(DENIED, text, re.IGNORECASE)]
+    return [
+        Finding(direction=direction, kind=kind, action=action, text_index=index, start=match.start(), end=match.end())
+        for kind, action, match in found
+    ]
+
+
+def _masked(text: str) -> str:
+    return _EMAIL.sub("<EMAIL>", text)
+
+
+@dataclass
+class FakeContext:
+    """Knows `knowledge`, or does not answer."""
+
+    time: ScriptedClock
+    log: list[str]
+    knowledge: Knowledge = NOTHING
+    silent: bool = False
+    hangs: bool = False
+    was_cancelled: bool = False
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    queries: list[str] = field(default_factory=list)
+
+    async def stitch(
+        self,
+        tenant: str,
+        task: str,
+        query: str,
+        conversation_id: str,
+        budget_tokens: int,
+        max_sensitivity: Sensitivity,
+        timeout_seconds: float,
+    ) -> Knowledge:
+        self.log.append("stitch")
+        self.queries.append(query)
+        self.asked.set()
+        if self.silent:
+            raise Retryable("context is away")
+        if self.hangs:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.was_cancelled = True
+                raise
+        return self.knowledge
+
+
+@dataclass
+class FakeModels:
+    """Answers with `pieces`; each takes `seconds_a_piece` of scripted time."""
+
+    time: ScriptedClock
+    log: list[str]
+    pieces: Sequence[str] = ("Hello", " there")
+    seconds_a_piece: float = 0.0
+    fails_with: Exception | None = None
+    hangs_after: int | None = None
+    prompts: list[Prompt] = field(default_factory=list)
+    timeouts: list[float] = field(default_factory=list)
+    was_stopped: bool = False
+    hanging: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def generate(self, prompt: Prompt, timeout_seconds: float) -> AsyncGenerator[str | Generated, None]:
+        self.log.append("generate")
+        self.prompts.append(prompt)
+        self.timeouts.append(timeout_seconds)
+        ended = False
+        try:
+            for i, piece in enumerate(self.pieces):
+                if i == self.hangs_after:
+                    self.hanging.set()
+                    await asyncio.Event().wait()
+                self.time.advance(self.seconds_a_piece)
+                yield piece
+            if self.fails_with is not None:
+                raise self.fails_with
+            ended = True
+            yield Generated(
+                model_version=prompt.version or "1",
+                finish_reason="stop",
+                prompt_tokens=11,
+                completion_tokens=len(self.pieces),
+                sum_logprob=-1.5,
+                mean_logprob=-0.5,
+                min_logprob=-1.0,
+            )
+        finally:
+            self.was_stopped = not ended
+            self.stopped.set()
+
+
+@dataclass
+class FakeRecorder:
+    """Keeps what it is given, or does not acknowledge it."""
+
+    log: list[str]
+    silent: bool = False
+    silent_after: int | None = None
+    interactions: list[Interaction] = field(default_factory=list)
+    feedbacks: list[Feedback] = field(default_factory=list)
+
+    async def interaction(self, interaction: Interaction) -> None:
+        if self.silent or len(self.interactions) == self.silent_after:
+            raise Retryable("not acknowledged")
+        await asyncio.sleep(0)
+        self.interactions.append(interaction)
+        self.log.append(f"record {interaction.phase}")
+
+    async def feedback(self, feedback: Feedback) -> None:
+        if self.silent:
+            raise Retryable("not acknowledged")
+        self.feedbacks.append(feedback)
+
+    @property
+    def last(self) -> Interaction:
+        return self.interactions[-1]
+
+
+def bundle() -> Bundle:
+    return Bundle.model_validate(
+        {
+            "tenants": {"shop": {"region": "eu"}, "bank": {"region": "eu"}},
+            "applications": {
+                "web": {
+                    "tenant": "shop",
+                    "key_sha256": [hashlib.sha256(KEY.encode()).hexdigest()],
+                    "tasks": ["chat", "calls"],
+                    "purpose": "assistance",
+                },
+                "teller": {
+                    "tenant": "bank",
+                    "key_sha256": [hashlib.sha256(b"another").hexdigest()],
+                    "tasks": ["advice"],
+                    "purpose": "assistance",
+                },
+            },
+            "models": {
+                "big": {
+                    "tier": "large",
+                    "triton_model": "big-llm",
+                    "context_tokens": 4096,
+                    "max_tokens": 512,
+                    "region": "eu",
+                },
+                "small": {
+                    "tier": "small",
+                    "triton_model": "small-llm",
+                    "context_tokens": 4096,
+                    "max_tokens": 256,
+                    "region": "eu",
+                },
+            },
+            "tasks": {
+                "chat": {
+                    "tenant": "shop",
+                    "generic_prompt": "Be kind.",
+                    "specialist_prompt": "Kind.",
+                    "prompt_budget_tokens": 100,
+                    "max_tokens": 64,
+                    "deadline_ms": 10_000,
+                },
+                "calls": {
+                    "tenant": "shop",
+                    "generic_prompt": "Functions: {tools}",
+                    "specialist_prompt": "Call.",
+                    "answers": "function-call",
+                },
+                "advice": {"tenant": "bank", "generic_prompt": "Advise.", "specialist_prompt": "Advise."},
+            },
+            "guardrails": {"deny": [DENIED]},
+            "policies": {"models.cedar": "permit (principal, action, resource);"},
+        }
+    )
+
+
+def deployment(task: str = "chat", tenant: str = "shop", state: str = "live", schema: str = "") -> Deployment:
+    return Deployment(
+        task_key=f"{tenant}/{task}",
+        tenant=tenant,
+        task=task,
+        deployment_id="d1",
+        state=state,
+        candidate_id="c1",
+        model=f"specialist-{tenant}-{task}",
+        model_version="3",
+        system_prompt="You are the specialist.",
+        response_schema=schema,
+        deployed_at=datetime(2026, 1, 1, tzinfo=UTC),
+        reason="gate",
+    )
+
+
+LIGHTS = Tool(
+    name="lights",
+    description="Turns lights on or off",
+    parameters='{"type":"object","properties":{"room":{"type":"string"}},"required":["room"]}',
+)
+
+
+def user(content: str) -> Message:
+    return Message(role="user", content=content)
+
+
+class Stack:
+    """A router on fakes."""
+
+    def __init__(self, *deployments: Deployment) -> None:
+        self.log: list[str] = []
+        self.time = ScriptedClock()
+        self.governance = FakeGovernance(self.time, self.log)
+        self.context = FakeContext(self.time, self.log)
+        self.models = FakeModels(self.time, self.log)
+        self.recorder = FakeRecorder(self.log)
+        self.clock = self.time.clock()
+        by_task = {(each.tenant, each.task): each for each in deployments}
+        self.catalogue = Catalogue(bundle(), "b1", by_task)
+        self.router = Router(
+            catalogue=lambda: self.catalogue,
+            governance=self.governance,
+            context=self.context,
+            models=self.models,
+            recorder=self.recorder,
+            clock=self.clock,
+        )
+
+    def call(self, key: str = KEY, deadline_seconds: float | None = None) -> Call:
+        return Call(self.clock.new_id(), key, self.clock.monotonic(), self.clock.now(), deadline_seconds)
