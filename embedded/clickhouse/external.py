@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from embedded.clickhouse.engine import Connection, quote_identifier
 from embedded.clickhouse.errors import ClickHouseError
+from embedded.clickhouse.sql import check_structure
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,16 @@ class ExternalTable:
     format: str
     data: bytes = field(repr=False)
 
+    def __post_init__(self) -> None:
+        # The table is made before a read-only caller is confined, so its definition must be no more than that.
+        check_structure(self.structure)
+        if not re.fullmatch(r"\w+", self.format, re.ASCII):
+            raise ClickHouseError.named(73, "UNKNOWN_FORMAT", f"Unknown format {self.format}.")
+
     def create(self, connection: Connection) -> None:
         """Makes the temporary table and fills it; blocks."""
         table = quote_identifier(self.name)
-        connection.execute(f"CREATE TEMPORARY TABLE {table} ({self.structure}) ENGINE = Memory")
+        connection.execute(f"CREATE TEMPORARY TABLE {table} ({self.structure}\n) ENGINE = Memory")
         insert = connection.start_insert(f"INSERT INTO {table}".encode(), self.format)
         try:
             insert.append(self.data)

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from embedded.clickhouse import sql
@@ -135,34 +136,16 @@ class Queries:
     async def _connection(
         self, stack: AsyncExitStack, request: QueryRequest, caller: Caller, external_tables: list[ExternalTable]
     ) -> Connection:
-        def connect(tables: Sequence[ExternalTable] = ()) -> Connection:
-            connection = self._engine.connect()
-            try:
-                for table in tables:
-                    table.create(connection)
-                if caller.readonly:
-                    # Last, and before anything that the client says: from here on the engine lets nothing be changed.
-                    connection.set({"readonly": "1"})
-            except BaseException:
-                connection.close()
-                raise
-            return connection
-
         # A read-only session can hold nothing but its current database, and could not take external tables any more.
         if request.session is None or (caller.readonly and external_tables):
-            connection = await self._blocking(connect, external_tables)
+            connection = await self._blocking(
+                self._connect, caller, request.settings, request.database, external_tables
+            )
             stack.push_async_callback(self._close, connection)
-
-            def apply() -> None:
-                if request.database is not None:
-                    connection.use(request.database)
-                connection.set(request.settings)
-
-            await self._blocking(apply)
             return connection
 
         session = request.session
-        connection = await self._sessions.acquire(caller.user, session, lambda: self._blocking(connect))
+        connection = await self._sessions.acquire(caller.user, session, lambda: self._blocking(self._connect, caller))
         stack.callback(self._sessions.release, caller.user, session)
         override = connection.override(request.settings, request.database)
         stack.push_async_callback(self._blocking, override.__exit__, None, None, None)
@@ -170,6 +153,29 @@ class Queries:
         for table in external_tables:
             await self._blocking(table.create, connection)
             stack.push_async_callback(self._blocking, table.drop, connection)
+        return connection
+
+    def _connect(
+        self,
+        caller: Caller,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        database: str | None = None,
+        external_tables: Sequence[ExternalTable] = (),
+    ) -> Connection:
+        """Opens a connection for a caller; blocks."""
+        connection = self._engine.connect()
+        try:
+            for table in external_tables:
+                table.create(connection)
+            if caller.readonly:
+                # Before anything that the client says: from here on the engine lets nothing be changed.
+                connection.set({"readonly": "1"})
+            if database is not None:
+                connection.use(database)
+            connection.set(settings)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _answer(

@@ -116,6 +116,19 @@ def parse(text: bytes) -> Statement:
     )
 
 
+def check_structure(structure: str) -> None:
+    """Checks that the columns of a table, which go between brackets, can't end those brackets.
+
+    Raises:
+        ClickHouseError: they hold a bracket that closes none of theirs, or a semicolon.
+    """
+    open_brackets = 0
+    for token in _tokens(structure.encode()):
+        open_brackets += (token.kind == "open") - (token.kind == "close")
+        if open_brackets < 0 or token.text in (b";", b"'", b'"', b"`"):
+            raise ClickHouseError.named(62, "SYNTAX_ERROR", f"Syntax error: '{structure}' is not a list of columns.")
+
+
 def _kind(tokens: list[Token]) -> Kind:
     first = tokens[0].text
     if first in (b"SET", b"USE"):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from embedded.clickhouse.errors import ClickHouseError
-from embedded.clickhouse.sql import Kind, Statement, parse
+from embedded.clickhouse.sql import Kind, Statement, check_structure, parse
 
 
 @pytest.mark.parametrize(
@@ -118,3 +118,18 @@ def test_what_a_server_does_not_do_is_refused(text: bytes, code: int) -> None:
 )
 def test_semicolons_and_names_that_mean_nothing_are_left_alone(text: bytes) -> None:
     assert parse(text).kind is Kind.ROWS
+
+
+@pytest.mark.parametrize(
+    "structure", ["a Int8", "a Decimal(9, 2), `b)` String DEFAULT ';)'", "a Tuple(x Int8, y Array(Int8))"]
+)
+def test_columns_may_hold_brackets_of_their_own(structure: str) -> None:
+    check_structure(structure)
+
+
+@pytest.mark.parametrize(
+    "structure", ["a Int8); DROP TABLE t", "a Int8) ENGINE = Memory AS SELECT 1", "a Int8; b", "a ')"]
+)
+def test_columns_cannot_end_the_statement_they_stand_in(structure: str) -> None:
+    with pytest.raises(ClickHouseError, match="not a list of columns"):
+        check_structure(structure)
