@@ -1,9 +1,22 @@
-"""What every test may rely on."""
+"""What every test may rely on.
+
+The real parts (Kafka, the ClickHouse engine, Triton, the models that come in packages) are started once a run, when the first
+test asks for them.
+"""
 
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
+
+from embedded.environment import clickhouse_password
+from embedded.models import prepare_models
+from embedded.settings import PORTS, Settings
+from embedded.stack import Stack
+from services.runtime.settings import ClickHouseSettings
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +30,56 @@ def _no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytes
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The embedded stack on free ports with a state folder of its own; tests start the parts that they need."""
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    stack = Stack(Settings(state_dir=tmp_path_factory.mktemp("state"), ports=ports))
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(stack: Stack) -> str:
+    """Bootstrap servers of a real broker."""
+    stack.start(("kafka",))
+    return stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT")
+
+
+@pytest.fixture(scope="session")
+def clickhouse(stack: Stack) -> ClickHouseSettings:
+    """A real ClickHouse engine, with the user that audit writes as."""
+    stack.start(("clickhouse",))
+    return ClickHouseSettings(
+        url=f"http://{stack.settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
+        user="gyre",
+        password=SecretStr(clickhouse_password(stack.settings, "gyre")),
+    )
+
+
+@pytest.fixture(scope="session")
+def triton(stack: Stack) -> tuple[str, Path]:
+    """A real Triton: its gRPC address and its model repository."""
+    stack.start(("triton",))
+    return stack.settings.address("GYRE_EMBEDDED_TRITON_GRPC_PORT"), stack.settings.triton_repository
+
+
+@pytest.fixture(scope="session")
+def models(stack: Stack) -> Path:
+    """The folder with the base model and the static embeddings."""
+    prepare_models(stack.settings.models_dir, lambda line: None)
+    return stack.settings.models_dir
