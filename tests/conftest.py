@@ -1,7 +1,7 @@
 """What every test may rely on.
 
-The real parts (Kafka, the ClickHouse engine, Triton, the models that come in packages) are started once a run, when the first
-test asks for them.
+The real parts (Kafka, the ClickHouse engine, Triton, the models that come in packages) are started once a run, when the
+first test asks for them.
 """
 
 import socket

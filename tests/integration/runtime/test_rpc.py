@@ -26,8 +26,10 @@ class Scripted(router_pb2_grpc.RouterServicer):
         self.raises: Exception | None = None
         self.release = asyncio.Event()
         self.release.set()
+        self.entered = asyncio.Event()
 
     async def SendFeedback(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+        self.entered.set()
         await self.release.wait()
         if self.raises:
             raise self.raises
@@ -134,8 +136,8 @@ async def test_reflection_lists_the_service(server: Any) -> None:
 
 async def test_a_running_call_ends_well_while_the_server_stops(server: Any, servicer: Scripted) -> None:
     servicer.release.clear()
-    call = router_pb2_grpc.RouterStub(server[1]).SendFeedback(FEEDBACK)
-    await call.wait_for_connection()
+    call = asyncio.ensure_future(router_pb2_grpc.RouterStub(server[1]).SendFeedback(FEEDBACK))
+    await servicer.entered.wait()
     stopping = asyncio.create_task(server[0].stop())
     await asyncio.wait([stopping], timeout=0.05)
     servicer.release.set()
