@@ -30,8 +30,8 @@ class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_un
         epochs: Passes over the training rows.
         batch_size: Rows per step, over all workers together.
         forward_tokens: Most tokens, padding included, of one forward pass; a larger batch is taken in several, with the
-            same gradient. This is what bounds the memory of a step (about 1.7 MB a token for 20 layers of 576); a single
-            longer row still goes through alone.
+            same gradient. This bounds the memory of a step (20 layers of 576 values take about 1.7 MB a token); a row
+            that is longer by itself still goes through alone.
         max_tokens: Longest row, prompt and completion together. Longer rows are left out and listed in the metrics.
         checkpoint_every_epochs: How much work a killed worker can lose.
         workers: Ray Train workers (data parallel).

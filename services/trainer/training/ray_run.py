@@ -131,6 +131,7 @@ def _train_on_worker(config: dict[str, str]) -> str | None:
     # Here, and not above, since the driver and Ray's controller load this module too and have no use for them.
     import torch.distributed
     from ray.train.torch import get_device, prepare_model
+    from torch.nn.parallel import DistributedDataParallel
 
     from services.trainer.training.loop import Worker, train
 
@@ -148,7 +149,7 @@ def _train_on_worker(config: dict[str, str]) -> str | None:
         size=size,
         device=get_device(),
         parallel=prepare_model if size > 1 else lambda module: module,
-        unshared=lambda module: module.no_sync() if size > 1 else nullcontext(),
+        unshared=lambda module: module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext(),
         wait_for_others=torch.distributed.barrier,
         total=total,
     )

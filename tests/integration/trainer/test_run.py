@@ -17,6 +17,11 @@ import pytest
 from safetensors.torch import load_file
 
 from services.trainer.training.configuration import RunSpecification, TrainingConfiguration, write_specification
+from services.trainer.training.loop import alone, train
+from services.trainer.training.progress import Progress
+
+# Starting Ray takes a quarter of a minute on a machine at rest and minutes on a busy one.
+pytestmark = pytest.mark.timeout(600)
 
 
 @contextmanager
@@ -34,7 +39,7 @@ def _running(run_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def _run(run_dir: Path) -> tuple[int, str]:
     with _running(run_dir) as process:
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=500)
         return process.returncode, errors.decode()
 
 
@@ -163,3 +168,24 @@ def test_what_a_worker_finds_wrong_with_the_input_is_not_tried_again(
     status, errors = _run(tmp_path)
     assert status == 2
     assert "rows are longer than max_tokens (5)" in errors
+
+
+def test_two_workers_learn_what_one_learns(specification: RunSpecification, tmp_path: Path) -> None:
+    # Batches of three, so that the last one of an epoch leaves the second worker nothing.
+    short = msgspec.structs.replace(specification.configuration, epochs=2, batch_size=3, workers=2)
+    both = msgspec.structs.replace(specification, configuration=short)
+    metrics_of_one: list[dict[str, Any]] = []
+    (tmp_path / "one").mkdir()
+    train(
+        both,
+        work_dir=tmp_path / "one",
+        progress=Progress(tmp_path / "one"),
+        worker=alone(),
+        resume_from=None,
+        save_checkpoint=lambda _, metrics: metrics_of_one.append(metrics),
+    )
+    write_specification(tmp_path / "two", both)
+    assert _run(tmp_path / "two")[0] == 0
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert metrics["rows"] % 3 == 1
+    assert metrics["loss_per_step"] == pytest.approx(metrics_of_one[-1]["loss_per_step"], abs=1e-3)
