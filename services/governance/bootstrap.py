@@ -1,0 +1,30 @@
+"""Wires governance."""
+
+from contextlib import AsyncExitStack
+
+from gyre.api.governance.v1.governance_pb2_grpc import add_GovernanceServicer_to_server
+from schemas.topics import Topic
+from services.governance.consumer import RulesInForce
+from services.governance.servicer import GovernanceServicer
+from services.governance.settings import Settings
+from services.runtime.clock import Clock
+from services.runtime.kafka import Follower
+from services.runtime.rpc import Registration
+from services.runtime.service import Service
+from services.runtime.settings import KafkaSettings
+
+
+async def build(stack: AsyncExitStack) -> Service:
+    """Build the service. It serves once it has a bundle."""
+    in_force = RulesInForce()
+    follower = Follower(KafkaSettings(), {Topic.BUNDLES: in_force.take}, name="governance")
+    servicer = GovernanceServicer(in_force, Clock())
+    return Service(
+        name="governance",
+        settings=Settings(),
+        servicers=[
+            Registration(add_GovernanceServicer_to_server, servicer, "gyre.api.governance.v1.Governance"),
+        ],
+        loops=[follower.run],
+        ready=[follower.caught_up, in_force.there],
+    )

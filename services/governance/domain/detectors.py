@@ -1,0 +1,180 @@
+"""Detectors of personal data. Each reads a folded text (`folding`) and finds every occurrence of its kind.
+
+A detector's `hint` is a pattern that matches wherever the detector could find something: Hyperscan looks for all hints
+in one pass, and only the detectors whose hint is there read the text. All patterns take time linear in the text.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from stdnum import iban, luhn, numdb
+from stdnum.us import ssn
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something found in a folded text.
+
+    Attributes:
+        kind: email, phone, card, iban or ssn.
+        start: Its first character.
+        end: One past its last.
+        value: What was found, spelled in one way, so that equal values compare equal.
+    """
+
+    kind: str
+    start: int
+    end: int
+    value: str
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One kind of personal data.
+
+    Attributes:
+        kind: As bundles name it.
+        hint: Byte pattern that matches wherever `find` could find something.
+        find: Yields what is there.
+    """
+
+    kind: str
+    hint: bytes
+    find: Callable[[str], Iterator[Span]]
+
+
+_LOCAL = r"[\w.!#$%&'+^~-]"
+_EMAIL = re.compile(rf"(?<!{_LOCAL}){_LOCAL}++@(?:[\w-]+\.)+(?=[\w-]*[^\W\d_])[\w-]*\w")
+
+
+def _find_emails(text: str) -> Iterator[Span]:
+    for match in _EMAIL.finditer(text):
+        value = match.group().lstrip(".!#$%&'^~-")  # quotes and brackets of the sentence around it
+        if not value.startswith("@"):
+            yield Span("email", match.end() - len(value), match.end(), value)
+
+
+_DIGIT_GROUPS = re.compile(r"[0-9]+(?:[ .-]{1,3}[0-9]+)*+")
+_CARD_DIGITS = range(13, 20)
+_CARD_GROUPS = 6
+
+
+def _find_cards(text: str) -> Iterator[Span]:
+    for run in _DIGIT_GROUPS.finditer(text):
+        groups = [(group.start(), group.end()) for group in re.finditer("[0-9]+", run.group())]
+        first = 0
+        while first < len(groups):
+            found = _card_from(run.group(), groups[first : first + _CARD_GROUPS])
+            if found is None:
+                first += 1
+                continue
+            count, number = found
+            start, end = groups[first][0], groups[first + count - 1][1]
+            yield Span("card", run.start() + start, run.start() + end, number)
+            first += count
+
+
+def _card_from(run: str, groups: list[tuple[int, int]]) -> tuple[int, str] | None:
+    """Return how many of the groups are a card number, and the number; the longest there is."""
+    if run[groups[0][0]] not in "23456":  # the industries that issue payment cards
+        return None
+    number, best = "", None
+    for count, (start, end) in enumerate(groups, 1):
+        number += run[start:end]
+        if len(number) > _CARD_DIGITS[-1]:
+            break
+        if len(number) in _CARD_DIGITS and luhn.is_valid(number):
+            best = count, number
+        if end - start < 3:  # only the last group of a card number is this short
+            break
+    return best
+
+
+_IBAN_START = re.compile(r"(?=([a-z]{2})[0-9]{2}[ .-]{0,2}[a-z0-9])")
+
+
+def _find_ibans(text: str) -> Iterator[Span]:
+    free = 0
+    for start in _IBAN_START.finditer(text):
+        length = _iban_length(start.group(1))
+        match = _iban_pattern(length).match(text, start.start()) if length else None
+        if match is None or match.start() < free:
+            continue
+        value = re.sub("[ .-]", "", match.group()).upper()
+        if iban.is_valid(value, check_country=False):
+            free = match.end()
+            yield Span("iban", match.start(), match.end(), value)
+
+
+@cache
+def _iban_length(country: str) -> int:
+    """Return the characters of a country's account numbers; 0 for a country that has none."""
+    ((_, entry), *_) = numdb.get("iban").info(country.upper())
+    return sum((int(part) for part in re.findall(r"(\d+)!", entry.get("bban", ""))), 4) if entry else 0
+
+
+@cache
+def _iban_pattern(length: int) -> re.Pattern[str]:
+    return re.compile(rf"[a-z0-9](?:[ .-]{{0,2}}[a-z0-9]){{{length - 1}}}")
+
+
+_SSN = re.compile(r"(?<![0-9])([0-9]{3})([ .-])([0-9]{2})\2([0-9]{4})(?![0-9])")
+# Nine digits in a row are a number like any other, unless the text says what they are.
+_NAMED_SSN = re.compile(r"(?:ssn|social security)[^0-9\n]{0,24}([0-9]{3})()([0-9]{2})([0-9]{4})(?![0-9])")
+
+
+def _find_ssns(text: str) -> Iterator[Span]:
+    for pattern in (_SSN, _NAMED_SSN):
+        for match in pattern.finditer(text):
+            value = "".join(match.group(1, 3, 4))
+            if ssn.is_valid(value):
+                yield Span("ssn", match.start(1), match.end(4), value)
+
+
+_GAP = r"[ ./()-]{0,3}"
+# Where a telephone number could be; the patterns below need not read anything else.
+_DIALLED = re.compile(r"[+(]{0,2}[0-9][0-9 ./()+-]{6,}+")
+_SPELLINGS = (
+    # International: a plus, or 00 and a country's digits standing apart; 8 to 15 digits (ITU-T E.164).
+    re.compile(rf"(?<![0-9+])(?:\+\(?|00(?=[1-9][0-9]{{0,2}}[ ./(-]))[1-9](?:{_GAP}[0-9]){{7,14}}(?![0-9])"),
+    # North America: three, three and four digits that stand apart.
+    re.compile(
+        r"(?<![0-9])(?<![0-9][./-])(?:1[ ./-]{1,2})?(?:\([2-9][0-9]{2}\)[ -]{0,2}|[2-9][0-9]{2}[ ./-])"
+        r"[2-9][0-9]{2}[ ./-][0-9]{4}(?![0-9])"
+    ),
+    # National with the trunk prefix 0, as in most of Europe; not a date.
+    re.compile(
+        r"(?<![0-9+,])(?<![0-9][./-])\(?(?![0-9]{2}[./-][0-9]{2}[./-](?:19|20)[0-9]{2})"
+        rf"0[1-9](?:{_GAP}[0-9]){{7,10}}(?![0-9])"
+    ),
+)
+# Any 7 to 15 digits that the text calls a telephone number.
+_NAMED_PHONE = re.compile(
+    r"(?<![a-z])(?:(?:tele)?phone|tel|mobile|cell|call|dial|fax|whatsapp|sms)(?![a-z])[^0-9\n+(]{0,16}"
+    rf"([+(]{{0,2}}[0-9](?:{_GAP}[0-9]){{6,14}})(?![0-9])"
+)
+
+
+def _find_phones(text: str) -> Iterator[Span]:
+    places = [
+        match.span()
+        for dialled in _DIALLED.finditer(text)
+        for spelling in _SPELLINGS
+        for match in spelling.finditer(text, *dialled.span())
+    ]
+    for start, end in places + [match.span(1) for match in _NAMED_PHONE.finditer(text)]:
+        yield Span("phone", start, end, re.sub("[^0-9+]", "", text[start:end]))
+
+
+_SEVEN_DIGITS = rb"[0-9](?:[ ./()\-]{0,3}[0-9]){6}"
+
+# The strongest evidence first: where finds overlap, the first kind of this list names them all.
+DETECTORS = (
+    Detector("iban", rb"[a-z]{2}[0-9]{2}", _find_ibans),
+    Detector("card", _SEVEN_DIGITS, _find_cards),
+    Detector("ssn", _SEVEN_DIGITS, _find_ssns),
+    Detector("email", rb"@", _find_emails),
+    Detector("phone", _SEVEN_DIGITS, _find_phones),
+)

@@ -1,0 +1,103 @@
+"""Governance's use cases."""
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.bundle import Application, Bundle
+from schemas.events import Sensitivity
+from services.governance.domain.clearance import Clearance, Clearances
+from services.governance.domain.guardrails import REFUSE, Finding, Guardrails, Screened, Verdict
+from services.runtime import telemetry
+from services.runtime.clock import Clock
+from services.runtime.errors import InvalidArgument, NotFound
+
+FAILED = "failed"
+
+
+class Rules:
+    """A bundle, compiled: what every decision is made by."""
+
+    def __init__(self, version: str, bundle: Bundle) -> None:
+        """Compile a bundle.
+
+        Raises:
+            InvalidBundleError: Its guardrails or policies cannot be used.
+        """
+        self.version = version
+        self.bundle = bundle
+        self.guardrails = Guardrails(bundle.guardrails)
+        self.clearances = Clearances(bundle)
+
+    def application(self, name: str, task: str) -> Application:
+        """Return an application that may ask for a task.
+
+        Raises:
+            NotFound: The bundle has no such application.
+            InvalidArgument: The application has no such task.
+        """
+        application = self.bundle.applications.get(name)
+        if application is None:
+            raise NotFound(f"application: {name!r} is not in bundle {self.version}")
+        if task not in application.tasks:
+            raise InvalidArgument(f"task: must be one of {', '.join(application.tasks)}, is {task!r}")
+        return application
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is decided about a request.
+
+    Attributes:
+        screened: What became of its texts.
+        sensitivity: Of the request: its application's, or higher when personal data was found.
+        clearances: The models that may see it, at this sensitivity and at each level above.
+        policy_us: Microseconds spent on policy.
+    """
+
+    screened: Screened
+    sensitivity: Sensitivity
+    clearances: Sequence[Clearance]
+    policy_us: int
+
+
+def check_input(rules: Rules, application: str, task: str, texts: Sequence[str], clock: Clock) -> Checked:
+    """Decide about a request's texts.
+
+    Raises:
+        NotFound: The application is unknown.
+        InvalidArgument: The application may not ask for the task.
+    """
+    sensitivity = rules.application(application, task).sensitivity
+    screened = _screen(rules, texts)
+    if screened.personal_data:
+        personal = rules.bundle.guardrails.personal_data_sensitivity
+        sensitivity = max(sensitivity, personal, key=lambda each: each.level)
+    started = clock.monotonic()
+    clearances = rules.clearances.from_level(application, task, sensitivity)
+    return Checked(screened, sensitivity, clearances, round((clock.monotonic() - started) * 1e6))
+
+
+def check_output(rules: Rules, application: str, task: str, text: str) -> Screened:
+    """Decide about an answer's text. Of a refused one, nothing is left.
+
+    Raises:
+        NotFound: The application is unknown.
+        InvalidArgument: The application may not ask for the task.
+    """
+    rules.application(application, task)
+    screened = _screen(rules, [text])
+    if screened.verdict is Verdict.REFUSE:
+        return Screened(("",), screened.findings)
+    return screened
+
+
+def _screen(rules: Rules, texts: Sequence[str]) -> Screened:
+    try:
+        return rules.guardrails.screen(texts)
+    except Exception as error:
+        # Whatever went wrong, a text that nobody could read must not pass. The message and the values of the traceback
+        # may hold the text; the places in the code do not.
+        places = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+        telemetry.log().error("detector failed", error=type(error).__name__, at=places)
+        return Screened(("",) * len(texts), (Finding(FAILED, REFUSE, 0, 0, 0),))

@@ -1,0 +1,70 @@
+"""Governance's gRPC edge."""
+
+from typing import Any
+
+from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
+from gyre.api.types.v1 import types_pb2
+from schemas.events import Sensitivity
+from services.governance import handlers
+from services.governance.consumer import RulesInForce
+from services.governance.domain.guardrails import Finding, Verdict
+from services.runtime.clock import Clock
+
+_VERDICTS = {
+    Verdict.PASS: governance_pb2.VERDICT_PASS,
+    Verdict.MASK: governance_pb2.VERDICT_MASK,
+    Verdict.REFUSE: governance_pb2.VERDICT_REFUSE,
+}
+_SENSITIVITIES = {each: types_pb2.Sensitivity.Value(f"SENSITIVITY_{each.name}") for each in Sensitivity}
+
+
+class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
+    """Answers by the rules in force when a call begins."""
+
+    def __init__(self, in_force: RulesInForce, clock: Clock) -> None:
+        self._in_force = in_force
+        self._clock = clock
+
+    async def CheckInput(  # noqa: N802 - the name that protos/ gives it
+        self, request: governance_pb2.CheckInputRequest, context: Any
+    ) -> governance_pb2.CheckInputResponse:
+        """Decide about a request's texts."""
+        rules = self._in_force.now()
+        checked = handlers.check_input(rules, request.application, request.task, request.texts, self._clock)
+        return governance_pb2.CheckInputResponse(
+            verdict=_VERDICTS[checked.screened.verdict],
+            texts=checked.screened.texts,
+            findings=map(_finding, checked.screened.findings),
+            sensitivity=_SENSITIVITIES[checked.sensitivity],
+            clearances=[
+                governance_pb2.Clearance(
+                    sensitivity=_SENSITIVITIES[each.sensitivity], models=each.models, policies=each.policies
+                )
+                for each in checked.clearances
+            ],
+            bundle_version=rules.version,
+            policy_us=checked.policy_us,
+        )
+
+    async def CheckOutput(  # noqa: N802 - the name that protos/ gives it
+        self, request: governance_pb2.CheckOutputRequest, context: Any
+    ) -> governance_pb2.CheckOutputResponse:
+        """Decide about an answer's text."""
+        rules = self._in_force.now()
+        screened = handlers.check_output(rules, request.application, request.task, request.text)
+        return governance_pb2.CheckOutputResponse(
+            verdict=_VERDICTS[screened.verdict],
+            text=screened.texts[0],
+            findings=map(_finding, screened.findings),
+            bundle_version=rules.version,
+        )
+
+
+def _finding(finding: Finding) -> types_pb2.Finding:
+    return types_pb2.Finding(
+        kind=finding.kind,
+        action=finding.action,
+        text_index=finding.text_index,
+        start=finding.start,
+        end=finding.end,
+    )

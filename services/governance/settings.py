@@ -1,0 +1,13 @@
+"""What governance reads from the environment (`GYRE_GOVERNANCE_*`)."""
+
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Where governance listens. All that it decides by comes from the bundle."""
+
+    model_config = SettingsConfigDict(env_prefix="GYRE_GOVERNANCE_", frozen=True)
+
+    grpc_port: int = 18082

@@ -1,0 +1,171 @@
+"""Personal data is found wherever it stands and however it is spelled; what only looks like it is left alone."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stdnum import iban, luhn
+from stdnum.us import ssn
+
+from schemas import bundle
+from services.governance.domain.guardrails import Guardrails, Screened
+
+GUARDRAILS = Guardrails(bundle.Guardrails())
+
+
+def screen(*texts: str) -> Screened:
+    return GUARDRAILS.screen(texts)
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(finding.kind, text[finding.start : finding.end]) for finding in screen(text).findings]
+
+
+# Text that cannot belong to what is found: no digits, letters, or anything that may stand inside a number or address.
+surroundings = st.text(st.sampled_from('äЖ漢字؟!?,;:\n"’«»“”😀👩\u200d👧🏽\u0301'), max_size=20)  # noqa: RUF001
+separators = st.sampled_from(["", " ", "-", "\u00a0", "\u2011"])
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> tuple[str, str]:
+    """A payment card's number, and the way that somebody wrote it."""
+    prefix = draw(st.sampled_from(["4", "51", "55", "2221", "34", "37", "36", "6011", "62"]))
+    length = 15 if prefix in ("34", "37") else 14 if prefix == "36" else 16
+    missing = length - len(prefix) - 1
+    number = prefix + draw(st.text("0123456789", min_size=missing, max_size=missing))
+    number += luhn.calc_check_digit(number)
+    groups = {14: (4, 6, 4), 15: (4, 6, 5), 16: (4, 4, 4, 4)}[length]
+    parts, rest = [], number
+    for size in groups:
+        parts.append(rest[:size])
+        rest = rest[size:]
+    return number, draw(separators).join(parts)
+
+
+@st.composite
+def ibans(draw: st.DrawFn) -> tuple[str, str]:
+    """An account number of one of many countries, and the way that somebody wrote it."""
+    country, letters, digits = draw(
+        st.sampled_from([("DE", 0, 18), ("GB", 4, 14), ("NL", 4, 10), ("AT", 0, 16), ("CH", 0, 17), ("NO", 0, 11)])
+    )
+    account = draw(st.text("ABCDEFGHIJ", min_size=letters, max_size=letters))
+    account += draw(st.text("0123456789", min_size=digits, max_size=digits))
+    number = country + iban.calc_check_digits(f"{country}00{account}") + account
+    separator = draw(separators)
+    written = separator.join(number[i : i + 4] for i in range(0, len(number), 4))
+    return number, draw(st.sampled_from([written, written.lower()]))
+
+
+@given(surroundings, cards(), surroundings)
+def test_every_valid_card_number_is_found_where_it_stands(before: str, card: tuple[str, str], after: str) -> None:
+    _, written = card
+    assert found(f"{before} {written} {after}") == [("card", written)]
+
+
+@given(surroundings, ibans(), surroundings)
+def test_every_valid_iban_is_found_where_it_stands(before: str, account: tuple[str, str], after: str) -> None:
+    _, written = account
+    assert found(f"{before} {written} {after}") == [("iban", written)]
+
+
+@given(cards(), st.integers(1, 9))
+def test_a_card_number_with_a_wrong_check_digit_is_not_one(card: tuple[str, str], change: int) -> None:
+    number, _ = card
+    wrong = number[:-1] + str((int(number[-1]) + change) % 10)
+    assert "card" not in {kind for kind, _ in found(f"no. {wrong}.")}
+
+
+@given(
+    st.from_regex(r"[a-z0-9][a-z0-9.+_-]{0,20}[a-z0-9]", fullmatch=True),
+    st.from_regex(r"[a-z0-9][a-z0-9-]{0,10}[a-z0-9](\.[a-z]{2,6}){1,3}", fullmatch=True),
+    surroundings,
+)
+def test_every_email_address_is_found(local: str, domain: str, around: str) -> None:
+    address = f"{local}@{domain}"
+    # Personal data of another kind may stand inside an address; then all of it is masked as that.
+    spans = [text for _, text in found(f"{around} <{address}> {around}")]
+    assert spans == [address]
+
+
+@given(st.integers(1, 899), st.integers(1, 99), st.integers(1, 9999), st.sampled_from([" ", "-", ".", "‐"]))  # noqa: RUF001
+def test_every_social_security_number_is_found(area: int, group: int, serial: int, separator: str) -> None:
+    written = f"{area:03}{separator}{group:02}{separator}{serial:04}"
+    expected = [("ssn", written)] if ssn.is_valid(f"{area:03}{group:02}{serial:04}") else []
+    assert found(f"It is {written}, he said") == expected
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "+49 (0)171 1234567",
+        "+1 415 555 2671",
+        "+14155552671",
+        "0049 171 1234567",
+        "(415) 555-2671",
+        "415-555-2671",
+        "415.555.2671",
+        "1-800-555-0199",
+        "020 7946 0958",
+        "(020) 7946 0958",
+        "07700 900123",
+        "0171/12345678",
+        "06 12 34 56 78",
+    ],
+)
+def test_telephone_numbers_are_found_as_they_are_written(number: str) -> None:
+    assert found(f"Please reach us at {number}, thanks") == [("phone", number)]
+
+
+@pytest.mark.parametrize("text", ["my phone is 5550123", "Tel.: 555-0123", "call 4155552671 now", "WhatsApp 555 01234"])
+def test_a_bare_number_is_a_telephone_number_where_the_text_says_so(text: str) -> None:
+    assert [kind for kind, _ in found(text)] == ["phone"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order 4155552671 of 1700000000",
+        "pi is 3.14159265358979 and 0.1234567890",
+        "on 2024-01-15 10:30:00, 01.02.2024 15:30 and 05/06/2024 10",
+        "host 192.168.100.200, version 10.20.30.4000",
+        "rows 10 20 30 40 50 60 70 80",
+        "id 123456789",
+        "user@localhost and a @ b.c and 3@4.5",
+        "ssn 000-12-3456, 666-12-3456, 900-12-3456",
+        "DE88370400440532013000",
+        "123e4567-e89b-12d3-a456-426614174000",
+    ],
+)
+def test_what_only_looks_like_personal_data_is_left_alone(text: str) -> None:
+    assert found(text) == []
+    assert screen(text).texts == (text,)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("card ４１１１ １１１１ １１１１ １１１１", ("card", "４１１１ １１１１ １１１１ １１１１")),  # noqa: RUF001
+        ("card ٤١١١١١١١١١١١١١١١", ("card", "٤١١١١١١١١١١١١١١١")),
+        ("card 4111\u200b1111\u200b1111\u20611111 x", ("card", "4111\u200b1111\u200b1111\u20611111")),
+        ("jo\u00adhn@exa\u200bmple.com x", ("email", "jo\u00adhn@exa\u200bmple.com")),
+        ("jörg＠exämple．de x", ("email", "jörg＠exämple．de")),  # noqa: RUF001
+        ("e\u0301mile@example.com x", ("email", "e\u0301mile@example.com")),
+        ("👩‍👩‍👧‍👦 😀 a@b.de 😀", ("email", "a@b.de")),
+        ("用户@例子.广告 x", ("email", "用户@例子.广告")),
+    ],
+)
+def test_spelling_in_other_characters_hides_nothing(text: str, expected: tuple[str, str]) -> None:
+    assert found(text) == [expected]
+
+
+@given(st.text(), st.sampled_from(["a@b.de", "4111111111111111", "DE89370400440532013000", "536-90-4399"]), st.text())
+def test_nothing_but_what_was_found_changes(before: str, data: str, after: str) -> None:
+    text = f"{before} {data} {after}"
+    screened = screen(text)
+    masked = screened.texts[0]
+    for finding in screened.findings:
+        start = finding.start
+        end = masked.index(">", start) + 1
+        assert masked[start : start + 2 + len(finding.kind)] == f"<{finding.kind.upper()}_"
+        masked = masked[:start] + text[finding.start : finding.end] + masked[end:]
+    assert masked == text
+    assert data not in screened.texts[0]
