@@ -26,7 +26,16 @@ _GRANTS = (
     "GRANT CHECK, SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, "
     "CREATE ARBITRARY TEMPORARY TABLE, CREATE FUNCTION, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, BACKUP, KILL QUERY, "
     "KILL TRANSACTION, MOVE PARTITION BETWEEN SHARDS, SYSTEM, dictGet, INTROSPECTION ON *.*",
-    "GRANT TABLE ENGINE ON *",
+    # Engines that keep their data in the data folder, and none that reads files, programs or other machines.
+    *(
+        f"GRANT TABLE ENGINE ON {engine}"
+        for engine in (
+            *("MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree", "CollapsingMergeTree"),
+            *("VersionedCollapsingMergeTree", "GraphiteMergeTree", "CoalescingMergeTree"),
+            *("Memory", "Log", "TinyLog", "StripeLog", "Null", "Set", "Join", "Buffer", "Merge", "GenerateRandom"),
+            *("View", "MaterializedView"),
+        )
+    ),
 )
 # No system log tables: none is configured, so the engine keeps none.
 _SERVER_CONFIG = """\
@@ -34,6 +43,9 @@ _SERVER_CONFIG = """\
     <display_name>{display_name}</display_name>
     <user_files_path>{user_files}/</user_files_path>
     <users_config>{users_config}</users_config>
+    <access_control_improvements>
+        <table_engines_require_grant>true</table_engines_require_grant>
+    </access_control_improvements>
 </clickhouse>
 """
 _USERS_CONFIG = """\
@@ -204,7 +216,10 @@ class Engine:
         store = data_dir / "engine"
         config = _write_config(data_dir)
         self._connection_string = f"{store}?config-file={config}"
-        is_new = not (store / "metadata" / "default.sql").exists()
+        # The engine makes a database's folder with its first table, and cannot attach one that has none.
+        is_new = not (store / "metadata" / "default").exists()
+        if is_new:
+            (store / "metadata" / "default.sql").unlink(missing_ok=True)
         self._keeper = Connection(self._connection_string)
         self._keeper_lock = threading.Lock()
         if is_new:

@@ -35,7 +35,7 @@ _READS_ROWS = frozenset(
 )
 # A server confines these to folders of its own or doesn't have them; chDB, an embedded engine, would let them read
 # anything that this process can. Their table-function cousins are withheld by grants (see engine.py).
-_LOCAL_ONLY_FUNCTIONS = frozenset((b"FILE", b"PYTHON"))
+_LOCAL_ONLY_FUNCTIONS = frozenset((b"FILE", b"PYTHON", b"EXECUTABLE", b"EXECUTABLEPOOL"))
 _ENDS_AN_EXPRESSION = frozenset(("word", "quoted", "string", "number", "heredoc", "close"))
 _FORMAT_CANNOT_FOLLOW = frozenset(
     (b"SELECT", b"DISTINCT", b"BY", b"WHERE", b"AND", b"OR", b"NOT", b"AS", b"ON", b"FROM")

@@ -373,6 +373,10 @@ def test_a_failure_has_clickhouses_code_text_and_status(
         "SELECT * FROM url('file:///etc/hostname', 'LineAsString')",
         "SELECT * FROM Python(x)",
         "SELECT * FROM executable('id', 'TSV', 'a String')",
+        "CREATE TABLE web (s String) ENGINE = URL('http://127.0.0.1:1/', 'CSV')",
+        "CREATE TABLE disk (s String) ENGINE = File(LineAsString, '/etc/hostname')",
+        "CREATE TABLE program (s String) ENGINE = Executable('id', 'TSV')",
+        "CREATE TABLE lite (s String) ENGINE = SQLite('/tmp/stolen', 't')",
         "CREATE DATABASE host ENGINE = Filesystem('/etc')",
         "CREATE DICTIONARY d (k UInt64, v String) PRIMARY KEY k SOURCE(EXECUTABLE(COMMAND 'id' FORMAT 'TSV')) "
         "LAYOUT(FLAT()) LIFETIME(1)",
