@@ -1,0 +1,258 @@
+"""Hugging Face Llama weights and PEFT adapters as GGUF files, for llama.cpp.
+
+Needs gguf, safetensors and numpy only: the serving image carries no torch. Llama-style models only (SmolLM2 is one).
+llama.cpp keeps the rows of the query and key projections in another order than Hugging Face, because it rotates
+neighbouring pairs where Hugging Face rotates halves; `permute` and `unpermute` go between the two.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import gguf
+import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, in which many Hugging Face folders are stored)
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+Weights = NDArray[np.float32]
+
+_BLOCK_NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+_TOP_NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+# What the writer sets by itself, so it must not be copied from another file.
+_WRITTEN_BY_US = {"general.architecture", "general.file_type", "general.quantization_version"}
+
+
+def permute(weights: Weights, heads: int) -> Weights:
+    """Reorders rows from Hugging Face's rotary layout to llama.cpp's.
+
+    Args:
+        weights: `[heads * head_size, ...]`; head_size must be even.
+        heads: Query heads for q_proj, key-value heads for k_proj.
+    """
+    half = weights.shape[0] // heads // 2
+    return weights.reshape(heads, 2, half, *weights.shape[1:]).swapaxes(1, 2).reshape(weights.shape)
+
+
+def unpermute(weights: Weights, heads: int) -> Weights:
+    """The inverse of `permute`."""
+    half = weights.shape[0] // heads // 2
+    return weights.reshape(heads, half, 2, *weights.shape[1:]).swapaxes(1, 2).reshape(weights.shape)
+
+
+def read_model(path: Path) -> dict[str, Weights]:
+    """Reads a GGUF Llama model into float32 weights under their Hugging Face names.
+
+    Raises:
+        ValueError: The file holds another architecture, or a tensor that a Llama model has not.
+    """
+    reader = gguf.GGUFReader(path)
+    architecture = reader.fields["general.architecture"].contents()
+    if architecture != "llama":
+        raise ValueError(f"{path}: general.architecture is {architecture!r}; wanted 'llama'")
+    heads = {
+        "self_attn.q_proj": int(reader.fields["llama.attention.head_count"].contents()),
+        "self_attn.k_proj": int(reader.fields["llama.attention.head_count_kv"].contents()),
+    }
+    modules = {ours: theirs for theirs, ours in _BLOCK_NAMES.items()}
+    top = {ours: theirs for theirs, ours in _TOP_NAMES.items()}
+    weights = {}
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+        if tensor.name in top:
+            weights[top[tensor.name]] = values
+            continue
+        block, _, rest = tensor.name.removeprefix("blk.").partition(".")
+        module = modules.get(rest.removesuffix(".weight"))
+        if module is None:
+            raise ValueError(f"{path}: tensor {tensor.name} belongs to no Llama model")
+        if module in heads:
+            values = unpermute(values, heads[module])
+        weights[f"model.layers.{block}.{module}.weight"] = values
+    return weights
+
+
+def merged_weights(model_dir: Path, adapter_dir: Path | None = None) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yields a model's weights by Hugging Face name, one at a time, with a PEFT LoRA adapter merged in.
+
+    Merged weights are float32, `W + scale * B @ A`; the others keep their stored type.
+
+    Raises:
+        ValueError: The adapter is of an unsupported kind, or is for modules that the model has not.
+    """
+    adapter = _read_adapter(adapter_dir) if adapter_dir else {}
+    scale = _adapter_scale(adapter_dir) if adapter_dir else 0.0
+    for name, stored in _read_safetensors(model_dir):
+        pair = adapter.pop(name.removesuffix(".weight"), None)
+        if pair is None:
+            yield name, stored
+        else:
+            yield name, stored.astype(np.float32) + scale * (pair["lora_B"] @ pair["lora_A"])
+    if adapter:
+        raise ValueError(f"{adapter_dir}: adapts {sorted(adapter)[0]}, which {model_dir} has not")
+
+
+def write_adapter(adapter_dir: Path, model_dir: Path, target: Path) -> None:
+    """Writes a PEFT LoRA folder as a GGUF adapter, float32.
+
+    Args:
+        adapter_dir: Holds adapter_config.json and adapter_model.safetensors.
+        model_dir: The base model's Hugging Face folder; only its config.json is read.
+        target: The GGUF file to write.
+
+    Raises:
+        ValueError: The adapter is of a kind that llama.cpp cannot apply, or the base is no Llama model.
+    """
+    heads = _heads(model_dir)
+    adapter = _read_adapter(adapter_dir)
+    rank = next(iter(adapter.values()))["lora_A"].shape[0]
+    writer = gguf.GGUFWriter(target, "llama")
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    # llama.cpp scales by alpha / rank, whatever rule the adapter was trained with.
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _adapter_scale(adapter_dir) * rank)
+    for module, pair in sorted(adapter.items()):
+        name, projection = _gguf_name(f"{module}.weight")
+        b = permute(pair["lora_B"], heads[projection]) if projection in heads else pair["lora_B"]
+        writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(pair["lora_A"]))
+        writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b))
+    _finish(writer)
+
+
+def write_model(
+    model_dir: Path,
+    described_by: Path,
+    target: Path,
+    *,
+    quantization: Literal["F16", "Q8_0"],
+    adapter_dir: Path | None = None,
+) -> None:
+    """Writes a Hugging Face Llama folder as a GGUF model, with an adapter merged in where there is one.
+
+    Args:
+        model_dir: Holds config.json and the safetensors.
+        described_by: A GGUF of the same base model, from which tokenizer, chat template and sizes are copied.
+        target: The GGUF file to write.
+        quantization: How matrices are stored; vectors stay float32.
+        adapter_dir: A PEFT LoRA folder.
+
+    Raises:
+        ValueError: No Llama model, an unsupported adapter, or `described_by` is of another shape.
+    """
+    heads = _heads(model_dir)
+    reader = gguf.GGUFReader(described_by)
+    config = json.loads((model_dir / "config.json").read_text())
+    described_layers = int(reader.fields["llama.block_count"].contents())
+    if described_layers != config["num_hidden_layers"]:
+        raise ValueError(f"{described_by} has {described_layers} layers; {model_dir} has {config['num_hidden_layers']}")
+    writer = gguf.GGUFWriter(target, "llama")
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name in _WRITTEN_BY_US:
+            continue
+        kind = field.types[0]
+        writer.add_key_value(
+            field.name, field.contents(), kind, sub_type=field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        )
+    stored_as = gguf.GGMLQuantizationType[quantization]
+    writer.add_file_type(int(gguf.LlamaFileType[f"MOSTLY_{quantization}"]))
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    for name, stored in merged_weights(model_dir, adapter_dir):
+        if name == "lm_head.weight" and config.get("tie_word_embeddings"):
+            continue  # llama.cpp takes the embeddings when there is no output matrix
+        values = stored.astype(np.float32)
+        gguf_name, projection = _gguf_name(name)
+        if projection in heads:
+            values = permute(values, heads[projection])
+        values = np.ascontiguousarray(values)
+        if values.ndim == 1:
+            writer.add_tensor(gguf_name, values)
+        else:
+            writer.add_tensor(gguf_name, gguf.quants.quantize(values, stored_as), raw_dtype=stored_as)
+    _finish(writer)
+
+
+def _finish(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _gguf_name(name: str) -> tuple[str, str]:
+    """GGUF tensor name, and the module within its layer ('' outside the layers)."""
+    if name in _TOP_NAMES:
+        return _TOP_NAMES[name], ""
+    layer, _, rest = name.removeprefix("model.layers.").partition(".")
+    module = rest.removesuffix(".weight")
+    if not layer.isdecimal() or module not in _BLOCK_NAMES:
+        raise ValueError(f"{name} belongs to no Llama model")
+    return f"blk.{layer}.{_BLOCK_NAMES[module]}.weight", module
+
+
+def _heads(model_dir: Path) -> dict[str, int]:
+    config = json.loads((model_dir / "config.json").read_text())
+    if config.get("model_type") != "llama":
+        raise ValueError(f"{model_dir}/config.json: model_type is {config.get('model_type')!r}; wanted 'llama'")
+    return {
+        "self_attn.q_proj": int(config["num_attention_heads"]),
+        "self_attn.k_proj": int(config["num_key_value_heads"]),
+    }
+
+
+def _read_safetensors(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} holds no .safetensors file")
+    for path in files:
+        with safe_open(path, framework="numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (a safetensors file is no mapping)
+                yield name, tensors.get_tensor(name)
+
+
+def _adapter_config(adapter_dir: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((adapter_dir / "adapter_config.json").read_text())
+    if config.get("peft_type") != "LORA":
+        raise ValueError(f"{adapter_dir}: peft_type is {config.get('peft_type')!r}; wanted 'LORA'")
+    for option in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save"):
+        if config.get(option):
+            raise ValueError(f"{adapter_dir}: adapters with {option} cannot be exported; wanted one rank and one alpha")
+    return config
+
+
+def _adapter_scale(adapter_dir: Path) -> float:
+    config = _adapter_config(adapter_dir)
+    rank = int(config["r"])
+    return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _read_adapter(adapter_dir: Path) -> dict[str, dict[str, Weights]]:
+    """Module name (`model.layers.<i>....`) to its float32 lora_A `[rank, in]` and lora_B `[out, rank]`."""
+    _adapter_config(adapter_dir)
+    adapter: dict[str, dict[str, Weights]] = {}
+    for name, stored in _read_safetensors(adapter_dir):
+        module, _, half = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
+        if half not in ("lora_A", "lora_B"):
+            raise ValueError(f"{adapter_dir}: {name} is no lora_A or lora_B weight")
+        adapter.setdefault(module, {})[half] = stored.astype(np.float32)
+    for module, pair in adapter.items():
+        if len(pair) != 2:
+            raise ValueError(f"{adapter_dir}: {module} has {sorted(pair)} alone; wanted lora_A and lora_B")
+    return adapter

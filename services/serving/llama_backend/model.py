@@ -1,0 +1,292 @@
+"""A language model for Triton's Python backend, run by llama.cpp on CPU.
+
+Triton loads this file alone, in an environment of its own (numpy below 2, xllamacpp): it imports nothing else of this
+project. Inputs and outputs are those of Triton's vLLM backend, so a GPU repository takes its place without a change to
+the caller, with two differences: `text_input` is a JSON list of chat messages, to which llama.cpp applies the model's
+own chat template, and the last response of a request carries `usage`.
+
+model.json beside this file says what to load:
+    base_gguf       path of the model; relative paths are relative to this folder
+    adapter_gguf    path of a LoRA adapter, applied at scale 1, or null
+    threads         CPU threads
+    parallel        answers generated at once; further requests wait
+    context_tokens  prompt and answer together, per request
+"""
+
+import json
+import math
+import os
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+import xllamacpp
+
+_FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+_ROLES = ("system", "user", "assistant", "tool")
+
+
+class _InputError(ValueError):
+    """The caller's mistake; its message names the field and what was wanted."""
+
+
+class TritonPythonModel:
+    """One version of one model: one llama.cpp server."""
+
+    def initialize(self, args):
+        """Loads the model; an exception here makes Triton refuse the version and keep the one before."""
+        folder = os.path.join(args["model_repository"], args["model_version"])
+        with open(os.path.join(folder, "model.json")) as file:
+            settings = json.load(file)
+
+        def existing(name):
+            path = os.path.join(folder, settings[name])
+            if not os.path.isfile(path):
+                raise ValueError(f"model.json: {name} is {path}, where there is no file")
+            return path
+
+        self._limit_tokens = int(settings["context_tokens"])
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = existing("base_gguf")
+        if settings.get("adapter_gguf"):
+            adapter = xllamacpp.CommonAdapterLoraInfo()
+            adapter.path = existing("adapter_gguf")
+            adapter.scale = 1.0
+            parameters.lora_adapters = [adapter]
+        parallel = int(settings["parallel"])
+        parameters.n_parallel = parallel
+        parameters.n_ctx = self._limit_tokens * parallel
+        parameters.cpuparams.n_threads = int(settings["threads"])
+        parameters.cpuparams_batch.n_threads = int(settings["threads"])
+        # A thread that waits must not burn a core that another model could use.
+        parameters.cpuparams.poll = 0
+        parameters.cpuparams_batch.poll = 0
+        # Each slot keeps its last prompt, so a shared beginning is not read again; no cache beyond that.
+        parameters.cache_prompt = True
+        parameters.cache_ram_mib = 0
+        parameters.warmup = False
+        parameters.fit_params = False
+        parameters.verbosity = 1
+        # llama.cpp opens a loopback listener whether it is wanted or not: nobody knows its key, and it serves no pages.
+        parameters.hostnames = ["127.0.0.1"]
+        parameters.api_keys = [secrets.token_urlsafe(32)]
+        parameters.ui = False
+        parameters.endpoint_slots = False
+        self._server = xllamacpp.Server(parameters)
+        self._workers = ThreadPoolExecutor(parallel, thread_name_prefix="answer")
+        self._stopping = threading.Event()
+
+    def execute(self, requests):
+        """Takes requests over; their answers follow from the workers (decoupled)."""
+        for request in requests:
+            self._workers.submit(self._answer, request, request.get_response_sender())
+
+    def finalize(self):
+        """Stops what is being generated, answers what waits with an error, and frees the model."""
+        self._stopping.set()
+        self._workers.shutdown(wait=True)
+        self._server = None
+
+    def _answer(self, request, sender):
+        try:
+            if self._stopping.is_set():
+                raise RuntimeError("the model is being unloaded")
+            if sender.is_cancelled():
+                return _send_last(sender, "", _Usage().as_json("cancelled"))
+            self._generate(request, sender)
+        except _InputError as error:
+            _send_error(sender, str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception as error:  # whatever it is, the caller must get an answer
+            _send_error(sender, f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+
+    def _generate(self, request, sender):
+        body = _chat_request(request)
+        streamed = _flag(request, "stream", default=False)
+        usage = _Usage()
+        pieces = []
+        failures = []
+
+        def on_chunk(chunk):
+            if "error" in chunk:
+                failures.append(chunk["error"])
+                return True
+            text = usage.read(chunk)
+            if text and streamed:
+                sender.send(_response(text))
+            elif text:
+                pieces.append(text)
+            if self._stopping.is_set():
+                failures.append({"message": "the model is being unloaded"})
+            elif sender.is_cancelled():
+                usage.cancelled = True
+            # True stops the generation.
+            return usage.cancelled or self._stopping.is_set()
+
+        try:
+            self._server.handle_chat_completions(body, on_chunk)
+        except ValueError as error:  # llama.cpp's refusal of a schema or of the messages
+            raise _InputError(f"text_input or sampling_parameters: llama.cpp refuses them: {error}") from error
+        if failures:
+            failure = failures[0]
+            if failure.get("type") == "exceed_context_size_error":
+                tokens = failure.get("n_prompt_tokens")
+                raise _InputError(f"text_input: {tokens} tokens; wanted fewer than {self._limit_tokens}")
+            if failure.get("code") == 400:
+                raise _InputError(f"text_input or sampling_parameters: {failure.get('message')}")
+            raise RuntimeError(failure.get("message", failure))
+        _send_last(sender, "".join(pieces), usage.as_json())
+
+
+class _Usage:
+    """What one answer took and how sure the model was of it.
+
+    A token that is but a part of a character is reported by llama.cpp only together with the token that completes it,
+    with the latter's log-probability: such tokens count as completion tokens and are left out of the log-probabilities.
+    """
+
+    def __init__(self):
+        self.cancelled = False
+        self.finish_reason = None
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.logprobs = []
+
+    def read(self, chunk):
+        """Takes in one chunk of llama.cpp's stream; returns the text in it."""
+        text = ""
+        for choice in chunk.get("choices", ()):
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            text += (choice.get("delta") or {}).get("content") or ""
+            for token in (choice.get("logprobs") or {}).get("content") or ():
+                self.logprobs.append(token["logprob"])
+        if chunk.get("usage"):
+            self.prompt_tokens = chunk["usage"]["prompt_tokens"]
+            self.completion_tokens = chunk["usage"]["completion_tokens"]
+        return text
+
+    def as_json(self, finish_reason=None):
+        if self.cancelled:
+            finish_reason = "cancelled"
+        # On cancellation the chunk that counts tokens never comes.
+        counted = self.completion_tokens or len(self.logprobs)
+        # JSON knows no infinity; llama.cpp gives -inf for a token that a grammar forced against all odds.
+        logprobs = [max(logprob, -1e4) if not math.isnan(logprob) else -1e4 for logprob in self.logprobs]
+        total = sum(logprobs)
+        return json.dumps(
+            {
+                "finish_reason": finish_reason or self.finish_reason,
+                "prompt_tokens": self.prompt_tokens,
+                "completion_tokens": counted,
+                "sum_logprob": total,
+                "mean_logprob": total / len(logprobs) if logprobs else 0.0,
+                "min_logprob": min(logprobs, default=0.0),
+            }
+        )
+
+
+def _chat_request(request):
+    """The request as an OpenAI chat request for llama.cpp, or _InputError."""
+    if not _flag(request, "exclude_input_in_output", default=True):
+        raise _InputError("exclude_input_in_output: false; wanted true, the prompt is never repeated")
+    messages = _json(_text(request, "text_input"), "text_input")
+    if not isinstance(messages, list) or not messages:
+        raise _InputError("text_input: wanted a non-empty JSON list of chat messages")
+    for i, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise _InputError(f"text_input[{i}]: wanted an object with role and content")
+        if message.get("role") not in _ROLES:
+            raise _InputError(f"text_input[{i}].role: {message.get('role')!r}; wanted one of {', '.join(_ROLES)}")
+        if not isinstance(message.get("content"), str):
+            raise _InputError(f"text_input[{i}].content: wanted a string")
+    sampling = _json(_text(request, "sampling_parameters", default="{}"), "sampling_parameters")
+    if not isinstance(sampling, dict):
+        raise _InputError("sampling_parameters: wanted a JSON object")
+    for name, value in sampling.items():
+        if name not in _SAMPLING:
+            raise _InputError(f"sampling_parameters.{name}: unknown; wanted one of {', '.join(sorted(_SAMPLING))}")
+        wanted, is_right = _SAMPLING[name]
+        if not is_right(value):
+            raise _InputError(f"sampling_parameters.{name}: {json.dumps(value)[:100]}; wanted {wanted}")
+    return {
+        **sampling,
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "logprobs": True,
+        "top_logprobs": 1,
+    }
+
+
+def _number(low, high):
+    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _whole(low, high):
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_stop(value):
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _is_response_format(value):
+    if not isinstance(value, dict) or value.get("type") not in ("text", "json_object", "json_schema"):
+        return False
+    if value["type"] != "json_schema":
+        return True
+    return isinstance(value.get("json_schema"), dict) and isinstance(value["json_schema"].get("schema"), dict)
+
+
+_SAMPLING = {
+    "temperature": ("a number from 0 to 2", _number(0, 2)),
+    "top_p": ("a number from 0 to 1", _number(0, 1)),
+    "max_tokens": ("a whole number from 1", _whole(1, 2**31 - 1)),
+    "seed": ("a whole number from 0 to 4294967295", _whole(0, 2**32 - 1)),
+    "stop": ("a string or a list of strings", _is_stop),
+    "response_format": (
+        '{"type": "text"}, {"type": "json_object"} or {"type": "json_schema", "json_schema": {"schema": {...}}}',
+        _is_response_format,
+    ),
+}
+
+
+def _json(text, field):
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise _InputError(f"{field}: no valid JSON: {error}") from error
+
+
+def _text(request, name, default=None):
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    if tensor is None:
+        return default
+    value = tensor.as_numpy()[0]
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise _InputError(f"{name}: no valid UTF-8: {error}") from error
+
+
+def _flag(request, name, default):
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return default if tensor is None else bool(tensor.as_numpy()[0])
+
+
+def _response(text, usage=""):
+    return pb_utils.InferenceResponse(
+        [
+            pb_utils.Tensor("text_output", np.array([text.encode()], dtype=np.object_)),
+            pb_utils.Tensor("usage", np.array([usage.encode()], dtype=np.object_)),
+        ]
+    )
+
+
+def _send_last(sender, text, usage):
+    sender.send(_response(text, usage), flags=_FINAL)
+
+
+def _send_error(sender, message, code):
+    sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code)), flags=_FINAL)
