@@ -28,7 +28,8 @@ class Part:
         what: What it is, in a few words.
         module: Started as `python -m <module>`.
         address: What a person would call it by: a URL where a browser or curl can, else `host:port`.
-        ready: Asks once whether it is ready.
+        port: The one that `ready` asks.
+        ready: Asks once whether what listens there is ready.
         after: Parts that must be ready before this one is started, and that are stopped after it.
         stop_seconds: How long it may drain before it is killed.
     """
@@ -37,6 +38,7 @@ class Part:
     what: str
     module: str
     address: str
+    port: int
     ready: Callable[[], bool]
     after: tuple[str, ...] = ()
     stop_seconds: int = 20
@@ -53,6 +55,7 @@ def all_parts(settings: Settings) -> dict[str, Part]:
             what="Apache Kafka",
             module="embedded.kafka",
             address=f"{HOST}:{kafka}",
+            port=kafka,
             ready=partial(probes.kafka_has_broker, kafka),
             stop_seconds=30,
         ),
@@ -61,6 +64,7 @@ def all_parts(settings: Settings) -> dict[str, Part]:
             what="ClickHouse (chDB)",
             module="embedded.clickhouse",
             address=f"http://{HOST}:{clickhouse}",
+            port=clickhouse,
             ready=partial(probes.http_ok, clickhouse, "/ping"),
             stop_seconds=30,
         ),
@@ -69,6 +73,7 @@ def all_parts(settings: Settings) -> dict[str, Part]:
             what="Triton Inference Server",
             module="embedded.triton",
             address=settings.address("GYRE_EMBEDDED_TRITON_GRPC_PORT"),
+            port=triton,
             ready=partial(probes.http_ok, triton, "/v2/health/ready"),
         ),
     ]
@@ -85,13 +90,14 @@ def _service(settings: Settings, name: str) -> Part:
         "serving": ("what is live in Triton", None),
         "router": ("which model answers", f"http://{settings.address('GYRE_ROUTER_HTTP_PORT')}"),
     }[name]
-    variable = f"GYRE_{name.upper()}_GRPC_PORT"
+    grpc_port = settings.port(f"GYRE_{name.upper()}_GRPC_PORT")
     return Part(
         name=name,
         what=what,
         module=f"services.{name}",
-        address=address or settings.address(variable),
-        ready=partial(probes.grpc_serving, settings.port(variable)),
+        address=address or f"{HOST}:{grpc_port}",
+        port=grpc_port,
+        ready=partial(probes.grpc_serving, grpc_port),
         after=(*INFRASTRUCTURE, *(_ROUTER_ASKS if name == "router" else ())),
     )
 

@@ -32,6 +32,7 @@ from embedded.supervision import (
     Supervisor,
     configuration,
     end_leftovers,
+    listens,
     memory_bytes,
     uptime_seconds,
 )
@@ -123,6 +124,7 @@ class Stack:
             down = [name for name in names if name not in processes or processes[name].state not in RUNNING_STATES]
             self._check_ports(down)
             self._prepare(down, report)
+            self._check_ports(down)  # again: the first time, what is prepared takes minutes
             if not processes:
                 self._launch()
             self._start_all(names, report, time.monotonic() + timeout_seconds)
@@ -251,7 +253,7 @@ class Stack:
                             report(Progress(part.name, "starting"))
                             self._supervisor.start(part.name)
                     continue
-                if process.pid and part.ready():
+                if _is_ready(part, process):
                     report(Progress(part.name, "ready", time.monotonic() - begun[part.name]))
                     waiting.remove(part.name)
                     continue
@@ -295,11 +297,16 @@ class Stack:
         uptime = uptime_seconds(process)
         if process.state == "STOPPING":
             state = "stopping"
-        elif part.ready():
+        elif _is_ready(part, process):
             state = "ready"
         else:
             state = "starting" if uptime < _STARTING_SECONDS else "not answering"
         return PartStatus(part, state, process.pid, uptime, memory_bytes(process.pid))
+
+
+def _is_ready(part: Part, process: Process) -> bool:
+    # Whatever took the port of a part that keeps crashing would answer in its place.
+    return process.pid != 0 and part.ready() and listens(process.pid, part.port)
 
 
 def log_tail(path: Path, lines: int = _LOG_TAIL_LINES) -> list[str]:
@@ -319,8 +326,7 @@ def _started_with(settings: Settings) -> Path:
 def _listener(port: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
-            if listens and connection.pid:
+            if connection.pid and connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
                 return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
     except psutil.Error:
         pass  # somebody else's, or gone meanwhile: the port is taken all the same

@@ -216,6 +216,18 @@ def memory_bytes(pid: int) -> int:
     return total
 
 
+def listens(pid: int, port: int) -> bool:
+    """Return whether a process or one of its descendants listens on a port."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for connection in each.net_connections("tcp"):
+                    if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
+                        return True
+    return False
+
+
 def uptime_seconds(process: Process) -> float:
     """Return for how long a running process has been up."""
     return max(0.0, time.time() - process.started)

@@ -38,7 +38,9 @@ def logs(parts: tuple[str, ...], follow: bool, lines: int, state_dir: Path) -> N
     names = chosen(parts or PARTS)
     files = {name: stack.log_file(name) for name in names}
     if not any(file.exists() for file in files.values()):
-        raise click.ClickException(f"There are no logs in {stack.settings.logs_dir} yet; start the stack with: gyre up")
+        raise click.ClickException(
+            f"{', '.join(names)}: nothing is logged in {stack.settings.logs_dir} yet; start the stack with: gyre up"
+        )
     console = Console(highlight=False, soft_wrap=True)
     tails = {name: _Tail(file) for name, file in files.items()}
     for name, file in files.items():

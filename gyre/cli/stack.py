@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from embedded.settings import Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -22,3 +27,26 @@ def state_dir_option(command: _Command) -> _Command:
         show_envvar=True,
         help="The folder with everything that the stack stores.",
     )(command)
+
+
+def show_addresses(console: Console, settings: Settings) -> None:
+    """Print where a person goes from here, to be pasted."""
+    router = settings.address("GYRE_ROUTER_HTTP_PORT")
+    clickhouse = settings.address("GYRE_EMBEDDED_CLICKHOUSE_PORT")
+    password_file = settings.run_dir / "secrets" / "clickhouse-analyst"
+    console.print(
+        f"""
+[bold]Decide who may ask what[/] (once, and whenever you change it)
+  gyre policy push deploy/bundle
+
+[bold]Ask[/] (KEY is an application's in that bundle)
+  curl http://{router}/v1/models -H "Authorization: Bearer $KEY"
+
+[bold]See what experts are asked[/]
+  http://{settings.address("GYRE_TRIAGE_CONSOLE_PORT")}
+
+[bold]Query the record[/], as a user who may only read
+  curl "http://{clickhouse}/?query=SHOW+TABLES+FROM+gyre" --user "analyst:$(cat '{password_file}')"
+
+[dim]How it is: gyre status     What it logs: gyre logs     Stop it: gyre down[/]"""
+    )

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from gyre.cli.stack import state_dir_option
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from embedded.settings import Settings
+from gyre.cli.stack import show_addresses, state_dir_option
 
 
 @click.command()
@@ -72,25 +66,4 @@ def up(only: str | None, timeout_seconds: float, state_dir: Path) -> None:
                 console.print()
             raise
     if set(names) >= {"router", "triage", "clickhouse"}:
-        _show_addresses(console, settings)
-
-
-def _show_addresses(console: Console, settings: Settings) -> None:
-    router = settings.address("GYRE_ROUTER_HTTP_PORT")
-    password_file = settings.run_dir / "secrets" / "clickhouse-analyst"
-    clickhouse = settings.address("GYRE_EMBEDDED_CLICKHOUSE_PORT")
-    console.print(
-        f"""
-[bold]Gyre is up.[/]
-
-Ask it something (KEY is an application's, from your bundle; `gyre demo` has one of its own):
-  curl http://{router}/v1/models -H "Authorization: Bearer $KEY"
-
-Look at what experts are asked:
-  http://{settings.address("GYRE_TRIAGE_CONSOLE_PORT")}
-
-Query the record, as the read-only user `analyst`:
-  curl "http://{clickhouse}/?query=SHOW+TABLES+FROM+gyre" --user "analyst:$(cat {password_file})"
-
-How it is: gyre status     What it logs: gyre logs     Stop it: gyre down""",
-    )
+        show_addresses(console, settings)

@@ -1,5 +1,6 @@
 """The supervised stack, on real Kafka and real Triton."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from embedded.errors import PartFailed, PortTaken, StackConflict
-from embedded.settings import Settings
+from embedded.settings import PORTS, Settings
 from embedded.stack import Stack
 from embedded.supervision import MARK, Supervisor
 from embedded.triton import shared_memory_prefix
@@ -34,6 +35,24 @@ class TritonPythonModel:
         inputs = [pb_utils.get_input_tensor_by_name(request, "in").as_numpy() for request in requests]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("out", each)]) for each in inputs]
 """
+
+
+def free_ports() -> dict[str, int]:
+    with contextlib.ExitStack() as opened:
+        sockets = [opened.enter_context(socket.socket()) for _ in PORTS]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return {variable: each.getsockname()[1] for variable, each in zip(PORTS, sockets, strict=True)}
+
+
+@pytest.fixture
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of its own on free ports; nothing of it runs yet, and nothing of it is left after the test."""
+    stack = Stack(Settings(state_dir=Path(tmp_path_factory.mktemp("stack")), ports=free_ports()))
+    try:
+        yield stack
+    finally:
+        stack.stop()
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -88,19 +107,19 @@ def taken_port() -> Iterator[int]:
         yield other.getsockname()[1]
 
 
-async def test_kafka_and_triton_come_up_survive_kills_and_leave_nothing(stack: Stack) -> None:
-    stack.start(("kafka", "triton"))
-    assert {name for name, state in states(stack).items() if state == "ready"} == {"kafka", "triton"}
-    load_model(stack)
-    first = pids(stack)
-    assert segments_of(stack), "the prefix no longer finds Triton's segments"
+async def test_kafka_and_triton_come_up_survive_kills_and_leave_nothing(own_stack: Stack) -> None:
+    own_stack.start(("kafka", "triton"))
+    assert {name for name, state in states(own_stack).items() if state == "ready"} == {"kafka", "triton"}
+    load_model(own_stack)
+    first = pids(own_stack)
+    assert segments_of(own_stack), "the prefix no longer finds Triton's segments"
 
     # Up twice is up once.
-    stack.start(("kafka", "triton"))
-    assert pids(stack) == first
+    own_stack.start(("kafka", "triton"))
+    assert pids(own_stack) == first
 
     # Kafka keeps what it acknowledged when it is killed.
-    bootstrap = stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT")
+    bootstrap = own_stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT")
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic("kept", 1, 1)])
@@ -111,67 +130,72 @@ async def test_kafka_and_triton_come_up_survive_kills_and_leave_nothing(stack: S
         sent = await producer.send_and_wait("kept", b"before")
     assert sent.offset == 0
     os.kill(first["kafka"], signal.SIGKILL)
-    wait_for(lambda: states(stack)["kafka"] == "ready" and pids(stack)["kafka"] != first["kafka"])
+    wait_for(lambda: states(own_stack)["kafka"] == "ready" and pids(own_stack)["kafka"] != first["kafka"])
     async with producer.transaction():
         sent = await producer.send_and_wait("kept", b"after")
     await producer.stop()
     assert sent.offset > 0  # the record before it and its commit are still there
 
     # Triton comes back without what its predecessor left in shared memory.
-    before = set(segments_of(stack))
+    before = set(segments_of(own_stack))
     os.kill(first["triton"], signal.SIGKILL)
-    wait_for(lambda: states(stack)["triton"] == "ready" and pids(stack)["triton"] != first["triton"])
-    assert not before & set(segments_of(stack))
-    load_model(stack)
+    wait_for(lambda: states(own_stack)["triton"] == "ready" and pids(own_stack)["triton"] != first["triton"])
+    assert not before & set(segments_of(own_stack))
+    load_model(own_stack)
 
-    assert len(processes_of(stack)) >= 4  # the supervisor, Kafka, Triton and its model
-    assert stack.stop()
-    assert processes_of(stack) == []
-    assert segments_of(stack) == []
-    assert set(states(stack).values()) == {"stopped"}
-    assert not stack.stop()
+    assert len(processes_of(own_stack)) >= 4  # the supervisor, Kafka, Triton and its model
+    assert own_stack.stop()
+    assert processes_of(own_stack) == []
+    assert segments_of(own_stack) == []
+    assert set(states(own_stack).values()) == {"stopped"}
+    assert not own_stack.stop()
 
 
-def test_what_a_killed_supervisor_leaves_is_ended_by_the_next_up(stack: Stack) -> None:
-    stack.start(("triton",))
-    load_model(stack)
-    orphan = pids(stack)["triton"]
-    supervisor = int((stack.settings.run_dir / "supervisor.pid").read_text())
+def test_what_a_killed_supervisor_leaves_is_ended_by_the_next_up(own_stack: Stack) -> None:
+    own_stack.start(("triton",))
+    load_model(own_stack)
+    orphan = pids(own_stack)["triton"]
+    supervisor = int((own_stack.settings.run_dir / "supervisor.pid").read_text())
     os.kill(supervisor, signal.SIGKILL)
-    wait_for(lambda: not Supervisor(stack.settings).running())
+    wait_for(lambda: not Supervisor(own_stack.settings).running())
     assert psutil.pid_exists(orphan)
 
     said: list[str] = []
-    stack.start(("triton",), lambda progress: said.append(progress.part))
+    own_stack.start(("triton",), lambda progress: said.append(progress.part))
 
     assert "leftovers" in said
     assert not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == psutil.STATUS_ZOMBIE
-    assert states(stack)["triton"] == "ready"
+    assert states(own_stack)["triton"] == "ready"
 
 
-def test_a_taken_port_is_an_error_that_names_the_port_the_part_and_the_variable(stack: Stack, taken_port: int) -> None:
+def test_a_taken_port_is_an_error_that_names_the_port_the_part_and_the_variable(
+    own_stack: Stack, taken_port: int
+) -> None:
     settings = Settings(
-        stack.settings.state_dir, {**stack.settings.ports, "GYRE_EMBEDDED_TRITON_HTTP_PORT": taken_port}
+        own_stack.settings.state_dir, {**own_stack.settings.ports, "GYRE_EMBEDDED_TRITON_HTTP_PORT": taken_port}
     )
     with pytest.raises(
         PortTaken, match=rf"Port {taken_port} .*triton wants it for HTTP.*GYRE_EMBEDDED_TRITON_HTTP_PORT"
     ):
         Stack(settings).start(("triton",))
-    assert processes_of(stack) == []
+    assert processes_of(own_stack) == []
 
 
-def test_other_settings_than_those_that_run_are_refused(stack: Stack) -> None:
-    stack.start(("triton",))
-    other = {**stack.settings.ports, "GYRE_ROUTER_HTTP_PORT": stack.settings.ports["GYRE_ROUTER_HTTP_PORT"] % 65535 + 1}
+def test_other_settings_than_those_that_run_are_refused(own_stack: Stack) -> None:
+    own_stack.start(("triton",))
+    other = {
+        **own_stack.settings.ports,
+        "GYRE_ROUTER_HTTP_PORT": own_stack.settings.ports["GYRE_ROUTER_HTTP_PORT"] % 65535 + 1,
+    }
     with pytest.raises(StackConflict, match="GYRE_ROUTER_HTTP_PORT"):
-        Stack(Settings(stack.settings.state_dir, other)).start(("triton",))
+        Stack(Settings(own_stack.settings.state_dir, other)).start(("triton",))
     # What only looks or stops finds the stack as it was started.
-    assert states(Stack.running(Settings(stack.settings.state_dir, other)))["triton"] == "ready"
+    assert states(Stack.running(Settings(own_stack.settings.state_dir, other)))["triton"] == "ready"
 
 
-def test_a_part_that_cannot_start_fails_with_its_log(stack: Stack) -> None:
+def test_a_part_that_cannot_start_fails_with_its_log(own_stack: Stack) -> None:
     # A file where Kafka's folder should be.
-    (stack.settings.state_dir / "kafka").write_text("not a folder")
+    (own_stack.settings.state_dir / "kafka").write_text("not a folder")
     with pytest.raises(PartFailed, match="kafka ends as soon as it is started") as failure:
-        stack.start(("kafka",))
-    assert any(str(stack.settings.state_dir / "kafka") in line for line in failure.value.log_tail)
+        own_stack.start(("kafka",))
+    assert any(str(own_stack.settings.state_dir / "kafka") in line for line in failure.value.log_tail)
