@@ -1,0 +1,61 @@
+"""A service of Gyre as a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from services.runtime.rpc import wait_serving
+
+
+class ServiceProcess:
+    """`python -m services.<name>`, ended when the block ends."""
+
+    def __init__(self, name: str, log: Path, environment: Mapping[str, str]) -> None:
+        """Choose its port.
+
+        Args:
+            name: Of the service.
+            log: File that its output goes to.
+            environment: Added to this process's.
+        """
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.target = f"127.0.0.1:{probe.getsockname()[1]}"
+        self._name = name
+        self.log = log
+        port = self.target.rpartition(":")[2]
+        self._environment = {**os.environ, **environment, f"GYRE_{name.upper()}_GRPC_PORT": port}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"services.{self._name}"], env=self._environment, stdout=out, stderr=out
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def serving(self) -> None:
+        """Wait until its health says so."""
+        await wait_serving(self.target, seconds=60)
+
+    def stop(self) -> int:
+        """End it as a supervisor would and return its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            return self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
