@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from schemas.codecs import dead_letter_codec
+from schemas.codecs import codec, dead_letter_codec
 from schemas.events import BundlePublished, DeadLetter, Feedback
 from schemas.topics import SPECS, Topic
 from services.runtime.errors import Rejected, Retryable
@@ -140,6 +140,20 @@ async def test_a_transformer_writes_outputs_dead_letters_and_offsets_together(se
         assert {p: offset for p, offset in committed.items() if offset} == {p: end for p, end in ends.items() if end}
     finally:
         await consumer.stop()
+
+
+async def test_a_follower_catches_up_with_what_transactions_wrote(settings: KafkaSettings) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id="test-catching-up")
+    await producer.start()
+    event = BundlePublished(version="in-a-transaction", published_at=datetime(2026, 1, 1, tzinfo=UTC), content="{}")
+    async with producer.transaction():
+        await producer.send_and_wait(str(Topic.BUNDLES), codec(Topic.BUNDLES).encode(event), key=b"bundle")
+    await producer.stop()
+    seen: list[str] = []
+    follower = Follower(settings, {Topic.BUNDLES: lambda event: seen.append(event.version)})
+    async with running(follower.run), asyncio.timeout(30):
+        await follower.caught_up()
+    assert seen[-1] == "in-a-transaction"
 
 
 async def test_a_follower_passes_over_what_is_no_event(settings: KafkaSettings) -> None:

@@ -1,0 +1,147 @@
+"""Language models in Triton: one decoupled gRPC stream a request, the same for the CPU and the vLLM backend."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+import msgspec
+import numpy as np
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from schemas.prompts import ChatMessage
+from services.runtime.errors import InvalidArgument, Retryable
+from services.runtime.rpc import error_from
+
+# The fields that only the caller can have got wrong, as the models name them in their errors.
+_CALLERS_FIELDS = ("text_input", "sampling_parameters")
+
+
+class Generated(msgspec.Struct, frozen=True, kw_only=True):
+    """How an answer ended (stop, length or cancelled) and what it took. Log-probabilities are natural logarithms."""
+
+    model_version: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    sum_logprob: float
+    mean_logprob: float
+    min_logprob: float
+
+
+class TritonModels:
+    """Asks the models of one Triton server."""
+
+    def __init__(self, url: str) -> None:
+        self._client = InferenceServerClient(url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+    async def generate(
+        self,
+        model: str,
+        version: str,
+        messages: Sequence[ChatMessage],
+        sampling: dict[str, Any],
+        timeout_seconds: float,
+    ) -> AsyncGenerator[str | Generated, None]:
+        """Yield the answer piece by piece, then how it ended. Closing the generator stops the generation.
+
+        Args:
+            model: As Triton names it.
+            version: Of the model; empty: Triton's choice.
+            messages: The chat.
+            sampling: As the model takes it: temperature, max_tokens, stop, seed, response_format.
+            timeout_seconds: For the whole answer.
+
+        Raises:
+            InvalidArgument: The model refuses the messages or the sampling.
+            Retryable: It does not answer.
+        """
+        inference = {
+            "model_name": model,
+            "model_version": version,
+            "inputs": [
+                _text("text_input", msgspec.json.encode(messages)),
+                _flag("stream", True),
+                _text("sampling_parameters", msgspec.json.encode(sampling)),
+                _flag("exclude_input_in_output", True),
+            ],
+        }
+        responses = self._client.stream_infer(_once(inference), stream_timeout=timeout_seconds)
+        try:
+            async for result, error in responses:
+                if error is not None:
+                    raise _model_error(model, error)
+                text = _output(result, "text_output")
+                if text:
+                    yield text
+                usage = _output(result, "usage")
+                if usage:
+                    yield _generated(model, usage, result.get_response().model_version)
+        except grpc.aio.AioRpcError as error:
+            raise error_from(error, f"model {model!r}") from error
+        except InferenceServerException as error:
+            raise _model_error(model, error) from error
+        finally:
+            responses.cancel()
+
+    async def answer(
+        self,
+        model: str,
+        version: str,
+        messages: Sequence[ChatMessage],
+        sampling: dict[str, Any],
+        timeout_seconds: float,
+    ) -> tuple[str, Generated]:
+        """Return the whole answer and how it ended; arguments and errors as for `generate`."""
+        text = ""
+        async for piece in self.generate(model, version, messages, sampling, timeout_seconds):
+            if isinstance(piece, Generated):
+                return text, piece
+            text += piece
+        raise Retryable(f"model {model!r} broke off its answer")
+
+
+async def _once(inference: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    yield inference
+
+
+def _text(name: str, value: bytes) -> InferInput:
+    tensor = InferInput(name, [1], "BYTES")
+    tensor.set_data_from_numpy(np.array([value], dtype=np.object_))
+    return tensor
+
+
+def _flag(name: str, value: bool) -> InferInput:
+    tensor = InferInput(name, [1], "BOOL")
+    tensor.set_data_from_numpy(np.array([value], dtype=np.bool_))
+    return tensor
+
+
+def _output(result: Any, name: str) -> str:
+    values = result.as_numpy(name)
+    return values[0].decode() if values is not None and len(values) else ""
+
+
+def _generated(model: str, usage: str, model_version: str) -> Generated:
+    try:
+        return msgspec.convert({**msgspec.json.decode(usage), "model_version": model_version}, Generated)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise Retryable(f"model {model!r} did not say what its answer took: {error}") from error
+
+
+def _model_error(model: str, error: InferenceServerException) -> Exception:
+    message = str(error.message())
+    if any(field in message for field in _CALLERS_FIELDS):
+        return InvalidArgument(f"messages: model {model!r} refuses them: {message}")
+    return Retryable(f"model {model!r} did not answer: {message}")

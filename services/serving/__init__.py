@@ -1,0 +1,1 @@
+"""What is live: takes candidates live, keeps Triton at the desired state, rolls back, exports."""

@@ -1,0 +1,195 @@
+"""Serving's ports made real: Triton by gRPC, its repository and exports as folders, deployments by Kafka."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from schemas.events import Candidate, Deployment
+from schemas.topics import Topic
+from services.runtime.errors import InvalidArgument, Rejected, Retryable
+from services.runtime.kafka import Producer
+from services.runtime.triton import TritonModels
+from services.serving import gguf
+from services.serving.domain import GENERIC_VERSION, Placed
+from services.serving.llama_backend import choose_versions, model_versions, write_model_version
+
+BASE = "base"
+BASE_GGUF = "base.gguf"
+_CANDIDATE = "candidate_id"
+
+
+class TritonServer:
+    """Triton's model control, and its models asked as anyone would ask them."""
+
+    def __init__(self, url: str, load_seconds: float) -> None:
+        self._client = InferenceServerClient(url)
+        self._models = TritonModels(url)
+        self._load_seconds = load_seconds
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._models.__aexit__(kind, error, trace)
+        await self._client.close()
+
+    async def loaded(self) -> Mapping[str, frozenset[int]]:
+        """Return the versions of each model that are ready."""
+        try:
+            index = await self._client.get_model_repository_index(client_timeout=self._load_seconds)
+        except InferenceServerException as error:
+            raise Retryable(f"Triton does not answer: {error.message()}") from error
+        found: dict[str, set[int]] = {}
+        for model in index.models:
+            if model.state == "READY":
+                found.setdefault(model.name, set()).add(int(model.version))
+        return {name: frozenset(versions) for name, versions in found.items()}
+
+    async def load(self, model: str) -> None:
+        """Load a model. A stub that cannot start would make Triton wait for ever, so the time is limited."""
+        await self._control(self._client.load_model, model)
+
+    async def unload(self, model: str) -> None:
+        """Unload a model."""
+        await self._control(self._client.unload_model, model)
+
+    async def _control(self, call: Any, model: str) -> None:
+        try:
+            await call(model, client_timeout=self._load_seconds)
+        except InferenceServerException as error:
+            raise Retryable(f"Triton, model {model!r}: {error.message()}") from error
+
+    async def check(self, model: str, version: int) -> None:
+        """Ask a version for one token."""
+        question = [{"role": "user", "content": "ping"}]
+        try:
+            await self._models.answer(model, str(version), question, {"max_tokens": 1}, self._load_seconds)
+        except InvalidArgument as error:
+            raise Retryable(str(error)) from error
+
+
+class FolderRepository:
+    """Triton's model repository as folders, for llama.cpp on CPU."""
+
+    def __init__(
+        self, repository: Path, models_dir: Path, artifacts_dir: Path, threads: int, parallel: int, context_tokens: int
+    ) -> None:
+        self._repository = repository
+        self._models_dir = models_dir
+        self._artifacts_dir = artifacts_dir
+        self._how: dict[str, Any] = {"threads": threads, "parallel": parallel, "context_tokens": context_tokens}
+
+    def write_generic(self, model: str, weights: str) -> None:
+        """Write a generic model's one version."""
+        if GENERIC_VERSION in model_versions(self._repository, model):
+            return
+        path = self._models_dir / weights
+        if not path.is_file():
+            raise Rejected(f"models.{model}.weights: {weights!r} is no file in the models folder")
+        write_model_version(self._repository, model, GENERIC_VERSION, base_gguf=path, adapter_gguf=None, **self._how)
+
+    def write_specialist(self, model: str, candidate_id: str, adapter_path: str) -> Placed:
+        """Write the next version of a specialist, from a PEFT adapter."""
+        known = self.placed().get(candidate_id)
+        if known is not None:
+            return known
+        adapter = (self._artifacts_dir / adapter_path).resolve()
+        if not adapter.is_relative_to(self._artifacts_dir.resolve()):
+            raise Rejected(f"adapter_path: {adapter_path!r} leads out of the artifacts folder")
+        if not (adapter / "adapter_config.json").is_file():
+            raise Rejected(f"adapter_path: there is no PEFT adapter in {adapter_path!r}")
+        written = model_versions(self._repository, model)
+        version = max(written, default=0) + 1
+        with tempfile.TemporaryDirectory() as scratch:
+            adapter_gguf = Path(scratch) / "adapter.gguf"
+            gguf.write_adapter(adapter, self._models_dir / BASE, adapter_gguf)
+            write_model_version(
+                self._repository,
+                model,
+                version,
+                base_gguf=self._models_dir / BASE_GGUF,
+                adapter_gguf=adapter_gguf,
+                loaded_versions=written or None,  # which are loaded is chosen apart from writing
+                **self._how,
+            )
+        (self._repository / model / str(version) / _CANDIDATE).write_text(candidate_id)
+        return Placed(model, version)
+
+    def placed(self) -> Mapping[str, Placed]:
+        """Return where each candidate's version is."""
+        return {
+            path.read_text(): Placed(path.parent.parent.name, int(path.parent.name))
+            for path in self._repository.glob(f"*/*/{_CANDIDATE}")
+        }
+
+    def choose(self, model: str, versions: frozenset[int]) -> None:
+        """Say which versions are loaded the next time."""
+        choose_versions(self._repository, model, sorted(versions))
+
+
+class KafkaAnnouncer:
+    """Deployments on their topic."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+
+    async def deployment(self, deployment: Deployment) -> None:
+        """Tell a deployment; on return it is acknowledged."""
+        await self._producer.send(Topic.DEPLOYMENTS, deployment)
+
+
+class FolderExporter:
+    """Exports below the artifacts folder: `exports/<candidate_id>/`."""
+
+    def __init__(self, models_dir: Path, artifacts_dir: Path) -> None:
+        self._models_dir = models_dir
+        self._artifacts_dir = artifacts_dir
+
+    def export(self, candidate: Candidate, deployment: Deployment) -> tuple[Path, list[str]]:
+        """Write adapter, GGUFs, tokenizer and manifest; an export that is there already is left as it is."""
+        target = self._artifacts_dir / "exports" / candidate.candidate_id
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
+                made = Path(scratch) / "made"
+                self._write(made, candidate, deployment)
+                made.rename(target)
+        files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
+        return target.relative_to(self._artifacts_dir), files
+
+    def _write(self, folder: Path, candidate: Candidate, deployment: Deployment) -> None:
+        base, adapter = self._models_dir / BASE, self._artifacts_dir / candidate.adapter_path
+        shutil.copytree(adapter, folder / "adapter")
+        gguf.write_adapter(adapter, base, folder / "adapter.gguf")
+        gguf.write_model(
+            base, self._models_dir / BASE_GGUF, folder / "model.Q8_0.gguf", quantization="Q8_0", adapter_dir=adapter
+        )
+        (folder / "tokenizer").mkdir()
+        for path in base.iterdir():
+            if path.name.startswith(("tokenizer", "special_tokens", "vocab", "merges", "chat_template")):
+                shutil.copy(path, folder / "tokenizer")
+        for name in ("LICENSE", "NOTICE"):
+            for path in base.glob(f"{name}*"):
+                shutil.copy(path, folder)
+        checksums = {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        manifest = {
+            "candidate": msgspec.to_builtins(candidate),
+            "deployment": msgspec.to_builtins(deployment),
+            "sha256": checksums,
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")

@@ -1,0 +1,44 @@
+"""Wires serving."""
+
+from contextlib import AsyncExitStack
+
+from gyre.api.serving.v1.serving_pb2_grpc import add_ServingServicer_to_server
+from services.runtime.clock import Clock
+from services.runtime.kafka import Producer
+from services.runtime.rpc import Registration
+from services.runtime.service import Service
+from services.runtime.settings import KafkaSettings
+from services.serving.adapters import FolderExporter, FolderRepository, KafkaAnnouncer, TritonServer
+from services.serving.consumer import Reconciler, follower, transformer
+from services.serving.handlers import DesiredState, Serving
+from services.serving.servicer import ServingServicer
+from services.serving.settings import Settings
+
+
+async def build(stack: AsyncExitStack) -> Service:
+    """Build the service. It serves once Triton has been brought to the desired state."""
+    settings, kafka, clock = Settings(), KafkaSettings(), Clock()
+    producer = await stack.enter_async_context(Producer(kafka))
+    server = await stack.enter_async_context(TritonServer(settings.triton_url, settings.load_seconds))
+    repository = FolderRepository(
+        settings.triton_repository,
+        settings.models_dir,
+        settings.artifacts_dir,
+        settings.threads,
+        settings.parallel,
+        settings.context_tokens,
+    )
+    state = DesiredState()
+    exporter = FolderExporter(settings.models_dir, settings.artifacts_dir)
+    following = follower(kafka, state)
+    serving = Serving(state, following.caught_up, server, repository, KafkaAnnouncer(producer), exporter, clock)
+    reconciler = Reconciler(serving, settings.reconcile_seconds)
+    return Service(
+        name="serving",
+        settings=settings,
+        servicers=[
+            Registration(add_ServingServicer_to_server, ServingServicer(serving), "gyre.api.serving.v1.Serving")
+        ],
+        loops=[following.run, reconciler.run, transformer(kafka, serving, clock).run],
+        ready=[reconciler.ready],
+    )

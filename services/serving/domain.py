@@ -1,0 +1,149 @@
+"""What should be live, as pure decisions: from candidates and operators' wishes to deployments and wanted versions."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.bundle import Bundle
+from schemas.events import Candidate, Deployment
+from services.runtime.errors import FailedPrecondition
+
+GENERIC_VERSION = 1
+# How far back a rollback can go.
+KEPT_PREVIOUS = 10
+
+
+def task_key(tenant: str, task: str) -> str:
+    """Return the key of a task's deployment."""
+    return f"{tenant}/{task}"
+
+
+def specialist_model(tenant: str, task: str) -> str:
+    """Return the name that Triton has for the specialist of a task."""
+    return f"specialist-{re.sub(r'[^A-Za-z0-9-]', '-', tenant)}-{re.sub(r'[^A-Za-z0-9-]', '-', task)}"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A candidate's place in Triton."""
+
+    model: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate that is loaded to be asked by the gate, and gets no traffic."""
+
+    tenant: str
+    task: str
+    candidate_id: str
+    placed: Placed
+
+
+def promoted(
+    candidate: Candidate, placed: Placed, current: Deployment | None, deployment_id: str, now: datetime
+) -> Deployment:
+    """Return the deployment that makes a candidate live."""
+    return _live(candidate, placed, deployment_id, now, "; ".join(candidate.reasons), _history(current))
+
+
+def rolled_back(
+    current: Deployment | None,
+    candidates: Mapping[str, Candidate],
+    placed: Mapping[str, Placed],
+    deployment_id: str,
+    now: datetime,
+    reason: str,
+) -> Deployment:
+    """Return the deployment that goes back to what was live before, or to no specialist.
+
+    Args:
+        current: What is live now.
+        candidates: Every candidate on record, by id.
+        placed: Where each candidate is in Triton, by id.
+        deployment_id: Of the new deployment.
+        now: Its time.
+        reason: Why, for the record.
+
+    Raises:
+        FailedPrecondition: No specialist is live.
+    """
+    if current is None or current.state != "live":
+        raise FailedPrecondition("no specialist is live for this task, so there is nothing to go back from")
+    history = list(current.previous)
+    while history:
+        before = history.pop()
+        if before in candidates and before in placed:
+            return _live(candidates[before], placed[before], deployment_id, now, reason, tuple(history))
+    return Deployment(
+        task_key=current.task_key,
+        tenant=current.tenant,
+        task=current.task,
+        deployment_id=deployment_id,
+        state="none",
+        deployed_at=now,
+        reason=reason,
+    )
+
+
+def _history(current: Deployment | None) -> tuple[str, ...]:
+    if current is None or current.state != "live":
+        return ()
+    return (*current.previous, current.candidate_id)[-KEPT_PREVIOUS:]
+
+
+def _live(
+    candidate: Candidate,
+    placed: Placed,
+    deployment_id: str,
+    now: datetime,
+    reason: str,
+    previous: tuple[str, ...],
+) -> Deployment:
+    return Deployment(
+        task_key=task_key(candidate.tenant, candidate.task),
+        tenant=candidate.tenant,
+        task=candidate.task,
+        deployment_id=deployment_id,
+        state="live",
+        candidate_id=candidate.candidate_id,
+        model=placed.model,
+        model_version=str(placed.version),
+        adapter_path=candidate.adapter_path,
+        system_prompt=candidate.system_prompt,
+        response_schema=candidate.response_schema,
+        sensitivity=candidate.sensitivity,
+        deployed_at=now,
+        reason=reason,
+        previous=previous,
+    )
+
+
+def wanted_versions(
+    bundle: Bundle | None,
+    deployments: Iterable[Deployment],
+    placed: Mapping[str, Placed],
+    trials: Iterable[Trial],
+) -> dict[str, frozenset[int]]:
+    """Return which versions of which models Triton should have loaded.
+
+    The version before the live one stays loaded too: requests that were routed to it a moment ago still find it, and a
+    rollback need not wait for it.
+    """
+    wanted: dict[str, set[int]] = {}
+    if bundle is not None:
+        for model in bundle.models.values():
+            if model.weights:
+                wanted.setdefault(model.triton_model, set()).add(GENERIC_VERSION)
+    for deployment in deployments:
+        if deployment.state != "live":
+            continue
+        for candidate_id in (deployment.candidate_id, *deployment.previous[-1:]):
+            if candidate_id in placed:
+                place = placed[candidate_id]
+                wanted.setdefault(place.model, set()).add(place.version)
+    for trial in trials:
+        wanted.setdefault(trial.placed.model, set()).add(trial.placed.version)
+    return {model: frozenset(versions) for model, versions in wanted.items()}
