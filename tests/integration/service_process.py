@@ -50,6 +50,11 @@ class ServiceProcess:
         """Wait until its health says so."""
         await wait_serving(self.target, seconds=60)
 
+    def wait(self) -> int:
+        """Wait until it ends by itself and return its exit code."""
+        assert self._process is not None
+        return self._process.wait(60)
+
     def stop(self) -> int:
         """End it as a supervisor would and return its exit code."""
         assert self._process is not None

@@ -1,0 +1,231 @@
+"""The search index: words by tantivy (BM25), meaning by static embeddings in usearch, both in memory."""
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tantivy
+from model2vec import StaticModel
+from usearch.index import Index as VectorIndex
+
+from schemas.events import Document, Sensitivity
+from services.context.domain.passages import Passage, estimated_tokens, split
+from services.context.domain.stitching import fuse
+from services.runtime.errors import Fatal
+
+WRITER_BYTES = 30_000_000
+QUERY_WORDS = 64
+_ANALYZER = "english"
+_ANY_WORD = re.compile(r"\w+")
+
+
+class Embedder:
+    """Static embeddings: a vector a token, looked up and averaged; no model is run."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load them.
+
+        Raises:
+            Fatal: They are not there.
+        """
+        if not folder.is_dir():
+            raise Fatal(f"{folder} is missing: make it with python -m embedded.models {folder.parent}")
+        self._model = StaticModel.from_pretrained(str(folder))
+        self.dimensions = int(self._model.dim)
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return one vector a text, (texts, dimensions)."""
+        vectors: npt.NDArray[Any] = self._model.encode(list(texts), use_multiprocessing=False)
+        return vectors.astype(np.float32)
+
+
+class HybridIndex:
+    """Finds passages by their words and by their meaning. For one thread at a time.
+
+    What a caller may not see takes no part in the search: words are searched under the tenant and the sensitivity, and
+    each tenant and sensitivity has a vector index of its own.
+    """
+
+    def __init__(self, embedder: Embedder, passage_tokens: int, candidates: int, minimum_similarity: float) -> None:
+        """Begin empty.
+
+        Args:
+            embedder: Of passages and queries.
+            passage_tokens: Longest passage, about.
+            candidates: Passages that each of the two searches puts forward.
+            minimum_similarity: Cosine below which meaning finds nothing.
+        """
+        self._embedder = embedder
+        self._passage_tokens = passage_tokens
+        self._candidates = candidates
+        self._minimum_similarity = minimum_similarity
+        self._numbers = count()
+        self._passages: dict[int, Passage] = {}
+        self._numbers_of: dict[str, list[int]] = {}
+        self._shard_of: dict[str, tuple[str, Sensitivity]] = {}
+        self._vectors: dict[tuple[str, Sensitivity], Any] = defaultdict(self._new_vectors)
+        self._analyzer = _analyzer()
+        self._words = tantivy.Index(_schema())
+        self._words.register_tokenizer(_ANALYZER, self._analyzer)
+        self._writer = self._words.writer(WRITER_BYTES, 1)
+
+    def update(self, documents: Sequence[Document]) -> None:
+        """Put documents in the place of those of the same key, the last of each; those that are `deleted` go."""
+        fresh: list[tuple[int, Document, Passage]] = []
+        for document in {document.document_key: document for document in documents}.values():
+            self._remove(document.document_key)
+            if not document.deleted:
+                fresh += [(next(self._numbers), document, passage) for passage in self._split(document)]
+        for number, document, passage in fresh:
+            self._passages[number] = passage
+            self._numbers_of.setdefault(document.document_key, []).append(number)
+            self._shard_of[document.document_key] = (document.tenant, document.sensitivity)
+            self._writer.add_document(
+                tantivy.Document(
+                    document_key=document.document_key,
+                    tenant=document.tenant,
+                    sensitivity=document.sensitivity.level,
+                    passage=number,
+                    text=_searched(passage),
+                )
+            )
+        self._writer.commit()
+        self._words.reload()
+        if fresh:
+            vectors = self._embedder.embed([_searched(passage) for _, _, passage in fresh])
+            for (number, document, _), vector in zip(fresh, vectors, strict=True):
+                self._vectors[document.tenant, document.sensitivity].add(number, vector)
+
+    def search(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[Passage]:
+        """Return the passages of a tenant, none above a sensitivity, that fit a query, best first."""
+        if not _ANY_WORD.search(query):
+            return []
+        rankings = [
+            self._by_words(query, tenant, max_sensitivity),
+            self._by_meaning(query, tenant, max_sensitivity),
+        ]
+        return [replace(self._passages[number], score=score) for number, score in fuse(rankings)]
+
+    def _by_words(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[int]:
+        words = list(dict.fromkeys(self._analyzer.analyze(query)))[:QUERY_WORDS]
+        if not words:
+            return []
+        schema, must, should = self._words.schema, tantivy.Occur.Must, tantivy.Occur.Should
+        seen = tantivy.Query.boolean_query(
+            [
+                (must, tantivy.Query.term_query(schema, "tenant", tenant)),
+                (
+                    must,
+                    tantivy.Query.range_query(
+                        schema, "sensitivity", tantivy.FieldType.Integer, 0, max_sensitivity.level
+                    ),
+                ),
+            ]
+        )
+        said = tantivy.Query.boolean_query(
+            [(should, tantivy.Query.term_query(schema, "text", word, "freq")) for word in words]
+        )
+        searcher = self._words.searcher()
+        # What may be seen takes no part in the score.
+        hits = searcher.search(
+            tantivy.Query.boolean_query([(must, tantivy.Query.const_score_query(seen, 0.0)), (must, said)]),
+            self._candidates,
+        ).hits
+        return [int(searcher.doc(address)["passage"][0]) for _, address in hits]
+
+    def _by_meaning(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[int]:
+        shards = [
+            self._vectors[tenant, each]
+            for each in Sensitivity
+            if each.level <= max_sensitivity.level and (tenant, each) in self._vectors
+        ]
+        if not shards:
+            return []
+        vector = self._embedder.embed([query])[0]
+        found: list[tuple[float, int]] = []
+        for shard in shards:
+            matches = shard.search(vector, self._candidates)
+            found += zip(map(float, matches.distances), map(int, matches.keys), strict=True)
+        nearest = sorted(found)[: self._candidates]
+        return [number for distance, number in nearest if 1 - distance >= self._minimum_similarity]
+
+    def _remove(self, document_key: str) -> None:
+        for number in self._numbers_of.pop(document_key, []):
+            del self._passages[number]
+            self._vectors[self._shard_of[document_key]].remove(number)
+        if self._shard_of.pop(document_key, None):
+            self._writer.delete_documents_by_term("document_key", document_key)
+
+    def _split(self, document: Document) -> list[Passage]:
+        return [
+            Passage(
+                document_id=document.document_id,
+                title=document.title,
+                text=text,
+                sensitivity=document.sensitivity,
+                tokens=estimated_tokens(document.title) + estimated_tokens(text),
+            )
+            for text in split(document.text, self._passage_tokens)
+        ]
+
+    def _new_vectors(self) -> Any:
+        return VectorIndex(ndim=self._embedder.dimensions, metric="cos", dtype="f16")
+
+
+class ThreadedIndex:
+    """A `HybridIndex` on a thread of its own, so that the event loop goes on while it works."""
+
+    def __init__(self, index: HybridIndex) -> None:
+        self._index = index
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="index")
+
+    async def update(self, documents: Sequence[Document]) -> None:
+        """See `HybridIndex.update`."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._index.update, documents)
+
+    async def search(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[Passage]:
+        """See `HybridIndex.search`. Waits for an update that is under way."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._index.search, query, tenant, max_sensitivity
+        )
+
+    def close(self) -> None:
+        """End the thread once it has done what is under way."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+def _searched(passage: Passage) -> str:
+    return f"{passage.title}\n{passage.text}" if passage.title else passage.text
+
+
+def _schema() -> Any:
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field("document_key", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("tenant", tokenizer_name="raw", index_option="basic")
+    # An integer field: an unsigned one with an index ends the writer.
+    builder.add_integer_field("sensitivity", indexed=True, fast=True)
+    builder.add_integer_field("passage", stored=True)
+    builder.add_text_field("text", tokenizer_name=_ANALYZER, index_option="freq")
+    return builder.build()
+
+
+def _analyzer() -> Any:
+    # Stemming and stop words are English, as the embeddings are; words of other languages are found as they are.
+    longest_bytes = 64
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+        .filter(tantivy.Filter.remove_long(longest_bytes))
+        .filter(tantivy.Filter.lowercase())
+        .filter(tantivy.Filter.ascii_fold())
+        .filter(tantivy.Filter.stopword("english"))
+        .filter(tantivy.Filter.stemmer("english"))
+        .build()
+    )

@@ -1,0 +1,38 @@
+"""Wires context."""
+
+from contextlib import AsyncExitStack
+
+from gyre.api.context.v1.context_pb2_grpc import add_ContextServicer_to_server
+from schemas.topics import Topic
+from services.context.adapters import Embedder, HybridIndex, ThreadedIndex
+from services.context.consumer import Documents
+from services.context.domain.memory import Memory
+from services.context.servicer import ContextServicer
+from services.context.settings import Settings
+from services.runtime.clock import Clock
+from services.runtime.kafka import Follower, Producer
+from services.runtime.rpc import Registration
+from services.runtime.service import Service
+from services.runtime.settings import KafkaSettings
+
+
+async def build(stack: AsyncExitStack) -> Service:
+    """Build the service. It serves once everything that was in its topics at the start can be found."""
+    settings, kafka = Settings(), KafkaSettings()
+    embedder = Embedder(settings.models_dir / "static-embeddings")
+    index = ThreadedIndex(
+        HybridIndex(embedder, settings.passage_tokens, settings.candidates, settings.minimum_similarity)
+    )
+    stack.callback(index.close)
+    memory = Memory(settings.memory_turns, settings.memory_conversations, settings.memory_turn_tokens)
+    documents = Documents(index)
+    follower = Follower(kafka, {Topic.DOCUMENTS: documents.take, Topic.INTERACTIONS: memory.remember}, name="context")
+    producer = await stack.enter_async_context(Producer(kafka))
+    servicer = ContextServicer(index, memory, producer, settings.memory_share, Clock())
+    return Service(
+        name="context",
+        settings=settings,
+        servicers=[Registration(add_ContextServicer_to_server, servicer, "gyre.api.context.v1.Context")],
+        loops=[follower.run, documents.run],
+        ready=[follower.caught_up, documents.indexed],
+    )

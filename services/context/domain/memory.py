@@ -1,0 +1,105 @@
+"""What was said before in a conversation."""
+
+from bisect import insort
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from schemas.events import Interaction, Message, Sensitivity
+from services.context.domain.passages import estimated_tokens
+
+MESSAGE_TOKENS = 4  # what a chat template adds around a message, about
+_ANSWERED = frozenset({"stop", "length", "tool_calls"})
+
+
+@dataclass(frozen=True, order=True)
+class Turn:
+    """One interaction of a conversation: what was asked, with the results of tools, and what was answered.
+
+    Attributes:
+        received_at: When it was asked; turns are in this order.
+        request_id: Of the interaction.
+        messages: From the user's last message to the answer.
+        sensitivity: Of the interaction.
+    """
+
+    received_at: datetime
+    request_id: str
+    messages: tuple[Message, ...] = field(compare=False)
+    sensitivity: Sensitivity = field(compare=False)
+
+    @property
+    def tokens(self) -> int:
+        """What its messages cost, by estimate."""
+        return sum(map(message_tokens, self.messages))
+
+
+def message_tokens(message: Message) -> int:
+    """Return about what a message costs of a budget."""
+    called = sum(estimated_tokens(call.name + call.arguments) for call in message.tool_calls)
+    return MESSAGE_TOKENS + estimated_tokens(message.content) + called
+
+
+class Memory:
+    """The newest turns of the conversations that were used last, in bounded space."""
+
+    def __init__(self, turns: int, conversations: int, turn_tokens: int) -> None:
+        """Remember nothing yet.
+
+        Args:
+            turns: Kept of a conversation, the newest.
+            conversations: Kept, those used last.
+            turn_tokens: A longer turn is not kept.
+        """
+        self._turns = turns
+        self._limit = conversations
+        self._turn_tokens = turn_tokens
+        self._conversations: OrderedDict[tuple[str, str], list[Turn]] = OrderedDict()
+
+    def remember(self, interaction: Interaction) -> None:
+        """Keep an interaction if it belongs to a conversation and was answered. It may come late, or again."""
+        if not interaction.conversation_id or interaction.phase != "finished":
+            return
+        if interaction.finish_reason not in _ANSWERED:
+            return
+        turn = _turn(interaction)
+        if turn.tokens > self._turn_tokens:
+            return
+        key = interaction.tenant, interaction.conversation_id
+        # A request that brings the results of tools repeats the turn that called them, and takes its place. Turns come
+        # from several partitions, so either may come first.
+        others = [each for each in self._conversations.get(key, []) if each.request_id != turn.request_id]
+        if any(_continues(each, turn) for each in others):
+            return
+        kept = [each for each in others if not _continues(turn, each)]
+        insort(kept, turn)
+        self._conversations[key] = kept[-self._turns :]
+        self._conversations.move_to_end(key)
+        if len(self._conversations) > self._limit:
+            self._conversations.popitem(last=False)
+
+    def recall(self, tenant: str, conversation_id: str, max_sensitivity: Sensitivity) -> list[Turn]:
+        """Return the turns that may be seen, oldest first."""
+        key = tenant, conversation_id
+        if key not in self._conversations:
+            return []
+        self._conversations.move_to_end(key)
+        return [turn for turn in self._conversations[key] if turn.sensitivity.level <= max_sensitivity.level]
+
+    def forget(self, tenant: str, conversation_id: str) -> None:
+        """Drop a conversation."""
+        self._conversations.pop((tenant, conversation_id), None)
+
+
+def _continues(turn: Turn, earlier: Turn) -> bool:
+    return turn.messages[: len(earlier.messages)] == earlier.messages
+
+
+def _turn(interaction: Interaction) -> Turn:
+    asked = [message for message in interaction.messages if message.role not in ("system", "developer")]
+    # Applications may send what was said before along with each request: only what is new is a turn of its own.
+    last = max((i for i, message in enumerate(asked) if message.role == "user"), default=0)
+    # The text of an answer that calls functions is the calls.
+    content = "" if interaction.tool_calls else interaction.answer
+    answer = Message(role="assistant", content=content, tool_calls=interaction.tool_calls)
+    return Turn(interaction.received_at, interaction.request_id, (*asked[last:], answer), interaction.sensitivity)

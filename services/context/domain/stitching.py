@@ -1,0 +1,75 @@
+"""What goes into a model's context: rankings made one, and a budget shared."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from services.context.domain.memory import Turn
+from services.context.domain.passages import Passage
+
+K = TypeVar("K", bound=Hashable)
+
+# Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
+# SIGIR 2009: the constant that they found to do well.
+RANK_CONSTANT = 60
+
+
+def fuse(rankings: Iterable[Sequence[K]]) -> list[tuple[K, float]]:
+    """Return what was ranked, best first, with its score: the sum of 1 / (60 + rank) over the rankings it is in."""
+    scores: dict[K, float] = defaultdict(float)
+    for ranking in rankings:
+        for rank, each in enumerate(ranking, 1):
+            scores[each] += 1 / (RANK_CONSTANT + rank)
+    return sorted(scores.items(), key=lambda item: -item[1])
+
+
+@dataclass(frozen=True)
+class Stitched:
+    """What fits a budget.
+
+    Attributes:
+        passages: Best first.
+        turns: Oldest first.
+    """
+
+    passages: tuple[Passage, ...]
+    turns: tuple[Turn, ...]
+
+    @property
+    def tokens(self) -> int:
+        """What all of it costs."""
+        return sum(passage.tokens for passage in self.passages) + sum(turn.tokens for turn in self.turns)
+
+
+def share(turns: Sequence[Turn], passages: Sequence[Passage], budget_tokens: int, memory_share: float) -> Stitched:
+    """Fill a budget.
+
+    The newest turns come first, up to memory's share. Passages may have all that is left, best first; one that is too
+    long is passed over for the next. What they leave goes to earlier turns.
+
+    Args:
+        turns: Oldest first.
+        passages: Best first.
+        budget_tokens: For all of it.
+        memory_share: Part of the budget, 0 to 1.
+    """
+    left = budget_tokens - sum(turn.tokens for turn in _newest(turns, int(budget_tokens * memory_share)))
+    chosen = []
+    for passage in passages:
+        if passage.tokens <= left:
+            chosen.append(passage)
+            left -= passage.tokens
+    spent = sum(passage.tokens for passage in chosen)
+    return Stitched(tuple(chosen), tuple(_newest(turns, budget_tokens - spent)))
+
+
+def _newest(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
+    """Return the newest turns that fit, oldest first, without a gap."""
+    kept: list[Turn] = []
+    for turn in reversed(turns):
+        budget_tokens -= turn.tokens
+        if budget_tokens < 0:
+            break
+        kept.insert(0, turn)
+    return kept

@@ -1,0 +1,98 @@
+"""Context's use cases."""
+
+import re
+from dataclasses import dataclass
+
+from schemas.events import Document, Sensitivity
+from schemas.topics import Topic
+from services.context.domain.memory import Memory
+from services.context.domain.stitching import Stitched, share
+from services.context.ports import EventLog, Index
+from services.runtime.clock import Clock
+from services.runtime.errors import InvalidArgument
+
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # as bundles name tenants; above all without a slash, see `_key`
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request whose context is wanted.
+
+    Attributes:
+        tenant: Whose documents and conversations.
+        query: What to look for.
+        conversation_id: Empty: of no conversation.
+        budget_tokens: For passages and turns together.
+        max_sensitivity: Nothing above it comes back.
+    """
+
+    tenant: str
+    query: str
+    conversation_id: str
+    budget_tokens: int
+    max_sensitivity: Sensitivity
+
+
+async def stitch(request: Request, index: Index, memory: Memory, memory_share: float) -> Stitched:
+    """Return the passages and earlier turns that fit a request's budget."""
+    if request.budget_tokens == 0:
+        return Stitched((), ())
+    turns = memory.recall(request.tenant, request.conversation_id, request.max_sensitivity)
+    passages = await index.search(request.query, request.tenant, request.max_sensitivity)
+    return share(turns, passages, request.budget_tokens, memory_share)
+
+
+async def ingest(
+    tenant: str,
+    document_id: str,
+    title: str,
+    text: str,
+    sensitivity: Sensitivity,
+    source: str,
+    log: EventLog,
+    clock: Clock,
+) -> None:
+    """Write a document to its topic, in the place of any former one of the same id.
+
+    Raises:
+        InvalidArgument: The tenant's name cannot be one, or the text is blank.
+        Retryable: Kafka did not acknowledge it.
+    """
+    if not text.strip():
+        raise InvalidArgument("text: must hold more than white space")
+    event = Document(
+        document_key=_key(tenant, document_id),
+        tenant=tenant,
+        document_id=document_id,
+        title=title,
+        text=text,
+        sensitivity=sensitivity,
+        source=source,
+        ingested_at=clock.now(),
+    )
+    await log.send(Topic.DOCUMENTS, event)
+
+
+async def forget_document(tenant: str, document_id: str, log: EventLog, clock: Clock) -> None:
+    """Write that a document is no more. It is no error if there was none.
+
+    Raises:
+        InvalidArgument: The tenant's name cannot be one.
+        Retryable: Kafka did not acknowledge it.
+    """
+    event = Document(
+        document_key=_key(tenant, document_id),
+        tenant=tenant,
+        document_id=document_id,
+        sensitivity=Sensitivity.RESTRICTED,  # that there was one may be all that somebody wanted hidden
+        ingested_at=clock.now(),
+        deleted=True,
+    )
+    await log.send(Topic.DOCUMENTS, event)
+
+
+def _key(tenant: str, document_id: str) -> str:
+    """Return the key of a document. A slash in the tenant would let one tenant write over another's."""
+    if not _TENANT.fullmatch(tenant):
+        raise InvalidArgument(f"tenant: must be lower-case letters, digits and hyphens, is {tenant!r}")
+    return f"{tenant}/{document_id}"

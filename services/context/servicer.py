@@ -1,0 +1,102 @@
+"""Context's gRPC edge."""
+
+from typing import Any
+
+from gyre.api.context.v1 import context_pb2, context_pb2_grpc
+from gyre.api.types.v1 import types_pb2
+from schemas.events import Message, Sensitivity
+from services.context import handlers
+from services.context.domain.memory import Memory, message_tokens
+from services.context.ports import EventLog, Index
+from services.runtime.clock import Clock
+
+_SENSITIVITIES = {each: types_pb2.Sensitivity.Value(f"SENSITIVITY_{each.name}") for each in Sensitivity}
+_EVENT_SENSITIVITIES = {value: each for each, value in _SENSITIVITIES.items()}
+
+
+class ContextServicer(context_pb2_grpc.ContextServicer):
+    """Answers from the index and the memory of this replica."""
+
+    def __init__(self, index: Index, memory: Memory, log: EventLog, memory_share: float, clock: Clock) -> None:
+        self._index = index
+        self._memory = memory
+        self._log = log
+        self._memory_share = memory_share
+        self._clock = clock
+
+    async def Stitch(  # noqa: N802 - the name that protos/ gives it
+        self, request: context_pb2.StitchRequest, context: Any
+    ) -> context_pb2.StitchResponse:
+        """Return passages and earlier turns within a budget."""
+        stitched = await handlers.stitch(
+            handlers.Request(
+                tenant=request.tenant,
+                query=request.query,
+                conversation_id=request.conversation_id,
+                budget_tokens=request.budget_tokens,
+                max_sensitivity=_EVENT_SENSITIVITIES[request.max_sensitivity],
+            ),
+            self._index,
+            self._memory,
+            self._memory_share,
+        )
+        return context_pb2.StitchResponse(
+            passages=[
+                context_pb2.Passage(
+                    document_id=passage.document_id,
+                    title=passage.title,
+                    text=passage.text,
+                    sensitivity=_SENSITIVITIES[passage.sensitivity],
+                    tokens=passage.tokens,
+                    score=passage.score,
+                )
+                for passage in stitched.passages
+            ],
+            turns=[
+                context_pb2.Turn(
+                    message=_message(message),
+                    sensitivity=_SENSITIVITIES[turn.sensitivity],
+                    tokens=message_tokens(message),
+                )
+                for turn in stitched.turns
+                for message in turn.messages
+            ],
+            tokens=stitched.tokens,
+        )
+
+    async def Ingest(  # noqa: N802 - the name that protos/ gives it
+        self, request: context_pb2.IngestRequest, context: Any
+    ) -> context_pb2.IngestResponse:
+        """Write a document to the documents topic."""
+        await handlers.ingest(
+            tenant=request.tenant,
+            document_id=request.document_id,
+            title=request.title,
+            text=request.text,
+            sensitivity=_EVENT_SENSITIVITIES[request.sensitivity],
+            source=request.source,
+            log=self._log,
+            clock=self._clock,
+        )
+        return context_pb2.IngestResponse()
+
+    async def Forget(  # noqa: N802 - the name that protos/ gives it
+        self, request: context_pb2.ForgetRequest, context: Any
+    ) -> context_pb2.ForgetResponse:
+        """Remove a document, or a conversation from this replica's memory."""
+        if request.WhichOneof("what") == "document_id":
+            await handlers.forget_document(request.tenant, request.document_id, self._log, self._clock)
+        else:
+            self._memory.forget(request.tenant, request.conversation_id)
+        return context_pb2.ForgetResponse()
+
+
+def _message(message: Message) -> types_pb2.Message:
+    return types_pb2.Message(
+        role=message.role,
+        content=message.content,
+        tool_calls=[
+            types_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments) for call in message.tool_calls
+        ],
+        tool_call_id=message.tool_call_id,
+    )

@@ -1,0 +1,30 @@
+"""What context reads from the environment (`GYRE_CONTEXT_*`)."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Where context listens, and how much it keeps and offers."""
+
+    model_config = SettingsConfigDict(env_prefix="GYRE_CONTEXT_", frozen=True)
+
+    grpc_port: int = 18083
+    models_dir: Path = Field(
+        default=Path(".state/models"), validation_alias="GYRE_MODELS_DIR", description="holds static-embeddings/"
+    )
+    passage_tokens: int = Field(default=200, ge=16, description="longest passage, about")
+    candidates: int = Field(default=20, ge=1, description="passages that each of the two searches puts forward")
+    minimum_similarity: float = Field(
+        default=0.4, ge=-1, le=1, description="cosine below which a passage is not found by its meaning"
+    )
+    memory_turns: int = Field(default=8, ge=1, description="newest interactions kept of a conversation")
+    memory_conversations: int = Field(default=10_000, ge=1, description="conversations kept, the last ones used")
+    memory_turn_tokens: int = Field(default=4096, ge=1, description="a longer interaction is not kept")
+    memory_share: float = Field(
+        default=0.5, ge=0, le=1, description="part of a budget that memory takes before passages; see README"
+    )

@@ -1,0 +1,108 @@
+"""Stitch, ingest and forget."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from schemas.events import Document, Event, Sensitivity
+from schemas.topics import Topic
+from services.context import handlers
+from services.context.consumer import Documents
+from services.context.domain.memory import Memory
+from services.context.domain.passages import Passage
+from services.runtime.clock import Clock
+from services.runtime.errors import InvalidArgument
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+CLOCK = Clock(now=lambda: NOON)
+
+
+class RecordedLog:
+    def __init__(self) -> None:
+        self.sent: list[tuple[Topic, Event]] = []
+
+    async def send(self, topic: Topic, event: Event) -> None:
+        self.sent.append((topic, event))
+
+
+class RecordedIndex:
+    def __init__(self) -> None:
+        self.updates: list[list[str]] = []
+        self.searches = 0
+
+    async def update(self, documents: Sequence[Document]) -> None:
+        self.updates.append([document.text for document in documents])
+
+    async def search(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[Passage]:
+        self.searches += 1
+        return [Passage("a", "", "text", Sensitivity.PUBLIC, 10)]
+
+
+def document(name: str, text: str) -> Document:
+    return Document(
+        document_key=f"t/{name}",
+        tenant="t",
+        document_id=name,
+        text=text,
+        sensitivity=Sensitivity.PUBLIC,
+        ingested_at=NOON,
+    )
+
+
+async def test_without_a_budget_nothing_is_looked_for() -> None:
+    index = RecordedIndex()
+    request = handlers.Request("t", "query", "", 0, Sensitivity.PUBLIC)
+    assert (await handlers.stitch(request, index, Memory(1, 1, 1), 0.5)).tokens == 0
+    assert index.searches == 0
+
+
+async def test_an_ingested_document_is_written_to_its_topic() -> None:
+    log = RecordedLog()
+    await handlers.ingest("t", "d/1", "Title", "Text", Sensitivity.INTERNAL, "wiki", log, CLOCK)
+    expected = Document(
+        document_key="t/d/1",
+        tenant="t",
+        document_id="d/1",
+        title="Title",
+        text="Text",
+        sensitivity=Sensitivity.INTERNAL,
+        source="wiki",
+        ingested_at=NOON,
+    )
+    assert log.sent == [(Topic.DOCUMENTS, expected)]
+
+
+async def test_a_forgotten_document_is_written_again_empty() -> None:
+    log = RecordedLog()
+    await handlers.forget_document("t", "d", log, CLOCK)
+    ((_, event),) = log.sent
+    assert isinstance(event, Document)
+    assert (event.document_key, event.text, event.deleted) == ("t/d", "", True)
+
+
+async def test_one_tenant_cannot_write_over_anothers_document() -> None:
+    log = RecordedLog()
+    with pytest.raises(InvalidArgument, match="tenant: must be"):
+        await handlers.ingest("t/d", "1", "", "Text", Sensitivity.PUBLIC, "", log, CLOCK)
+    with pytest.raises(InvalidArgument, match="tenant: must be"):
+        await handlers.forget_document("t/d", "1", log, CLOCK)
+    assert log.sent == []
+
+
+async def test_a_blank_document_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="text: must hold more than white space"):
+        await handlers.ingest("t", "d", "", " \n ", Sensitivity.PUBLIC, "", RecordedLog(), CLOCK)
+
+
+async def test_documents_that_wait_are_indexed_together_and_the_newest_of_each_counts() -> None:
+    index = RecordedIndex()
+    documents = Documents(index)
+    await documents.indexed()
+    for each in (document("a", "old"), document("b", "other"), document("a", "new")):
+        documents.take(each)
+    running = asyncio.create_task(documents.run())
+    await documents.indexed()
+    running.cancel()
+    assert index.updates == [["other", "new"]]

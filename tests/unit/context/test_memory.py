@@ -1,0 +1,136 @@
+"""What is remembered of conversations."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from schemas.events import Interaction, Message, Sensitivity, ToolCall
+from services.context.domain.memory import Memory
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+CALL = ToolCall(id="1", name="find", arguments='{"city": "Bonn"}')
+
+
+def interaction(number: int, **parts: Any) -> Interaction:
+    at = START + timedelta(minutes=number)
+    given: dict[str, Any] = {
+        "request_id": f"r{number}",
+        "phase": "finished",
+        "tenant": "t",
+        "application": "a",
+        "task": "k",
+        "conversation_id": "c",
+        "received_at": at,
+        "finished_at": at,
+        "messages": (Message(role="user", content=f"question {number}"),),
+        "answer": f"answer {number}",
+        "finish_reason": "stop",
+        "bundle_version": "b",
+        "sensitivity": Sensitivity.INTERNAL,
+    }
+    return Interaction(**(given | parts))
+
+
+def memory(turns: int = 8, conversations: int = 100, turn_tokens: int = 1000) -> Memory:
+    return Memory(turns, conversations, turn_tokens)
+
+
+def recalled(memory: Memory, conversation: str = "c", level: Sensitivity = Sensitivity.RESTRICTED) -> list[str]:
+    return [message.content or "call" for turn in memory.recall("t", conversation, level) for message in turn.messages]
+
+
+def test_turns_come_back_oldest_first_whatever_order_they_came_in() -> None:
+    kept = memory()
+    for number in (2, 1, 3):
+        kept.remember(interaction(number))
+    assert recalled(kept) == ["question 1", "answer 1", "question 2", "answer 2", "question 3", "answer 3"]
+
+
+def test_a_repeated_record_is_one_turn() -> None:
+    kept = memory()
+    kept.remember(interaction(1))
+    kept.remember(interaction(1))
+    assert recalled(kept) == ["question 1", "answer 1"]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"phase": "opened"},
+        {"finish_reason": "refused"},
+        {"finish_reason": "cancelled"},
+        {"finish_reason": "error"},
+        {"conversation_id": ""},
+        {"answer": "x" * 5000},
+    ],
+)
+def test_what_was_not_answered_or_belongs_nowhere_or_is_too_long_is_not_kept(parts: dict[str, Any]) -> None:
+    kept = memory()
+    kept.remember(interaction(1, **parts))
+    assert recalled(kept) == recalled(kept, "") == []
+
+
+def test_only_the_newest_turns_are_kept() -> None:
+    kept = memory(turns=2)
+    for number in range(1, 5):
+        kept.remember(interaction(number))
+    assert recalled(kept) == ["question 3", "answer 3", "question 4", "answer 4"]
+
+
+def test_the_conversation_that_was_used_least_lately_goes_first() -> None:
+    kept = memory(conversations=2)
+    kept.remember(interaction(1, conversation_id="one"))
+    kept.remember(interaction(2, conversation_id="two"))
+    kept.recall("t", "one", Sensitivity.PUBLIC)
+    kept.remember(interaction(3, conversation_id="three"))
+    assert (recalled(kept, "one"), recalled(kept, "two")) == (["question 1", "answer 1"], [])
+
+
+def test_turns_above_the_level_asked_for_stay_behind() -> None:
+    kept = memory()
+    kept.remember(interaction(1))
+    kept.remember(interaction(2, sensitivity=Sensitivity.RESTRICTED))
+    assert recalled(kept, level=Sensitivity.CONFIDENTIAL) == ["question 1", "answer 1"]
+
+
+def test_another_tenants_conversation_of_the_same_name_is_another() -> None:
+    kept = memory()
+    kept.remember(interaction(1, tenant="other"))
+    assert recalled(kept) == []
+    kept.forget("t", "c")
+    assert kept.recall("other", "c", Sensitivity.RESTRICTED) != []
+
+
+def test_a_forgotten_conversation_is_gone() -> None:
+    kept = memory()
+    kept.remember(interaction(1))
+    kept.forget("t", "c")
+    assert recalled(kept) == []
+
+
+def test_of_a_request_that_brings_its_history_only_what_is_new_is_kept() -> None:
+    kept = memory()
+    history = (
+        Message(role="system", content="be brief"),
+        Message(role="user", content="before"),
+        Message(role="assistant", content="yes"),
+        Message(role="user", content="now"),
+    )
+    kept.remember(interaction(1, messages=history, answer="here"))
+    assert recalled(kept) == ["now", "here"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_results_of_tools_take_the_place_of_the_turn_that_called_them(order: tuple[int, int]) -> None:
+    asked = Message(role="user", content="where?")
+    called = Message(role="assistant", tool_calls=(CALL,))
+    result = Message(role="tool", content="Bonn", tool_call_id="1")
+    records = [
+        interaction(1, messages=(asked,), answer="find(Bonn)", tool_calls=(CALL,), finish_reason="tool_calls"),
+        interaction(2, messages=(asked, called, result), answer="In Bonn."),
+    ]
+    kept = memory()
+    for position in order:
+        kept.remember(records[position])
+    assert recalled(kept) == ["where?", "call", "Bonn", "In Bonn."]
