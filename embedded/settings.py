@@ -155,6 +155,11 @@ class Settings:
         return self.state_dir / "artifacts"
 
     @property
+    def triage_dir(self) -> Path:
+        """The local copy of triage's tables."""
+        return self.state_dir / "triage"
+
+    @property
     def triton_repository(self) -> Path:
         """The models that Triton may load."""
         return self.state_dir / "triton" / "models"

@@ -40,6 +40,7 @@ from embedded.supervision import (
 _POLL_SECONDS = 0.2
 _STARTS_BEFORE_GIVING_UP = 3
 _LOG_TAIL_LINES = 15
+_LOG_TAIL_BYTES = 64 * 1024
 # A part that has run for this long and still does not answer is no longer starting.
 _STARTING_SECONDS = 60
 
@@ -223,22 +224,25 @@ class Stack:
             assert making.stdout is not None
             with making:
                 for line in making.stdout:
-                    report(Progress("models", line.strip()))
+                    if not line.endswith(": ready\n"):  # made long ago
+                        report(Progress("models", line.strip()))
         if making.returncode != 0:
             message = "The models could not be made from their packages; run `make setup` and try again."
             raise PartFailed("models", message, log_tail(self.log_file("models")))
 
     def _launch(self) -> None:
-        for folder in (self.settings.logs_dir, self.settings.artifacts_dir, self.settings.triton_repository):
+        settings = self.settings
+        for folder in (settings.logs_dir, settings.artifacts_dir, settings.triage_dir, settings.triton_repository):
             folder.mkdir(parents=True, exist_ok=True)
-        write_clickhouse_users(self.settings)
-        _started_with(self.settings).write_text(json.dumps(self.settings.to_environment(), indent=2) + "\n")
-        self._supervisor.launch(configuration(self.settings, self.parts.values()))
+        write_clickhouse_users(settings)
+        _started_with(settings).write_text(json.dumps(settings.to_environment(), indent=2) + "\n")
+        self._supervisor.launch(configuration(settings, self.parts.values()))
 
     def _start_all(self, names: Collection[str], report: Report, deadline: float) -> None:
         waiting = list(names)
         begun: dict[str, float] = {}
         starts: dict[str, set[float]] = {}
+        logged = {name: _size(self.log_file(name)) for name in names}  # what is there already is about other runs
         while waiting:
             processes = self._supervisor.processes()
             for part in [self.parts[name] for name in waiting]:
@@ -259,16 +263,16 @@ class Stack:
                     continue
                 starts.setdefault(part.name, set()).add(process.started)
                 if process.state == "FATAL" or len(starts[part.name]) > _STARTS_BEFORE_GIVING_UP:
-                    raise self._failed(part.name, "ends as soon as it is started")
+                    raise self._failed(part.name, "ends as soon as it is started", logged[part.name])
                 if time.monotonic() > deadline:
-                    raise self._failed(part.name, "is not ready in time")
+                    raise self._failed(part.name, "is not ready in time", logged[part.name])
             time.sleep(_POLL_SECONDS)
 
-    def _failed(self, name: str, how: str) -> PartFailed:
+    def _failed(self, name: str, how: str, logged_before: int) -> PartFailed:
         return PartFailed(
             name,
             f"{name} {how}; mend what its log complains of ({self.log_file(name)}), then run `gyre up` again.",
-            log_tail(self.log_file(name)),
+            log_tail(self.log_file(name), after_bytes=logged_before),
         )
 
     def _stop_all(self, report: Report) -> None:
@@ -309,14 +313,26 @@ def _is_ready(part: Part, process: Process) -> bool:
     return process.pid != 0 and part.ready() and listens(process.pid, part.port)
 
 
-def log_tail(path: Path, lines: int = _LOG_TAIL_LINES) -> list[str]:
-    """Return the last lines of a log, oldest first; none where there is no log."""
+def log_tail(path: Path, lines: int = _LOG_TAIL_LINES, after_bytes: int = 0) -> list[str]:
+    """Return the last lines of a log, oldest first; none where there is no log.
+
+    Args:
+        path: The log.
+        lines: How many at most.
+        after_bytes: Of what the log has held since it was this long.
+    """
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 64 * 1024))
+            # Shorter than it was, it has been rotated, and all of it is new.
+            file.seek(max(after_bytes if after_bytes <= size else 0, size - _LOG_TAIL_BYTES))
             return file.read().decode(errors="replace").splitlines()[-lines:]
     except FileNotFoundError:
         return []
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _started_with(settings: Settings) -> Path:

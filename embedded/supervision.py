@@ -168,6 +168,8 @@ class Supervisor:
             psutil.wait_procs([process], timeout=60)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
+        if not self._socket.exists():
+            return None
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         try:
             with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -60,7 +61,22 @@ def _show(console: Console, name: str, lines: list[str]) -> None:
 
     label = Text(f"{name:<11}", style=_COLOURS[PARTS.index(name) % len(_COLOURS)])
     for line in lines:
-        console.print(label, Text(line), sep="")
+        for each in readable(line):
+            console.print(label, Text(each), sep="")
+
+
+def readable(line: str) -> list[str]:
+    """Return a logged line as a person would want it: JSON records are spelled out, anything else is left as it is."""
+    try:
+        record = json.loads(line)
+        time_of_day = record.pop("timestamp")[11:19]
+        level, event = record.pop("level"), record.pop("event")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return [line]
+    record.pop("service", None)
+    exception = str(record.pop("exception", ""))
+    values = "".join(f"  {name}={value}" for name, value in record.items())
+    return [f"{time_of_day} {level.upper():<7} {event}{values}", *(f"  {each}" for each in exception.splitlines())]
 
 
 class _Tail:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gyre.cli.logs import readable
 from gyre.cli.stack import show_addresses, state_dir_option
 
 
@@ -62,7 +63,7 @@ def up(only: str | None, timeout_seconds: float, state_dir: Path) -> None:
             if error.log_tail:
                 console.print(f"\n[bold]The last lines of {error.part}'s log:[/]")
                 for line in error.log_tail:
-                    console.print(f"  {line}", markup=False)
+                    console.print(f"  {readable(line)[0]}", markup=False)  # tracebacks are for `gyre logs`
                 console.print()
             raise
     if set(names) >= {"router", "triage", "clickhouse"}:
