@@ -1,0 +1,66 @@
+"""Wires the trainer."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from gyre.api.trainer.v1.training_pb2_grpc import add_TrainingServicer_to_server
+from services.runtime import rpc
+from services.runtime.clock import Clock
+from services.runtime.kafka import Follower, Producer
+from services.runtime.service import Service
+from services.runtime.settings import KafkaSettings
+from services.runtime.triton import TritonModels
+from services.trainer.adapters import GrpcTrial, KafkaAnnouncer, ProcessLearner
+from services.trainer.consumer import follower
+from services.trainer.domain import Knowledge
+from services.trainer.handlers import Training
+from services.trainer.servicer import TrainingServicer
+from services.trainer.settings import Settings
+from services.trainer.training import configuration
+
+
+async def build(stack: AsyncExitStack) -> Service:
+    """Build the service. It serves once it knows the labels that are there."""
+    settings, kafka = Settings(), KafkaSettings()
+    chosen = configuration.cpu() if settings.device == "cpu" else configuration.gpu()
+    if settings.epochs is not None:
+        chosen = msgspec.structs.replace(chosen, epochs=settings.epochs)
+    producer = await stack.enter_async_context(Producer(kafka))
+    models = await stack.enter_async_context(TritonModels(settings.triton_url))
+    channel = await stack.enter_async_context(rpc.channel(settings.serving_target))
+    knowledge = Knowledge()
+    training = Training(
+        knowledge,
+        ProcessLearner(settings.look_seconds),
+        GrpcTrial(channel),
+        models,
+        KafkaAnnouncer(producer),
+        Clock(),
+        chosen,
+        settings.models_dir / settings.base,
+        settings.artifacts_dir,
+        settings.ray_address or None,
+        settings.gate_in_flight,
+    )
+    stack.push_async_callback(training.stop)
+    following = follower(kafka, knowledge)
+    return Service(
+        name="trainer",
+        settings=settings,
+        servicers=[
+            rpc.Registration(add_TrainingServicer_to_server, TrainingServicer(training), "gyre.api.trainer.v1.Training")
+        ],
+        loops=[following.run, lambda: _watch(training, following, settings.look_seconds)],
+        ready=[following.caught_up],
+    )
+
+
+async def _watch(training: Training, following: Follower, look_seconds: float) -> None:
+    """Go on with what a restart broke off, then begin runs as labels come in."""
+    await following.caught_up()
+    training.resume()
+    while True:
+        training.start_what_is_due()
+        await asyncio.sleep(look_seconds)

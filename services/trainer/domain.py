@@ -1,0 +1,161 @@
+"""What there is to learn: edge cases and labels joined into rows, and the models that a gate compares. Pure."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from schemas.bundle import Bundle, Learning, Task
+from schemas.events import Deployment, EdgeCase, Label, Message, Sensitivity, Tool
+from schemas.prompts import ChatMessage, generic_messages, specialist_messages
+from services.runtime.errors import FailedPrecondition, NotFound
+from services.trainer.dataset import LabelledRow
+from services.trainer.dataset import Message as Turn
+
+LEARNABLE = ("confirmed", "corrected")
+
+
+@dataclass
+class Knowledge:
+    """What the topics say: the bundle, what is live, and every edge case with its newest label."""
+
+    bundle: Bundle | None = None
+    bundle_version: str = ""
+    deployments: dict[tuple[str, str], Deployment] = field(default_factory=dict)
+    edge_cases: dict[str, EdgeCase] = field(default_factory=dict)
+    labels: dict[str, Label] = field(default_factory=dict)
+
+    def task(self, tenant: str, task: str) -> tuple[Task, Learning]:
+        """Return a task of the bundle and how it learns.
+
+        Raises:
+            NotFound: The bundle has no such task.
+            FailedPrecondition: It does not learn, or there is no bundle.
+        """
+        if self.bundle is None:
+            raise FailedPrecondition("no bundle has been published: gyre policy push")
+        found = self.bundle.tasks.get(task)
+        if found is None or found.tenant != tenant:
+            raise NotFound(f"task: {tenant}/{task} is not in bundle {self.bundle_version}")
+        if found.learning is None:
+            raise FailedPrecondition(f"tasks.{task}.learning is not set in bundle {self.bundle_version}")
+        return found, found.learning
+
+    def rows(self, tenant: str, task: str, prompt: str) -> list[LabelledRow]:
+        """Return what can be learned from for a task: labels that say what was right, of edge cases that are known."""
+        return [_row(self.edge_cases[label.request_id], label, prompt) for label in self.learnable(tenant, task)]
+
+    def learnable(self, tenant: str, task: str) -> Iterator[Label]:
+        """Yield the labels of a task that `rows` are made of."""
+        for label in self.labels.values():
+            if (label.tenant, label.task) == (tenant, task) and label.outcome in LEARNABLE:
+                if label.request_id in self.edge_cases:
+                    yield label
+
+
+def _row(case: EdgeCase, label: Label, prompt: str) -> LabelledRow:
+    return LabelledRow(
+        request_id=label.request_id,
+        label_id=label.label_id,
+        labelled_at_ms=int(label.labelled_at.timestamp() * 1000),
+        tenant=label.tenant,
+        task=label.task,
+        sensitivity=max(case.sensitivity, label.sensitivity, key=lambda s: s.level).value,
+        source=label.expert,
+        messages=tuple(msgspec.convert(message, Turn) for message in specialist_messages(prompt, case.messages)),
+        completion=label.answer,
+        tools=tuple(tool_document(tool) for tool in case.tools),
+    )
+
+
+def tool_document(tool: Tool) -> dict[str, Any]:
+    """Return a function as the dataset keeps it."""
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": msgspec.json.decode(tool.parameters or "{}"),
+    }
+
+
+def tool_of(document: dict[str, Any]) -> Tool:
+    """Return a function of the dataset as events have it."""
+    return Tool(
+        name=document["name"],
+        description=document["description"],
+        parameters=msgspec.json.encode(document["parameters"]).decode(),
+    )
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One side of a gate: a model in Triton and how it is asked.
+
+    Attributes:
+        name: A candidate's id or a generic model's name.
+        model: As Triton names it.
+        version: Of the model; empty: Triton's choice.
+        prompt: A specialist's system prompt, or a generic model's with `{tools}` in it.
+        schema: JSON Schema that answers are held to; empty: none.
+        specialist: Whether it does without function documents.
+        max_tokens: Longest answer.
+    """
+
+    name: str
+    model: str
+    version: str
+    prompt: str
+    schema: str
+    specialist: bool
+    max_tokens: int
+
+    def question(self, row: LabelledRow) -> tuple[list[ChatMessage], dict[str, Any]]:
+        """Return the chat and the sampling with which this side is asked, as the router would ask it."""
+        turns = [Message(role=turn.role, content=turn.content) for turn in row.messages if turn.role != "system"]
+        sampling: dict[str, Any] = {"temperature": 0, "max_tokens": self.max_tokens}
+        if self.schema:
+            sampling["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": msgspec.json.decode(self.schema)},
+            }
+        if self.specialist:
+            return specialist_messages(self.prompt, turns), sampling
+        return generic_messages(self.prompt, turns, [tool_of(tool) for tool in row.tools]), sampling
+
+
+def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Contestant:
+    """Return who answers a task's requests now: its live specialist, or the cheapest generic model.
+
+    Raises:
+        FailedPrecondition: There is neither.
+    """
+    if deployment is not None and deployment.state == "live":
+        return Contestant(
+            name=deployment.candidate_id,
+            model=deployment.model,
+            version=deployment.model_version,
+            prompt=deployment.system_prompt,
+            schema=deployment.response_schema,
+            specialist=True,
+            max_tokens=task.max_tokens,
+        )
+    tiers = ("small", "large", "frontier")
+    generic = sorted((tiers.index(m.tier), name) for name, m in bundle.models.items() if m.tier in tiers)
+    if not generic:
+        raise FailedPrecondition("the bundle has no generic model for a candidate to be compared with")
+    name = generic[0][1]
+    model = bundle.models[name]
+    return Contestant(
+        name=name,
+        model=model.triton_model,
+        version="",
+        prompt=task.generic_prompt,
+        schema="",
+        specialist=False,
+        max_tokens=min(task.max_tokens, model.max_tokens),
+    )
+
+
+def highest(levels: Iterable[str]) -> Sensitivity:
+    """Return the highest of some levels, public when there is none."""
+    return max((Sensitivity(level) for level in levels), key=lambda s: s.level, default=Sensitivity.PUBLIC)
