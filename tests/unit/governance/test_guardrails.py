@@ -43,6 +43,8 @@ def test_what_overlaps_is_masked_whole_and_named_by_the_strongest_evidence() -> 
     # The phone pattern alone would take the card's first digits and leave the rest.
     assert guardrails().screen(["call 4111 1111 1111 1111."]).texts == ("call <CARD_1>.",)
     assert guardrails().screen(["tel 536-90-4399 x"]).texts == ("tel <SSN_1> x",)
+    # Neither the telephone number's beginning nor the address's end is left.
+    assert guardrails().screen(["see +1 415 555 2671@example.com."]).texts == ("see <EMAIL_1>.",)
 
 
 def test_an_empty_text_passes() -> None:
