@@ -154,15 +154,16 @@ def _name_problems(name: str, columns: list[str]) -> list[str]:
 
 
 def _topic_problems(topic: Topic, columns: dict[str, str] | None) -> list[str]:
+    own = f"{DATABASE}.{table(topic)}"
     if columns is None:
-        return [f"{topic} has no table {DATABASE}.{table(topic)}"]
+        return [f"{topic} has no table {own}"]
     wanted = {**ENVELOPE, **_field_types(topic)}
     found = [
-        f"{table(topic)}.{name} is {columns.get(name, 'missing')}, wanted {wanted_type}"
+        f"{own}.{name} is {columns.get(name, 'missing')}, wanted {wanted_type}"
         for name, wanted_type in wanted.items()
         if columns.get(name) != wanted_type
     ]
-    found += [f"{table(topic)}.{name} is no field of the event" for name in columns if name not in wanted]
+    found += [f"{own}.{name} is no field of the event" for name in columns if name not in wanted]
     return found
 
 

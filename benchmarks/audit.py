@@ -1,0 +1,230 @@
+"""Audit's throughput: Kafka -> hash chain -> ClickHouse, beside ClickHouse alone taking the same rows.
+
+    python -m benchmarks.audit
+
+Starts Kafka, ClickHouse and one audit process of its own, on free ports and a state folder that is removed afterwards,
+and measures, one after the other:
+
+    insertion alone   blocks that are encoded already into a copy of the table: the floor
+    audit             as many interactions, waiting in Kafka, until the last one can be read in ClickHouse
+
+Times are from the first row seen to the last one. Memory is the peak of the process, sampled ten times a second.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
+
+from embedded.environment import clickhouse_password
+from embedded.settings import PORTS, Settings
+from embedded.stack import Stack
+from schemas.codecs import codec
+from schemas.events import Citation, Interaction, Message, RouteCandidate, Sensitivity, Stage, Tool
+from schemas.topics import Topic
+from services.audit.adapters import ClickHouseLedger, container
+from services.audit.domain import EMPTY, chained, runs
+from services.audit.settings import Settings as AuditSettings
+from services.runtime.clickhouse import ClickHouse
+from services.runtime.clock import Clock
+from services.runtime.kafka import Record, ensure_topics
+from services.runtime.settings import ClickHouseSettings, KafkaSettings
+
+_MIB = 1024 * 1024
+_FLOOR = "gyre.benchmark_floor"
+_CITIES = ("Lisbon", "San Francisco", "Bonn", "Kyoto", "Nairobi", "Seattle", "Oaxaca", "Tromsø")
+_STAGES = ("data-prep", "governance", "context-stitching", "policy", "routing", "inference", "monitoring", "audit")
+_CANDIDATE = RouteCandidate(model="small", tier="small", cleared=True, live=True, chosen=True, reason="ok")
+
+
+def main() -> None:
+    """Runs both measurements and prints them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=100_000, help="interactions to keep")
+    parser.add_argument("--partitions", type=int, default=4, help="of the topic")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gyre-") as folder:
+        stack = Stack(Settings(state_dir=Path(folder), ports=dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))))
+        try:
+            stack.start(("kafka", "clickhouse"))
+            asyncio.run(_measure(stack, options.records, options.partitions))
+        finally:
+            stack.stop()
+
+
+async def _measure(stack: Stack, count: int, partitions: int) -> None:
+    kafka = KafkaSettings(bootstrap_servers=stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT"), partitions=partitions)
+    database = ClickHouseSettings(
+        url=f"http://{stack.settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
+        password=SecretStr(clickhouse_password(stack.settings, "gyre")),
+    )
+    clickhouse = ClickHouse(database)
+    server = next(status.pid for status in stack.status() if status.part.name == "clickhouse")
+    try:
+        await ClickHouseLedger(clickhouse).prepare()
+        values = _interactions(count)
+        size = sum(map(len, values)) / count
+        print(f"{count:,} interactions of {size:,.0f} bytes, {partitions} partitions, {os.cpu_count()} cores")
+        with _peak(server) as memory:
+            rate = await _insertion_alone(clickhouse, values)
+        print(f"  insertion alone  {rate:10,.0f} rows/s    ClickHouse {memory[0] / _MIB:,.0f} MiB")
+        await ensure_topics(kafka)
+        await _send(kafka, values)
+        with _audit(kafka, database) as process, _peak(server) as memory, _peak(process.pid) as own:
+            rate = await _until_stored(clickhouse, count)
+        print(
+            f"  audit            {rate:10,.0f} rows/s    ClickHouse {memory[0] / _MIB:,.0f} MiB, "
+            f"audit {own[0] / _MIB:,.0f} MiB"
+        )
+    finally:
+        await clickhouse.close()
+
+
+def _interactions(count: int) -> list[bytes]:
+    chance, encode, clock = random.Random(1), codec(Topic.INTERACTIONS).encode, Clock()  # noqa: S311 - made-up text
+    found = []
+    for _ in range(count):
+        city, now = chance.choice(_CITIES), datetime.now(UTC)
+        event = Interaction(
+            request_id=clock.new_id(),
+            phase="finished",
+            tenant="acme",
+            application="helpdesk",
+            task="find_event",
+            user=f"u-{chance.randrange(5000)}",
+            received_at=now,
+            finished_at=now,
+            messages=(
+                Message(role="user", content=f"Find me {chance.randrange(9)} concerts in {city} this week, " * 6),
+            ),
+            tools=(Tool(name="find_event", description="Finds events", parameters='{"type": "object"}' * 12),),
+            answer=f'{{"name": "find_event", "arguments": {{"city": "{city}"}}}}',
+            finish_reason="stop",
+            model="small",
+            model_version="1",
+            tier="small",
+            candidates=(
+                RouteCandidate(model="small", tier="small", cleared=True, live=True, chosen=True, reason="ok"),
+            ),
+            bundle_version="benchmark",
+            sensitivity=Sensitivity.INTERNAL,
+            citations=(Citation(document_id="d-1", sensitivity=Sensitivity.PUBLIC, tokens=80, score=0.7),),
+            prompt_tokens=212,
+            completion_tokens=21,
+            mean_logprob=-chance.random(),
+            total_us=chance.randrange(10**6),
+            stages=tuple(
+                Stage(name=name, start_us=i, duration_us=chance.randrange(900)) for i, name in enumerate(_STAGES)
+            ),
+        )
+        found.append(encode(event))
+    return found
+
+
+async def _insertion_alone(clickhouse: ClickHouse, values: list[bytes]) -> float:
+    batch = AuditSettings().batch_records
+    now = time.time_ns() // 10**6
+    records = [Record(Topic.INTERACTIONS, 0, offset, now, b"", value) for offset, value in enumerate(values)]
+    head, blocks = EMPTY, []
+    for start in range(0, len(records), batch):
+        for run in runs(records[start : start + batch]):
+            rows = chained(head, run, os.urandom)
+            head = rows[-1].head
+            blocks.append(container(rows))
+    await clickhouse.command(f"CREATE TABLE {_FLOOR} AS gyre.router_interactions_v1")
+    started = time.perf_counter()
+    for block, columns in blocks:
+        await clickhouse.insert(_FLOOR, columns, block, "Avro", {"async_insert": 0})
+    seconds = time.perf_counter() - started
+    (stored,) = await clickhouse.rows(f"SELECT count() AS n FROM {_FLOOR}")  # noqa: S608 - our own table
+    assert stored["n"] == len(values), "the floor has lost rows"
+    await clickhouse.command(f"DROP TABLE {_FLOOR}")
+    return len(values) / seconds
+
+
+async def _send(kafka: KafkaSettings, values: list[bytes]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=20, compression_type="lz4")
+    async with producer:
+        for start in range(0, len(values), 5000):
+            sent = [
+                await producer.send(str(Topic.INTERACTIONS), value, key=b"%d" % (start + number))
+                for number, value in enumerate(values[start : start + 5000])
+            ]
+            await asyncio.gather(*sent)
+
+
+async def _until_stored(clickhouse: ClickHouse, count: int) -> float:
+    """Waits for all rows and returns how many a second came after those that were there first."""
+    first, started, deadline = 0, 0.0, time.monotonic() + 300
+    while time.monotonic() < deadline:
+        (row,) = await clickhouse.rows("SELECT count() AS n FROM gyre.router_interactions_v1")
+        if row["n"] and not first:
+            first, started = row["n"], time.perf_counter()
+        if row["n"] == count:
+            return float((count - first) / (time.perf_counter() - started))
+        await asyncio.sleep(0.05)
+    raise SystemExit(f"only {row['n']:,} of {count:,} rows were stored within 300 s")
+
+
+@contextmanager
+def _audit(kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "GYRE_KAFKA_PARTITIONS": str(kafka.partitions),
+        "GYRE_CLICKHOUSE_URL": clickhouse.url,
+        "GYRE_CLICKHOUSE_USER": clickhouse.user,
+        "GYRE_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),
+        "GYRE_AUDIT_GRPC_PORT": str(_free_ports(1)[0]),
+        "GYRE_TELEMETRY_LOG_LEVEL": "WARNING",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "services.audit"], env={**os.environ, **environment})
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def _peak(pid: int) -> Iterator[list[int]]:
+    """Yields a list whose one number is the most memory (resident bytes) that a process had meanwhile."""
+    process, peak, stop = psutil.Process(pid), [0], threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.1):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+if __name__ == "__main__":
+    main()

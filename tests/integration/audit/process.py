@@ -1,0 +1,53 @@
+"""The audit service as a process, and what they ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from gyre.api.audit.v1 import audit_pb2
+from schemas import clickhouse as ddl
+from schemas.topics import Topic
+from services.runtime.clickhouse import ClickHouse
+from tests.integration.service_process import ServiceProcess
+
+if TYPE_CHECKING:  # exists for type checkers alone
+    from gyre.api.audit.v1.audit_pb2_grpc import AuditAsyncStub
+
+
+class AuditProcess(ServiceProcess):
+    """Audit as a process, which tests kill."""
+
+    def kill(self) -> None:
+        """End it without a chance to clean up."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(20)
+
+    def start(self) -> None:
+        """Start it anew, on the same port."""
+        self.__enter__()
+
+
+async def eventually(check: Callable[[], Coroutine[Any, Any, bool]], seconds: float = 45) -> None:
+    """Waits until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not await check():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        await asyncio.sleep(0.1)
+
+
+async def assert_every_chain_is_intact(audit: AuditAsyncStub, database: ClickHouse) -> None:
+    """Verifies every partition of every topic that has rows, and that no offset is there twice."""
+    for topic in Topic:
+        rows = await database.rows(
+            "SELECT _partition, count() AS stored, uniqExact(_offset) AS offsets "
+            "FROM gyre.{table:Identifier} GROUP BY _partition",
+            {"table": ddl.table(topic)},
+        )
+        for row in rows:
+            assert row["stored"] == row["offsets"], topic
+            verdict = await audit.Verify(audit_pb2.VerifyRequest(topic=topic, partition=row["_partition"]), timeout=60)
+            assert (verdict.intact, verdict.rows) == (True, row["stored"]), (topic, row, verdict)

@@ -1,0 +1,153 @@
+"""One request's way through the loop, as the records that it leaves."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from schemas.events import (
+    Candidate,
+    Deployment,
+    EdgeCase,
+    Event,
+    Feedback,
+    Finding,
+    Interaction,
+    Label,
+    Message,
+    RouteCandidate,
+    Sensitivity,
+    Signal,
+    Stage,
+    Tool,
+    ToolCall,
+)
+from schemas.topics import Topic
+
+BEGIN = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
+SEVEN = ("data-prep", "governance", "context-stitching", "policy", "routing", "monitoring", "audit")
+
+
+def interaction(request_id: str, phase: str = "finished", candidate_id: str = "", minutes: int = 0) -> Interaction:
+    return Interaction(
+        request_id=request_id,
+        phase=phase,
+        tenant="acme",
+        application="helpdesk",
+        task="find_event",
+        user="u-17",
+        received_at=BEGIN + timedelta(minutes=minutes),
+        finished_at=BEGIN + timedelta(minutes=minutes, seconds=1),
+        streamed=phase == "opened",
+        messages=(Message(role="user", content="Any concerts in Zürich tonight?"),),
+        tools=(Tool(name="find_event", description="Finds events", parameters='{"type": "object"}'),),
+        answer='{"name": "find_event", "arguments": {"city": "Zürich"}}' if phase == "finished" else "",
+        tool_calls=(ToolCall(id="1", name="find_event", arguments='{"city": "Zürich"}'),),
+        finish_reason="tool_calls" if phase == "finished" else "",
+        model="specialist-acme-find_event" if candidate_id else "small",
+        model_version="1",
+        tier="specialist" if candidate_id else "small",
+        candidate_id=candidate_id,
+        candidates=(
+            RouteCandidate(model="small", tier="small", cleared=True, live=True, chosen=True, reason="cheapest"),
+            RouteCandidate(model="large", tier="large", cleared=False, live=True, chosen=False, reason="not cleared"),
+        ),
+        bundle_version="b-1",
+        sensitivity=Sensitivity.INTERNAL,
+        findings=(Finding(direction="input", kind="email", action="mask", start=3, end=9),),
+        prompt_tokens=40,
+        completion_tokens=12,
+        mean_logprob=-0.2,
+        first_token_us=90_000,
+        total_us=150_000,
+        stages=(
+            *(Stage(name=name, start_us=100 * i, duration_us=100) for i, name in enumerate(SEVEN)),
+            Stage(name="inference", start_us=700, duration_us=140_000),
+        ),
+    )
+
+
+def story() -> tuple[str, list[tuple[Topic, Event]]]:
+    """The id of a request, and everything on record from its answer to an answer by the model that learned from it."""
+    first, later, candidate = str(uuid.uuid4()), str(uuid.uuid4()), str(uuid.uuid4())
+    shared = {"tenant": "acme", "task": "find_event", "bundle_version": "b-1", "sensitivity": Sensitivity.INTERNAL}
+    return first, [
+        (Topic.INTERACTIONS, interaction(first)),
+        (
+            Topic.FEEDBACK,
+            Feedback(
+                feedback_id=str(uuid.uuid4()),
+                request_id=first,
+                tenant="acme",
+                application="helpdesk",
+                given_at=BEGIN + timedelta(minutes=1),
+                source="explicit",
+                kind="rating",
+                rating=0.0,
+            ),
+        ),
+        (
+            Topic.EDGE_CASES,
+            EdgeCase(
+                request_id=first,
+                flagged_at=BEGIN + timedelta(minutes=2),
+                score=0.9,
+                threshold=0.7,
+                explored=False,
+                propensity=1.0,
+                signals=(Signal(name="mean_logprob", value=-2.0, explanation="unsure of its words"),),
+                messages=(Message(role="user", content="Any concerts in Zürich tonight?"),),
+                **shared,
+            ),
+        ),
+        (
+            Topic.LABELS,
+            Label(
+                label_id=str(uuid.uuid4()),
+                request_id=first,
+                expert="e-1",
+                labelled_at=BEGIN + timedelta(minutes=3),
+                outcome="corrected",
+                answer="right",
+                model_answer="wrong",
+                distance=0.4,
+                seconds_spent=12.5,
+                **shared,
+            ),
+        ),
+        (
+            Topic.CANDIDATES,
+            Candidate(
+                candidate_id=candidate,
+                run_id=str(uuid.uuid4()),
+                created_at=BEGIN + timedelta(minutes=4),
+                verdict="promote",
+                base_model="base",
+                adapter_path=f"adapters/{candidate}",
+                system_prompt="",
+                dataset_id="d-1",
+                training_request_ids=(first, str(uuid.uuid4())),
+                holdout_request_ids=(str(uuid.uuid4()),),
+                candidate_accuracy=0.8,
+                incumbent_accuracy=0.5,
+                gain=0.3,
+                gain_low=0.1,
+                gain_high=0.5,
+                **shared,
+            ),
+        ),
+        (
+            Topic.DEPLOYMENTS,
+            Deployment(
+                task_key="acme/find_event",
+                tenant="acme",
+                task="find_event",
+                deployment_id=str(uuid.uuid4()),
+                state="live",
+                candidate_id=candidate,
+                model="specialist-acme-find_event",
+                model_version="1",
+                deployed_at=BEGIN + timedelta(minutes=5),
+                reason="promoted",
+            ),
+        ),
+        (Topic.INTERACTIONS, interaction(later, candidate_id=candidate, minutes=6)),
+    ]

@@ -1,0 +1,134 @@
+"""The hash chain by itself: vectors that anyone can recompute, and what it shows."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from schemas.codecs import codec
+from schemas.topics import Topic
+from services.audit.domain import (
+    EMPTY,
+    SALT_BYTES,
+    Head,
+    Link,
+    Row,
+    Run,
+    chained,
+    follows,
+    header_hash,
+    payload_digest,
+    runs,
+)
+from services.runtime.kafka import Record
+from tests.integration.audit.story import interaction
+
+# Computed with sha256sum, not with the code under test.
+DIGEST = "c7ec3b32ccb6d79d303d9b08b3eceed1e2a736dc635e412eebbdc1a9b9bf6aa4"
+HASH = "fa53032a3af9bd5b7cfcc0f7e789161038cf5208087dec2a58c3ab59e69a36c3"
+TOPIC = Topic.FEEDBACK
+MAY = int(datetime(2026, 5, 31, 23, 59, tzinfo=UTC).timestamp() * 1000)
+JUNE = int(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+def record(offset: int, value: bytes = b"v", timestamp_ms: int = MAY, topic: Topic = TOPIC) -> Record:
+    return Record(topic=topic, partition=3, offset=offset, timestamp_ms=timestamp_ms, key=b"k", value=value)
+
+
+def link(row: Row) -> Link:
+    return Link(
+        offset=row.record.offset,
+        timestamp_ms=row.record.timestamp_ms,
+        digest=row.digest,
+        prev_hash=row.prev_hash,
+        hash=row.hash,
+        payload_digest=payload_digest(row.salt, row.record.key, row.record.value),
+    )
+
+
+def chain(count: int) -> list[Row]:
+    return chained(EMPTY, Run(0, "", [record(offset) for offset in range(count)]), lambda size: bytes(range(size)))
+
+
+def test_the_digest_is_the_published_one() -> None:
+    # { head -c 16 /dev/zero; printf 3:keypayload; } | sha256sum
+    assert payload_digest(bytes(SALT_BYTES), b"key", b"payload") == hashlib.sha256(bytes(16) + b"3:keypayload").digest()
+    assert payload_digest(bytes(SALT_BYTES), b"key", b"payload").hex() == DIGEST
+
+
+def test_the_hash_is_the_published_one() -> None:
+    found = header_hash("router.feedback.v1", 3, 41, 1_780_000_000_123, bytes.fromhex(DIGEST), bytes(32))
+    header = f"gyre.record.v1\nrouter.feedback.v1\n3\n41\n1780000000123\n{DIGEST}\n{'00' * 32}\n"
+    assert found == hashlib.sha256(header.encode()).digest()
+    assert found.hex() == HASH
+
+
+def test_key_and_payload_cannot_be_shifted_against_each_other() -> None:
+    assert payload_digest(b"", b"ab", b"c") != payload_digest(b"", b"a", b"bc")
+
+
+def test_rows_follow_one_another() -> None:
+    head = EMPTY
+    for row in chain(3):
+        assert follows(TOPIC, 3, head, link(row))
+        head = row.head
+
+
+@pytest.mark.parametrize("field", ["digest", "prev_hash", "hash", "payload_digest"])
+def test_a_changed_field_breaks_the_chain(field: str) -> None:
+    first, second, _ = chain(3)
+    assert not follows(TOPIC, 3, first.head, replace(link(second), **{field: bytes(32)}))
+
+
+@pytest.mark.parametrize("change", [{"offset": 7}, {"timestamp_ms": 0}])
+def test_a_row_cannot_be_moved(change: dict[str, int]) -> None:
+    first, second, _ = chain(3)
+    assert not follows(TOPIC, 3, first.head, replace(link(second), **change))
+
+
+def test_a_missing_row_a_repeated_row_and_another_partition_break_the_chain() -> None:
+    first, second, third = chain(3)
+    assert not follows(TOPIC, 3, first.head, link(third))
+    assert not follows(TOPIC, 3, second.head, link(second))
+    assert not follows(TOPIC, 4, first.head, link(second))
+    assert not follows(Topic.LABELS, 3, first.head, link(second))
+
+
+def test_each_row_has_a_salt_of_its_own() -> None:
+    salts = [row.salt for row in chain(5)]
+    assert {len(salt) for salt in salts} == {SALT_BYTES}
+    assert len(set(salts)) == 5
+
+
+def test_runs_end_where_the_schema_or_the_month_changes_and_lose_nothing() -> None:
+    encoded = codec(Topic.INTERACTIONS).encode(interaction("r"))
+    records = [
+        record(1, encoded, topic=Topic.INTERACTIONS),
+        record(2, encoded, topic=Topic.INTERACTIONS),
+        record(3, b"garbage", topic=Topic.INTERACTIONS),
+        record(5, encoded, topic=Topic.INTERACTIONS),
+        record(8, encoded, JUNE, topic=Topic.INTERACTIONS),
+        record(9, encoded, 10**18, topic=Topic.INTERACTIONS),
+    ]
+    found = list(runs(records))
+    assert [[each.offset for each in run.records] for run in found] == [[1, 2], [3], [5], [8], [9]]
+    assert [(run.schema_id, bool(run.error)) for run in found] == [
+        *[(1, False), (0, True), (1, False), (1, False), (1, False)]
+    ]
+
+
+@given(st.lists(st.binary(max_size=20), max_size=20), st.integers(0, 20))
+def test_a_chain_can_be_extended_in_any_pieces(values: list[bytes], cut: int) -> None:
+    records = [record(offset, value) for offset, value in enumerate(values)]
+    head = EMPTY
+    rows: list[Row] = []
+    for piece in (records[:cut], records[cut:]):
+        added = chained(head, Run(0, "", piece), lambda size: bytes(size))
+        rows += added
+        head = added[-1].head if added else head
+    whole = chained(EMPTY, Run(0, "", records), lambda size: bytes(size))
+    assert [row.hash for row in rows] == [row.hash for row in whole]
+    assert head == (whole[-1].head if whole else Head(-1, bytes(32)))
