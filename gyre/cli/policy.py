@@ -39,9 +39,18 @@ def check(folder: Path) -> None:
 @_folder
 def push(folder: Path) -> None:
     """Publish the bundle in DIR to Kafka (GYRE_KAFKA_BOOTSTRAP_SERVERS), if it is valid."""
+    click.echo(publish(folder))
+
+
+def publish(folder: Path) -> str:
+    """Publish the bundle in a folder, and return in a sentence what it changes.
+
+    Raises:
+        click.ClickException: It is not valid, or Kafka does not answer.
+    """
     bundle = _validated(folder)
     before = asyncio.run(_publish(bundle))
-    click.echo(f"Published bundle {bundle.version}: {_news(before, bundle)}.")
+    return f"Published bundle {bundle.version}: {_news(before, bundle)}."
 
 
 @policy.command("hash-key")

@@ -17,7 +17,7 @@ from gyre.cli.stack import show_addresses, state_dir_option
     metavar="PART,...",
     help="Start these parts alone, such as kafka,clickhouse,triton for tests. By default all are started.",
 )
-@click.option("--timeout", "timeout_seconds", default=240.0, show_default=True, help="Seconds until all must be ready.")
+@click.option("--timeout", "timeout_seconds", default=300.0, show_default=True, help="Seconds until all must be ready.")
 @state_dir_option
 def up(only: str | None, timeout_seconds: float, state_dir: Path) -> None:
     """Start the stack on this machine, and wait until every part is ready.

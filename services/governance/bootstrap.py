@@ -15,7 +15,7 @@ from services.runtime.settings import KafkaSettings
 
 
 async def build(stack: AsyncExitStack) -> Service:
-    """Build the service. It serves once it has a bundle."""
+    """Build the service. It serves, which without a bundle means that it refuses, once it has read the topic."""
     in_force = RulesInForce()
     follower = Follower(KafkaSettings(), {Topic.BUNDLES: in_force.take}, name="governance")
     servicer = GovernanceServicer(in_force, Clock())
@@ -26,5 +26,5 @@ async def build(stack: AsyncExitStack) -> Service:
             Registration(add_GovernanceServicer_to_server, servicer, "gyre.api.governance.v1.Governance"),
         ],
         loops=[follower.run],
-        ready=[follower.caught_up, in_force.there],
+        ready=[follower.caught_up],
     )

@@ -1,7 +1,5 @@
 """Governance's Kafka edge: the bundle in force."""
 
-import asyncio
-
 from pydantic import ValidationError
 
 from schemas.bundle import Bundle, InvalidBundleError
@@ -16,7 +14,6 @@ class RulesInForce:
 
     def __init__(self) -> None:
         self._rules: Rules | None = None
-        self._there = asyncio.Event()
 
     def take(self, published: BundlePublished) -> None:
         """Put a bundle in force, at once and whole.
@@ -33,7 +30,6 @@ class RulesInForce:
             field = ".".join(map(str, first["loc"]))
             raise Rejected(f"bundle {published.version} cannot be used: {field}: {first['msg']}") from error
         self._rules = rules
-        self._there.set()
         telemetry.log().info("bundle in force", version=rules.version)
 
     def now(self) -> Rules:
@@ -45,7 +41,3 @@ class RulesInForce:
         if self._rules is None:
             raise Retryable("no bundle has been published: gyre policy push")
         return self._rules
-
-    async def there(self) -> None:
-        """Wait until there are rules."""
-        await self._there.wait()

@@ -47,7 +47,7 @@ class ProcessLearner:
             if not ended.done():
                 process.kill()
                 await ended
-        if process.returncode != 0:
+        if process.returncode:
             raise Rejected(f"training ended without an adapter: {_reason(run_dir, process.returncode)}")
         yield _progress(run_dir)
 

@@ -49,9 +49,9 @@ class Knowledge:
     def learnable(self, tenant: str, task: str) -> Iterator[Label]:
         """Yield the labels of a task that `rows` are made of."""
         for label in self.labels.values():
-            if (label.tenant, label.task) == (tenant, task) and label.outcome in LEARNABLE:
-                if label.request_id in self.edge_cases:
-                    yield label
+            mine = (label.tenant, label.task) == (tenant, task)
+            if mine and label.outcome in LEARNABLE and label.request_id in self.edge_cases:
+                yield label
 
 
 def _row(case: EdgeCase, label: Label, prompt: str) -> LabelledRow:

@@ -141,7 +141,7 @@ class Finding(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """email, phone, card, iban, ssn, denied"""
+    """email, phone, card, iban, ssn, denied, or failed when a detector broke down"""
     action: _builtins.str
     """mask or refuse"""
     text_index: _builtins.int
