@@ -140,7 +140,8 @@ def main() -> None:
     if not (data_dir(settings) / "meta.properties").exists():
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         format_log = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
-        subprocess.run([*java, *format_log], check=True)  # noqa: S603 - our own command line
+        # It runs for a moment: compiling it thoroughly would take longer than it runs.
+        subprocess.run([java[0], "-XX:TieredStopAtLevel=1", *java[1:], *format_log], check=True)  # noqa: S603 - ours
     os.execv(java[0], [*java, "kafka.Kafka", str(properties)])  # noqa: S606 - becomes Java, so that signals reach it
 
 

@@ -99,7 +99,7 @@ class Stack:
         return cls(settings)
 
     def start(
-        self, parts: Collection[str] = PARTS, report: Report = lambda _progress: None, timeout_seconds: float = 240.0
+        self, parts: Collection[str] = PARTS, report: Report = lambda _progress: None, timeout_seconds: float = 300.0
     ) -> None:
         """Start parts in order, and return when all are ready. Those that run already are left alone.
 
