@@ -218,7 +218,7 @@ def _generated(model: str, usage: str, model_version: str) -> Generated:
 def _model_error(model: str, error: InferenceServerException) -> Exception:
     message = str(error.message())
     if any(field in message for field in _CALLERS_FIELDS):
-        return InvalidArgument(f"messages: model {model!r} refuses them: {message}")
+        return InvalidArgument(f"model {model!r} refuses the request: {message}")
     return Retryable(f"model {model!r} did not answer: {message}")
 
 

@@ -9,14 +9,13 @@ from msgspec import json
 
 from services.router import openai
 from services.router.domain.errors import InvalidField, Refused
+from services.router.edge import REQUEST_ID, bearer_key
 from services.router.handlers import Router
 from services.router.journal import Call
-from services.router.servicer import bearer_key
 from services.runtime import errors, telemetry
 from services.runtime.clock import Clock
 from services.runtime.rpc import MAX_MESSAGE_BYTES
 
-REQUEST_ID = "x-request-id"
 TASK = "x-gyre-task"
 _CALL = web.RequestKey("call", Call)
 

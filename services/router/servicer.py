@@ -10,6 +10,7 @@ from gyre.api.router.v1 import router_pb2, router_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import Tool
 from services.router.domain.request import Feedback, Request, Sampling
+from services.router.edge import REQUEST_ID, bearer_key
 from services.router.handlers import Explanation, Router
 from services.router.journal import Call, Completion
 from services.router.wire import message_of, message_value, sensitivity_value
@@ -17,8 +18,6 @@ from services.runtime.clock import Clock
 from services.runtime.errors import Unauthenticated
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
-
-REQUEST_ID = "x-request-id"
 
 
 class RouterServicer(router_pb2_grpc.RouterServicer):
@@ -79,18 +78,6 @@ def _key(context: ServicerContext) -> str:
         if name == "authorization":
             return bearer_key(value if isinstance(value, str) else value.decode(errors="replace"))
     raise Unauthenticated("no application key was shown; wanted the metadata `authorization: Bearer <key>`")
-
-
-def bearer_key(value: str) -> str:
-    """Return the key in an authorization header.
-
-    Raises:
-        Unauthenticated: It holds none.
-    """
-    scheme, _, key = value.partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthenticated("authorization: wanted `Bearer <key>`")
-    return key.strip()
 
 
 def _request(request: router_pb2.CompleteRequest) -> Request:
