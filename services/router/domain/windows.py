@@ -45,11 +45,9 @@ class Window:
         """
         if len(self.text) - self._looked_at < STEP_CHARACTERS:
             return ""
-        whole = self.text[: _space_before(self.text, len(self.text))]
-        if not self._releasable_end(whole):
-            return ""
         self._looked_at = len(self.text)
-        return whole
+        whole = self.text[: _space_before(self.text, len(self.text))]
+        return whole if self._releasable_end(whole) else ""
 
     def releasable(self, looked_at: str, findings: Sequence[Finding]) -> int:
         """Return how many characters may leave, given what was found in what `due` returned.
