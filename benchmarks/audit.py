@@ -8,11 +8,13 @@ and measures, one after the other:
     insertion alone   blocks that are encoded already into a copy of the table: the floor
     audit             as many interactions, waiting in Kafka, until the last one can be read in ClickHouse
 
-Times are from the first row seen to the last one. Memory is the peak of the process, sampled ten times a second.
+Times are from the first row seen to the last one. Memory is the peak of the process, sampled ten times a second. Where
+other programs want the processors too, compare the processor time.
 """
 
 import argparse
 import asyncio
+import logging
 import os
 import random
 import socket
@@ -23,6 +25,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000, help="interactions to keep")
     parser.add_argument("--partitions", type=int, default=4, help="of the topic")
     options = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic just made has no leader yet; it tries again
     with tempfile.TemporaryDirectory(prefix="gyre-") as folder:
         stack = Stack(Settings(state_dir=Path(folder), ports=dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))))
         try:
@@ -79,17 +83,15 @@ async def _measure(stack: Stack, count: int, partitions: int) -> None:
         values = _interactions(count)
         size = sum(map(len, values)) / count
         print(f"{count:,} interactions of {size:,.0f} bytes, {partitions} partitions, {os.cpu_count()} cores")
-        with _peak(server) as memory:
+        with _used(server) as database_used:
             rate = await _insertion_alone(clickhouse, values)
-        print(f"  insertion alone  {rate:10,.0f} rows/s    ClickHouse {memory[0] / _MIB:,.0f} MiB")
+        print(f"  insertion alone {rate:10,.0f} rows/s   ClickHouse {database_used.per(count)}")
         await ensure_topics(kafka)
         await _send(kafka, values)
-        with _audit(kafka, database) as process, _peak(server) as memory, _peak(process.pid) as own:
+        with _audit(kafka, database) as process, _used(server) as database_used, _used(process.pid) as audit_used:
             rate = await _until_stored(clickhouse, count)
-        print(
-            f"  audit            {rate:10,.0f} rows/s    ClickHouse {memory[0] / _MIB:,.0f} MiB, "
-            f"audit {own[0] / _MIB:,.0f} MiB"
-        )
+        print(f"  audit           {rate:10,.0f} rows/s   ClickHouse {database_used.per(count)}")
+        print(f"                                      audit      {audit_used.per(count)} (its start included)")
     finally:
         await clickhouse.close()
 
@@ -199,20 +201,32 @@ def _audit(kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> Iterator[sub
         process.wait(30)
 
 
+@dataclass
+class _Usage:
+    """What a process used meanwhile: at most so much memory (resident), and so much processor time."""
+
+    peak_bytes: int = 0
+    cpu_seconds: float = 0.0
+
+    def per(self, rows: int) -> str:
+        return f"{self.cpu_seconds / rows * 1e6:5.1f} us of processor a row, {self.peak_bytes / _MIB:,.0f} MiB"
+
+
 @contextmanager
-def _peak(pid: int) -> Iterator[list[int]]:
-    """Yields a list whose one number is the most memory (resident bytes) that a process had meanwhile."""
-    process, peak, stop = psutil.Process(pid), [0], threading.Event()
+def _used(pid: int) -> Iterator[_Usage]:
+    process, usage, stop = psutil.Process(pid), _Usage(), threading.Event()
+    before = sum(process.cpu_times()[:2])
 
     def sample() -> None:
         while not stop.wait(0.1):
-            peak[0] = max(peak[0], process.memory_info().rss)
+            usage.peak_bytes = max(usage.peak_bytes, process.memory_info().rss)
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
-        yield peak
+        yield usage
     finally:
+        usage.cpu_seconds = sum(process.cpu_times()[:2]) - before
         stop.set()
         thread.join()
 
