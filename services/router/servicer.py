@@ -21,7 +21,11 @@ ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 
 class RouterServicer(router_pb2_grpc.RouterServicer):
-    """Answers applications over gRPC. The request's id is in the initial metadata of every answer, errors too."""
+    """Answers applications over gRPC.
+
+    The request's id is in the initial metadata of every answer, errors too, but for a message that breaks its proto's
+    rules: that is turned away before it gets one.
+    """
 
     def __init__(self, router: Router, clock: Clock) -> None:
         self._router = router
@@ -62,15 +66,12 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         return _explanation(await self._router.explain(call, _request(request.request)))
 
     async def _call(self, context: ServicerContext) -> Call:
-        call = Call(
-            request_id=self._clock.new_id(),
-            key=_key(context),
-            arrived=self._clock.monotonic(),
-            received_at=self._clock.now(),
-            deadline_seconds=context.time_remaining(),
-        )
-        await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
-        return call
+        arrived, received_at = self._clock.monotonic(), self._clock.now()
+        deadline_seconds = context.time_remaining()
+        request_id = self._clock.new_id()
+        # Trailing metadata would be replaced by an error's details.
+        await context.send_initial_metadata(((REQUEST_ID, request_id),))
+        return Call(request_id, _key(context), arrived, received_at, deadline_seconds)
 
 
 def _key(context: ServicerContext) -> str:

@@ -125,6 +125,8 @@ async def test_bad_input_gets_a_status_that_says_what_was_wanted(
         await served.stub.Complete(request_, metadata=metadata, timeout=5)
     assert raised.value.code() is code
     assert said in (raised.value.details() or "")
+    has_broken_a_rule = "must have" in said  # found before the router sees the call
+    assert ("x-request-id" in dict(raised.value.initial_metadata())) is not has_broken_a_rule
 
 
 @pytest.mark.parametrize("part", ["governance", "recorder"])

@@ -1,5 +1,6 @@
 """The router's windows with governance's own detectors: however an answer is cut, what leaves is what may leave."""
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -14,7 +15,6 @@ from services.router.domain.knowledge import OutputVerdict
 from services.router.domain.request import Request
 from services.router.journal import Completion
 from tests.unit.router.fakes import Stack, user
-import itertools
 
 DENIED = ["the secret sauce", "con"]
 GUARDRAILS = Guardrails(Rules(deny=tuple(DENIED)))
