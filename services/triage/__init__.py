@@ -1,0 +1,1 @@
+"""Decides what is worth an expert's time, and asks the experts."""

@@ -1,0 +1,61 @@
+"""Ports made real: the bundle from its topic, labels to theirs."""
+
+import asyncio
+
+from pydantic import ValidationError
+
+from schemas.bundle import Bundle
+from schemas.events import BundlePublished, Label
+from schemas.topics import Topic
+from services.runtime.errors import Rejected, Retryable
+from services.runtime.kafka import Producer
+
+
+class FollowedBundles:
+    """The bundle that was published last."""
+
+    def __init__(self) -> None:
+        self._bundle: Bundle | None = None
+        self._published = asyncio.Event()
+
+    def apply(self, event: BundlePublished) -> None:
+        """Take what was published.
+
+        Raises:
+            Rejected: It is not a bundle; the one before holds on.
+        """
+        try:
+            self._bundle = Bundle.model_validate_json(event.content)
+        except ValidationError as error:
+            raise Rejected(f"bundle {event.version}: {error}") from error
+        self._published.set()
+
+    def current(self) -> Bundle:
+        """Return the bundle.
+
+        Raises:
+            Retryable: None has been published yet.
+        """
+        if self._bundle is None:
+            raise Retryable("no bundle has been published yet; run `gyre policy push`")
+        return self._bundle
+
+    async def published(self) -> Bundle:
+        """Wait for a bundle, and return it."""
+        await self._published.wait()
+        return self.current()
+
+
+class KafkaLabels:
+    """Labels on their topic."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+
+    async def write(self, label: Label) -> None:
+        """Write a label; on return it is acknowledged by every in-sync replica.
+
+        Raises:
+            Retryable: It was not.
+        """
+        await self._producer.send(Topic.LABELS, label)

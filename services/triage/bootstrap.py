@@ -1,0 +1,58 @@
+"""Wires the triage service."""
+
+import secrets
+from contextlib import AsyncExitStack
+
+from gyre.api.triage.v1 import review_pb2_grpc
+from schemas.topics import Topic
+from services.runtime import telemetry
+from services.runtime.clock import Clock
+from services.runtime.kafka import Follower, Producer
+from services.runtime.rpc import Registration
+from services.runtime.service import Service
+from services.runtime.settings import KafkaSettings
+from services.triage.adapters import FollowedBundles, KafkaLabels
+from services.triage.console import Console
+from services.triage.consumer import Triage
+from services.triage.domain.leases import Signer
+from services.triage.domain.queue import Queue
+from services.triage.handlers import Desk
+from services.triage.servicer import Review
+from services.triage.settings import Settings
+
+
+async def build(stack: AsyncExitStack) -> Service:
+    """Open what triage needs on the stack, and return the service."""
+    settings, kafka, clock = Settings(), KafkaSettings(), Clock()
+    producer = await stack.enter_async_context(Producer(kafka))
+    bundles = FollowedBundles()
+    follower = Follower(kafka, {Topic.BUNDLES: bundles.apply}, name="triage-bundles")
+    queue = Queue()
+    triage = Triage(settings, kafka, bundles, queue, producer, clock)
+    desk = Desk(
+        queue=queue,
+        tables=triage,
+        labels=KafkaLabels(producer),
+        bundles=bundles,
+        signer=Signer(_secret(settings)),
+        lease_seconds=settings.lease_seconds,
+        clock=clock,
+    )
+    await stack.enter_async_context(Console(settings, desk))
+    return Service(
+        name="triage",
+        settings=settings,
+        servicers=[
+            Registration(review_pb2_grpc.add_ReviewServicer_to_server, Review(desk), "gyre.api.triage.v1.Review")
+        ],
+        loops=[follower.run, triage.run],
+        ready=[triage.ready],
+    )
+
+
+def _secret(settings: Settings) -> bytes:
+    secret = settings.lease_secret.get_secret_value()
+    if not secret:
+        telemetry.log().warning("no GYRE_TRIAGE_LEASE_SECRET: leases end with this process")
+        return secrets.token_bytes(32)
+    return secret.encode()

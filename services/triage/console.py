@@ -1,0 +1,239 @@
+"""The experts' console: a small web application over the same use cases as the gRPC service.
+
+Pages are rendered here and work without anything from another host. A person signs in with a name and the console's
+token; a signed cookie holds the name, and a token against cross-site requests is derived from it.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jinja2
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from services.runtime import telemetry
+from services.runtime.errors import Fatal, InvalidArgument, NotFound, PermissionDenied, Retryable, ServiceError
+from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
+from services.triage.handlers import Desk, wants_call
+from services.triage.pages import item_page
+from services.triage.settings import Settings
+
+HERE = Path(__file__).parent
+COOKIE = "gyre_console"
+SESSION_SECONDS = 12 * 60 * 60
+MAX_FORM_BYTES = 1024 * 1024
+LOOPBACK = "127.0.0.1"
+# What a browser may load: our own files.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; "
+    "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Console:
+    """Serves the console while entered."""
+
+    def __init__(self, settings: Settings, desk: Desk) -> None:
+        self._settings = settings
+        self._desk = desk
+        self._token = settings.console_token.get_secret_value()
+        self._key = secrets.token_bytes(32)  # sessions end with the process
+        self._pages = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def host(self) -> str:
+        """Where it listens: never beyond this machine without a token."""
+        return self._settings.console_host or self._settings.host if self._token else LOOPBACK
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            Fatal: The port is taken.
+        """
+        app = web.Application(middlewares=[self._edge], client_max_size=MAX_FORM_BYTES)
+        app.add_routes(
+            [
+                web.get("/", self._home),
+                web.post("/sign-in", self._sign_in),
+                web.post("/sign-out", self._sign_out),
+                web.post("/claim", self._claim),
+                web.post("/submit", self._submit),
+                web.static("/static", HERE / "static"),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self.host, self._settings.console_port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise Fatal(
+                f"cannot listen on {self.host}:{self._settings.console_port} (GYRE_TRIAGE_CONSOLE_PORT); "
+                "is something else there?"
+            ) from error
+        if not self._token:
+            telemetry.log().warning("no GYRE_TRIAGE_CONSOLE_TOKEN: the console is open to this machine alone")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    # Pages
+
+    async def _home(self, request: web.Request) -> web.Response:
+        expert = self._expert(request)
+        if expert is None:
+            return self._sign_in_page()
+        return self._queue_page(expert)
+
+    async def _sign_in(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        name, token = str(form.get("name", "")).strip(), str(form.get("token", ""))
+        if not 1 <= len(name) <= 128:
+            return self._sign_in_page("Your name must have 1 to 128 characters.", status=400)
+        if self._token and not hmac.compare_digest(token.encode(), self._token.encode()):
+            return self._sign_in_page("That is not the console's token.", name=name, status=403)
+        response = web.Response(status=303, headers={"Location": "/"})
+        response.set_cookie(
+            COOKIE,
+            self._session(name),
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure,
+        )
+        return response
+
+    async def _sign_out(self, request: web.Request) -> web.Response:
+        await self._form(request)
+        response = web.Response(status=303, headers={"Location": "/"})
+        response.del_cookie(COOKIE)
+        return response
+
+    async def _claim(self, request: web.Request) -> web.Response:
+        expert, _ = await self._form(request)
+        try:
+            claimed = self._desk.claim(expert)
+        except ServiceError as error:
+            return self._queue_page(expert, problem=_sentence(error), status=_status(error))
+        page = item_page(
+            claimed, time.time(), function_call=wants_call(self._desk.bundles.current(), claimed.item.task)
+        )
+        return self._queue_page(expert, page=page)
+
+    async def _submit(self, request: web.Request) -> web.Response:
+        _, form = await self._form(request)
+        lease, action = str(form.get("lease", "")), str(form.get("action", ""))
+        answer = str(form.get("answer", "")).replace("\r\n", "\n")
+        comment = str(form.get("comment", "")).strip()
+        try:
+            if action == "skip":
+                if not comment:
+                    raise InvalidArgument("comment: say why you skip it")
+                await self._desk.skip(lease, comment)
+            elif action in (CONFIRMED, CORRECTED, UNSAFE):
+                given = answer if action == CORRECTED else ""
+                spent = min(86_400.0, max(0.0, time.time() - float(str(form.get("claimed_at", "nan")))))
+                await self._desk.submit(lease, Judgement(action, given, comment, spent))
+            else:
+                raise InvalidArgument(f"action: must be confirmed, corrected, unsafe or skip, is {action!r}")
+        except (ServiceError, ValueError) as error:
+            # The browser keeps the page as it is and shows this, so that nothing that was typed is lost.
+            return web.json_response({"problem": _sentence(error)}, status=_status(error))
+        return web.json_response({"done": action})
+
+    def _sign_in_page(self, problem: str = "", name: str = "", status: int = 200) -> web.Response:
+        return self._render("sign-in.html", status, problem=problem, name=name, needs_token=bool(self._token))
+
+    def _queue_page(self, expert: str, *, page: Any = None, problem: str = "", status: int = 200) -> web.Response:
+        try:
+            queues = self._desk.stats()
+        except Retryable as error:
+            queues, problem = [], problem or _sentence(error)
+        return self._render(
+            "queue.html",
+            status,
+            expert=expert,
+            csrf=self._csrf(expert),
+            queues=queues,
+            open=sum(queue.open for queue in queues),
+            page=page,
+            problem=problem,
+            open_to_all=not self._token,
+        )
+
+    def _render(self, template: str, status: int, **values: Any) -> web.Response:
+        text = self._pages.get_template(template).render(**values)
+        return web.Response(text=text, content_type="text/html", status=status)
+
+    # Who is there
+
+    @web.middleware
+    async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            response = await handler(request)
+        except PermissionDenied as error:
+            response = self._sign_in_page(_sentence(error), status=403)
+        response.headers.update(HEADERS)
+        return response
+
+    async def _form(self, request: web.Request) -> tuple[str, Any]:
+        """Return who posted a form, and the form.
+
+        Raises:
+            PermissionDenied: Nobody is signed in, or the form did not come from one of our pages.
+        """
+        expert = self._expert(request)
+        form = await request.post()
+        if expert is None:
+            raise PermissionDenied("you are signed out; sign in again")
+        if not hmac.compare_digest(str(form.get("csrf", "")).encode(), self._csrf(expert).encode()):
+            raise PermissionDenied("this form did not come from the console; sign in again")
+        return expert, form
+
+    def _session(self, expert: str) -> str:
+        content = msgspec.json.encode([expert, int(time.time()) + SESSION_SECONDS]).hex()
+        return f"{content}.{self._mac('session', content)}"
+
+    def _expert(self, request: web.Request) -> str | None:
+        content, _, mac = request.cookies.get(COOKIE, "").partition(".")
+        if not hmac.compare_digest(mac.encode(), self._mac("session", content).encode()):
+            return None
+        expert, expires_at = msgspec.json.decode(bytes.fromhex(content), type=tuple[str, int])
+        return expert if time.time() < expires_at else None
+
+    def _csrf(self, expert: str) -> str:
+        return self._mac("csrf", expert)
+
+    def _mac(self, purpose: str, content: str) -> str:
+        return hmac.new(self._key, f"{purpose}:{content}".encode(), hashlib.sha256).hexdigest()
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _status(error: Exception) -> int:
+    return 503 if isinstance(error, Retryable) else 404 if isinstance(error, NotFound) else 400

@@ -1,0 +1,298 @@
+"""Kafka edge: a Faust app with two agents, one that decides about traffic and one that keeps the experts' queue.
+
+Interactions, feedback, edge cases and labels are keyed by request and have the same number of partitions, so everything
+about one request is in one partition of each. Faust keeps one transaction for each partition number, over what is
+written and the offsets of what was read, but only for topics that the app itself reads. That is one reason why the
+queue is filled from the edge-case topic, not directly; the other is that it then holds what everybody else sees.
+
+A transaction may commit between two writes of one record, so a crash may repeat the record. That is why an edge case is
+written before the row that says so, and why repeats are dropped where they arrive.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from schemas.codecs import UndecodableError, codec
+from schemas.events import EdgeCase, Event, Feedback, Interaction, Label
+from schemas.topics import Topic
+from services.runtime import telemetry
+from services.runtime.clock import Clock
+from services.runtime.errors import Fatal, Rejected, Retryable
+from services.runtime.kafka import Producer, Record, until_answered
+from services.runtime.settings import KafkaSettings
+from services.triage import tables
+from services.triage.adapters import FollowedBundles
+from services.triage.domain.labels import SKIPPED
+from services.triage.domain.queue import Queue, QueueName
+from services.triage.domain.rows import Item, Labelled, Remembered
+from services.triage.domain.selection import Selector
+from services.triage.handlers import Considered, consider, reconsider
+from services.triage.settings import Settings
+
+GROUP = "gyre-triage"
+POLL_SECONDS = 0.2
+STOP_SECONDS = 8.0
+
+Handler = Callable[[Any, Record], Awaitable[None]]
+
+
+class Triage:
+    """The Faust app, and the tables as the rest of the service reads them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kafka: KafkaSettings,
+        bundles: FollowedBundles,
+        queue: Queue,
+        producer: Producer,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._kafka = kafka
+        self._bundles = bundles
+        self._queue = queue
+        self._producer = producer
+        self._clock = clock
+        self._ready = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        logging.getLogger("faust").setLevel(logging.WARNING)
+        logging.getLogger("mode").setLevel(logging.WARNING)
+        self._app = tables.app(GROUP, kafka, str(settings.data_dir / "tables"))
+        self._remembered = tables.Table(self._app, "remembered", Remembered, kafka)
+        self._selectors = tables.Table(self._app, "selectors", Selector, kafka)
+        self._items = tables.Table(self._app, "items", Item, kafka)
+        self._labelled = tables.Table(self._app, "labelled", Labelled, kafka)
+        # What may be forgotten, oldest first, by partition.
+        self._oldest_remembered: dict[int, deque[str]] = {}
+        self._oldest_done: dict[int, deque[str]] = {}
+        self._remembered.on_recovered(self._recall_remembered)
+        self._items.on_recovered(self._recall_items)
+        self._edge_cases = self._topic(Topic.EDGE_CASES)
+        self._agent("decide", {Topic.INTERACTIONS: self._interaction, Topic.FEEDBACK: self._feedback})
+        self._agent("queue", {Topic.EDGE_CASES: self._edge_case, Topic.LABELS: self._label})
+
+    async def run(self) -> None:
+        """Handle records until cancelled.
+
+        Raises:
+            Fatal: Faust has crashed, or a record could not be handled for a reason that is not the record's.
+        """
+        # With transactions Faust reads the whole changelog at every start, and rows of a transaction that was never
+        # committed would survive underneath. So the local copy is made anew.
+        shutil.rmtree(self._settings.data_dir / "tables", ignore_errors=True)
+        await self._bundles.published()  # without one there is no budget to hold
+        stopped: asyncio.Task[None] | None = None
+        try:
+            await self._app.start()
+            stopped = asyncio.create_task(self._app.wait_until_stopped())
+            await asyncio.wait([stopped, self._failure], return_when=asyncio.FIRST_COMPLETED)
+            # Faust would wait for ever for the record that could not be handled to count as handled.
+            self._app.conf.stream_wait_empty = False
+            if self._failure.done():
+                self._failure.result()
+            raise Fatal(f"Faust stopped: {self._app.crash_reason!r}") from self._app.crash_reason
+        finally:
+            if stopped is not None:
+                stopped.cancel()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._app.stop(), STOP_SECONDS)
+
+    async def ready(self) -> None:
+        """Wait until the tables hold every label written before now; until then nothing is given to experts."""
+        ends = await self._ends(Topic.LABELS)
+        while not await self._handled(ends):  # noqa: ASYNC110 - Kafka is asked; it gives no notice
+            await asyncio.sleep(POLL_SECONDS)
+        self._ready.set()
+
+    def check_ready(self) -> None:
+        """Do nothing once `ready` has returned.
+
+        Raises:
+            Retryable: It has not, so an item that looks open may be done.
+        """
+        if not self._ready.is_set():
+            raise Retryable("triage is starting; the queue is not complete yet")
+
+    def item(self, request_id: str) -> Item | None:
+        """Return an item of the queue, open or done."""
+        return self._items.get(request_id)
+
+    def selectors(self) -> Iterable[tuple[QueueName, Selector]]:
+        """Yield what was decided, for each partition, tenant and task."""
+        return ((_name(key), selector) for key, selector in self._selectors.items())
+
+    def labelled(self) -> Iterable[tuple[QueueName, Labelled]]:
+        """Yield what was labelled, for each partition, tenant and task."""
+        return ((_name(key), labelled) for key, labelled in self._labelled.items())
+
+    # Agents
+
+    def _topic(self, *topics: Topic) -> Any:
+        return self._app.topic(
+            *map(str, topics), key_serializer="raw", value_serializer="raw", partitions=self._kafka.partitions
+        )
+
+    def _agent(self, name: str, handlers: dict[Topic, Handler]) -> None:
+        async def agent(stream: Any) -> None:
+            # Left to itself Faust counts a record as handled also when it was cut short.
+            events: AsyncIterator[Any] = stream.noack().events()
+            try:
+                async for event in events:
+                    record = _record(event.message)
+                    await self._handle(record, handlers[record.topic])
+                    event.ack()
+            except Exception as error:
+                # Raised, Faust would start the agent again behind what it had fetched, and commit past that.
+                telemetry.log().exception("agent failed", agent=name)
+                if not self._failure.done():
+                    self._failure.set_exception(Fatal(f"agent {name}: {error!r}"))
+                await asyncio.Event().wait()  # until the process ends
+
+        self._app.agent(self._topic(*handlers), name=name)(agent)
+
+    async def _handle(self, record: Record, handler: Handler) -> None:
+        try:
+            event: Event = codec(record.topic).decode(record.value)
+            await handler(event, record)
+            telemetry.RECORDS.labels(record.topic, "handled").inc()
+        except (UndecodableError, Rejected) as error:
+            telemetry.RECORDS.labels(record.topic, "dead-lettered").inc()
+            telemetry.log().error("dead letter", topic=str(record.topic), offset=record.offset, reason=str(error))
+            letter = record.dead("triage", str(error), self._clock)
+            await until_answered("Kafka", lambda: self._producer.send_dead_letter(record.topic, letter))
+
+    async def _interaction(self, interaction: Interaction, record: Record) -> None:
+        known = self._remembered.get(interaction.request_id) or Remembered(partition=record.partition)
+        key, selector = self._selector(interaction.tenant, interaction.task, record.partition)
+        bundle, clock = self._bundles.current(), self._clock
+        considered = consider(interaction, record.value, known, selector, bundle, clock)
+        await self._keep(interaction.request_id, key, considered, record)
+
+    async def _feedback(self, feedback: Feedback, record: Record) -> None:
+        known = self._remembered.get(feedback.request_id) or Remembered(partition=record.partition)
+        task = codec(Topic.INTERACTIONS).decode(known.interaction).task if known.interaction else ""
+        key, selector = self._selector(feedback.tenant, task, record.partition)
+        considered = reconsider(feedback, known, selector, self._bundles.current(), self._clock)
+        await self._keep(feedback.request_id, key, considered, record)
+
+    async def _keep(self, request_id: str, selector_key: str, considered: Considered | None, record: Record) -> None:
+        if considered is None:
+            return
+        if considered.edge_case is not None:
+            await self._edge_cases.send(
+                key=request_id.encode(),
+                value=codec(Topic.EDGE_CASES).encode(considered.edge_case),
+                partition=record.partition,
+            )
+        if considered.selector is not None:
+            await self._selectors.put(selector_key, considered.selector, record.partition)
+        new = self._remembered.get(request_id) is None
+        await self._remembered.put(request_id, considered.remembered, record.partition)
+        if new:
+            await self._forget(self._remembered, self._oldest_remembered, request_id, record.partition)
+
+    async def _edge_case(self, edge_case: EdgeCase, record: Record) -> None:
+        if self._items.get(edge_case.request_id) is not None:
+            return
+        item = Item(
+            partition=record.partition,
+            tenant=edge_case.tenant,
+            task=edge_case.task,
+            score=edge_case.score,
+            edge_case=record.value,
+        )
+        await self._items.put(edge_case.request_id, item, record.partition)
+        self._queue.add(edge_case.request_id, (edge_case.tenant, edge_case.task), edge_case.score)
+
+    async def _label(self, label: Label, record: Record) -> None:
+        item = self._items.get(label.request_id)
+        if item is not None and item.outcome:
+            return
+        key = _key(record.partition, label.tenant, label.task)
+        done = self._labelled.get(key) or Labelled()
+        skipped = label.outcome == SKIPPED
+        done = Labelled(labelled=done.labelled + (not skipped), skipped=done.skipped + skipped)
+        await self._labelled.put(key, done, record.partition)
+        item = Item(partition=record.partition, tenant=label.tenant, task=label.task, outcome=label.outcome)
+        await self._items.put(label.request_id, item, record.partition)
+        self._queue.remove(label.request_id)
+        await self._forget(self._items, self._oldest_done, label.request_id, record.partition)
+
+    def _selector(self, tenant: str, task: str, partition: int) -> tuple[str, Selector]:
+        key = _key(partition, tenant, task)
+        return key, self._selectors.get(key) or Selector()
+
+    async def _forget(
+        self, table: tables.Table[Any], oldest: dict[int, deque[str]], request_id: str, partition: int
+    ) -> None:
+        keys = oldest.setdefault(partition, deque())
+        keys.append(request_id)
+        if len(keys) > self._settings.remembered:
+            await table.delete(keys.popleft(), partition)
+
+    # Recovery
+
+    async def _recall_remembered(self) -> None:
+        # Request ids are UUIDv7, so their order is that of time.
+        self._oldest_remembered.clear()
+        for request_id, row in sorted(self._remembered.items(), key=lambda item: item[0]):
+            self._oldest_remembered.setdefault(row.partition, deque()).append(request_id)
+
+    async def _recall_items(self) -> None:
+        self._oldest_done.clear()
+        self._queue.clear()
+        for request_id, item in sorted(self._items.items(), key=lambda each: each[0]):
+            if item.outcome:
+                self._oldest_done.setdefault(item.partition, deque()).append(request_id)
+            else:
+                self._queue.add(request_id, (item.tenant, item.task), item.score)
+
+    async def _ends(self, topic: Topic) -> dict[TopicPartition, int]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka.bootstrap_servers, group_id=None)
+        await consumer.start()
+        try:
+            wanted = [TopicPartition(str(topic), number) for number in range(self._kafka.partitions)]
+            ends: dict[TopicPartition, int] = await consumer.end_offsets(wanted)
+            return ends
+        finally:
+            await consumer.stop()
+
+    async def _handled(self, ends: dict[TopicPartition, int]) -> bool:
+        if not self._app.tables.actives_ready:
+            return False
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka.bootstrap_servers)
+        await admin.start()
+        try:
+            committed = await admin.list_consumer_group_offsets(GROUP)
+        finally:
+            await admin.close()
+        return all(end == 0 or (each in committed and committed[each].offset >= end) for each, end in ends.items())
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        topic=Topic(message.topic),
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=int(message.timestamp * 1000),  # Faust's are seconds
+        key=message.key or b"",
+        value=message.value or b"",
+    )
+
+
+def _key(partition: int, tenant: str, task: str) -> str:
+    return f"{partition}/{tenant}/{task}"
+
+
+def _name(key: str) -> QueueName:
+    _, tenant, task = key.split("/", 2)
+    return tenant, task

@@ -1,0 +1,92 @@
+"""What an expert may say of an item, turned into a label."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.events import EdgeCase, Label
+from services.runtime.errors import InvalidArgument
+from services.triage.domain.answers import call_error
+from services.triage.domain.deltas import delta
+from services.triage.domain.leases import Lease
+
+CONFIRMED, CORRECTED, UNSAFE, SKIPPED = "confirmed", "corrected", "unsafe", "skipped"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What an expert said.
+
+    Attributes:
+        outcome: confirmed, corrected, unsafe or skipped.
+        answer: The right answer, when corrected.
+        comment: In the expert's words; the reason, when skipped.
+        seconds_spent: Between claim and submission.
+    """
+
+    outcome: str
+    answer: str = ""
+    comment: str = ""
+    seconds_spent: float = 0.0
+
+
+def label(
+    item: EdgeCase, lease: Lease, judgement: Judgement, *, label_id: str, now: datetime, function_call: bool
+) -> Label:
+    """Return the label that a judgement makes of an item.
+
+    Args:
+        item: What was judged.
+        lease: Under which.
+        judgement: What was said.
+        label_id: Of the new label.
+        now: When it was said.
+        function_call: Whether the item's task wants a function call for an answer.
+
+    Raises:
+        InvalidArgument: The judgement contradicts itself, or its answer is not what the task wants.
+    """
+    answer = _answer(item, judgement, function_call)
+    edits, distance = delta(item.answer, answer) if judgement.outcome == CORRECTED else ((), 0.0)
+    return Label(
+        label_id=label_id,
+        request_id=item.request_id,
+        tenant=item.tenant,
+        task=item.task,
+        expert=lease.expert,
+        labelled_at=now,
+        outcome=judgement.outcome,
+        answer=answer,
+        model_answer=item.answer,
+        delta=edits,
+        distance=distance,
+        comment=judgement.comment,
+        seconds_spent=judgement.seconds_spent,
+        sensitivity=item.sensitivity,
+        bundle_version=item.bundle_version,
+    )
+
+
+def _answer(item: EdgeCase, judgement: Judgement, function_call: bool) -> str:
+    answer = judgement.answer.strip()
+    if judgement.outcome == CORRECTED:
+        if not answer:
+            raise InvalidArgument("answer: must be given when the outcome is corrected")
+        if answer == item.answer.strip():
+            raise InvalidArgument("answer: is the model's own; confirm it instead, or change it")
+        problem = call_error(answer, item.tools) if function_call else None
+        if problem is not None:
+            raise InvalidArgument(f"answer: must be a call of one of the item's tools; {problem}")
+        return answer
+    if answer and answer != item.answer.strip():
+        raise InvalidArgument(
+            f"answer: only a corrected one may differ from the model's, outcome is {judgement.outcome}"
+        )
+    if judgement.outcome != CONFIRMED:
+        return ""
+    # An empty answer is a refusal, and a refusal may be right.
+    problem = call_error(item.answer, item.tools) if function_call and item.answer else None
+    if problem is not None:
+        raise InvalidArgument(
+            f"outcome: the model's answer is not a call of one of the item's tools ({problem}); correct it"
+        )
+    return item.answer

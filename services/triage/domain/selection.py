@@ -1,0 +1,133 @@
+"""Which interactions go to experts, held to a budget.
+
+The share of traffic that experts see is a budget. Part of it is spent at random, so that what the score misses is seen
+too; the rest goes to the interactions whose score lies in the upper quantile of the latest ones. Both are logged as a
+propensity, so that estimates from labels can be weighted back to all traffic (inverse propensity, Horvitz-Thompson).
+"""
+
+from array import array
+from dataclasses import dataclass
+
+import msgspec
+
+# Latest scores that a new one is ranked among.
+WINDOW = 256
+# A debt of this many interactions moves the share by all of it; the smaller, the closer the share is held.
+GAIN = 20.0
+# A debt beyond this is forgiven, so that an hour without a budget is not made up for in a minute.
+DEBT_LIMIT = 50.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an operator decided for one (tenant, task).
+
+    Attributes:
+        share: Of the traffic that experts are asked about, in [0, 1].
+        exploration: Part of that share that is picked at random, in [0, 1].
+    """
+
+    share: float
+    exploration: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether an interaction goes to experts.
+
+    Attributes:
+        flagged: It does.
+        explored: It does, and was picked at random, not for its score.
+        threshold: The score from which an interaction was picked for its score; 1 or more where none was.
+        propensity: The chance that it had to be picked, one way or the other.
+    """
+
+    flagged: bool
+    explored: bool
+    threshold: float
+    propensity: float
+
+
+class Selector(msgspec.Struct, frozen=True):
+    """What is remembered of one (tenant, task) between interactions: a few hundred numbers, whatever the traffic.
+
+    The quantile is exact over the last `WINDOW` scores, so it follows a drift of the scores within that many
+    interactions. Scores that tie at the threshold are picked by chance, with the probability that fills the share. What
+    is then still owed or overdrawn (by a drift within the window, by late feedback) moves the share of the next ones.
+
+    Attributes:
+        scores: The latest scores, oldest first, as 32-bit floats.
+        owed: Interactions that the budget would have allowed and that were not picked; negative when overdrawn.
+        seen: Interactions decided about.
+        flagged: Interactions picked.
+    """
+
+    scores: bytes = b""
+    owed: float = 0.0
+    seen: int = 0
+    flagged: int = 0
+
+    def decide(self, score: float, budget: Budget, chance: float) -> tuple["Selector", Decision]:
+        """Decide about a new interaction; return the selector that remembers it, and the decision.
+
+        Args:
+            score: In [0, 1].
+            budget: To be held.
+            chance: A fresh random number in [0, 1).
+        """
+        window, rank = _ranked(self.scores, score)
+        wanted = _clamp(budget.share + self.owed / GAIN) if budget.share else 0.0
+        explored_share = min(budget.share * budget.exploration, wanted)
+        by_score = (wanted - explored_share) / (1 - explored_share) if explored_share < 1 else 0.0
+        threshold, picked = rank.pick(by_score)
+        propensity = explored_share + (1 - explored_share) * picked
+        flagged = chance < propensity
+        # One draw serves both: below the score's own probability it counts as picked for its score.
+        explored = flagged and chance >= picked
+        return self._after(window, budget.share, seen=1, flagged=flagged), Decision(
+            flagged, explored, threshold, propensity
+        )
+
+    def reconsider(self, score: float, budget: Budget, chance: float) -> tuple["Selector", Decision]:
+        """Decide again about an interaction that was not picked, after feedback; nothing is explored here.
+
+        It is part of the budget, so later interactions make room for it.
+        """
+        window, rank = _ranked(self.scores, score)
+        threshold, picked = rank.pick(_clamp(budget.share + self.owed / GAIN) if budget.share else 0.0)
+        flagged = chance < picked
+        return self._after(window, 0.0, seen=0, flagged=flagged), Decision(flagged, False, threshold, picked)
+
+    def _after(self, window: bytes, share: float, *, seen: int, flagged: bool) -> "Selector":
+        owed = max(-DEBT_LIMIT, min(DEBT_LIMIT, self.owed + share - flagged))
+        return Selector(window, owed, self.seen + seen, self.flagged + flagged)
+
+
+@dataclass(frozen=True)
+class _Rank:
+    """Where a score stands among the latest ones, itself included."""
+
+    ordered: list[float]  # falling
+    above: int
+    equal: int
+
+    def pick(self, share: float) -> tuple[float, float]:
+        """Return the threshold that a share means here, and the probability with which this score is picked."""
+        room = share * len(self.ordered)
+        threshold = self.ordered[min(int(room), len(self.ordered) - 1)] if share > 0 else 1.0
+        return threshold, _clamp((room - self.above) / self.equal)
+
+
+def _ranked(scores: bytes, score: float) -> tuple[bytes, _Rank]:
+    window = array("f")
+    window.frombytes(scores)
+    window.append(score)
+    del window[: max(0, len(window) - WINDOW)]
+    rounded = window[-1]  # as its ties are kept
+    ordered = sorted(window, reverse=True)
+    above = sum(1 for each in ordered if each > rounded)
+    return window.tobytes(), _Rank(ordered, above, ordered.count(rounded))
+
+
+def _clamp(value: float) -> float:
+    return max(0.0, min(1.0, value))

@@ -1,0 +1,52 @@
+"""What triage needs from outside."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from schemas.bundle import Bundle
+from schemas.events import Label
+from services.triage.domain.queue import QueueName
+from services.triage.domain.rows import Item, Labelled
+from services.triage.domain.selection import Selector
+
+
+class Labels(Protocol):
+    """Where labels go."""
+
+    async def write(self, label: Label) -> None:
+        """Write a label; on return it is acknowledged.
+
+        Raises:
+            Retryable: It was not acknowledged; whether it was written is unknown.
+        """
+
+
+class Tables(Protocol):
+    """The tables, to be read."""
+
+    def check_ready(self) -> None:
+        """Do nothing once the tables are up to date.
+
+        Raises:
+            Retryable: They are not yet.
+        """
+
+    def item(self, request_id: str) -> Item | None:
+        """Return an item of the queue, open or done."""
+
+    def selectors(self) -> Iterable[tuple[QueueName, Selector]]:
+        """Yield what was decided, for each partition, tenant and task."""
+
+    def labelled(self) -> Iterable[tuple[QueueName, Labelled]]:
+        """Yield what was labelled, for each partition, tenant and task."""
+
+
+class Bundles(Protocol):
+    """The bundle that holds now."""
+
+    def current(self) -> Bundle:
+        """Return it.
+
+        Raises:
+            Retryable: None has been published yet.
+        """

@@ -1,0 +1,104 @@
+"""gRPC edge: the Review service."""
+
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gyre.api.triage.v1 import review_pb2 as pb
+from gyre.api.triage.v1 import review_pb2_grpc
+from gyre.api.types.v1 import types_pb2
+from schemas.events import EdgeCase, Message, Sensitivity, Tool
+from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
+from services.triage.handlers import Desk
+
+_OUTCOMES = {
+    pb.OUTCOME_CONFIRMED: CONFIRMED,
+    pb.OUTCOME_CORRECTED: CORRECTED,
+    pb.OUTCOME_UNSAFE: UNSAFE,
+}
+_SENSITIVITIES = {
+    Sensitivity.PUBLIC: types_pb2.SENSITIVITY_PUBLIC,
+    Sensitivity.INTERNAL: types_pb2.SENSITIVITY_INTERNAL,
+    Sensitivity.CONFIDENTIAL: types_pb2.SENSITIVITY_CONFIDENTIAL,
+    Sensitivity.RESTRICTED: types_pb2.SENSITIVITY_RESTRICTED,
+}
+
+
+class Review(review_pb2_grpc.ReviewServicer):
+    """Gives items to experts, and takes their judgements."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def Claim(self, request: pb.ClaimRequest, context: Any) -> pb.ClaimResponse:  # noqa: N802 - as in the proto
+        """Lease the most valuable open item."""
+        claimed = self._desk.claim(request.expert, tenant=request.tenant, task=request.task)
+        expires_at = Timestamp()
+        expires_at.FromDatetime(claimed.expires_at)
+        return pb.ClaimResponse(item=_item(claimed.item), lease=claimed.token, lease_expires_at=expires_at)
+
+    async def Submit(self, request: pb.SubmitRequest, context: Any) -> pb.SubmitResponse:  # noqa: N802 - as in the proto
+        """Write a label; it is acknowledged by Kafka before this answers."""
+        judgement = Judgement(
+            outcome=_OUTCOMES[request.outcome],
+            answer=request.answer,
+            comment=request.comment,
+            seconds_spent=request.seconds_spent,
+        )
+        return pb.SubmitResponse(label_id=await self._desk.submit(request.lease, judgement))
+
+    async def Skip(self, request: pb.SkipRequest, context: Any) -> pb.SkipResponse:  # noqa: N802 - as in the proto
+        """Say that an item is not worth a label."""
+        await self._desk.skip(request.lease, request.reason)
+        return pb.SkipResponse()
+
+    async def Stats(self, request: pb.StatsRequest, context: Any) -> pb.StatsResponse:  # noqa: N802 - as in the proto
+        """Count."""
+        return pb.StatsResponse(
+            queues=[
+                pb.QueueStats(
+                    tenant=each.tenant,
+                    task=each.task,
+                    seen=each.seen,
+                    flagged=each.flagged,
+                    open=each.open,
+                    leased=each.leased,
+                    labelled=each.labelled,
+                    skipped=each.skipped,
+                )
+                for each in self._desk.stats()
+            ]
+        )
+
+
+def _item(edge_case: EdgeCase) -> pb.Item:
+    return pb.Item(
+        request_id=edge_case.request_id,
+        tenant=edge_case.tenant,
+        task=edge_case.task,
+        messages=[_message(message) for message in edge_case.messages],
+        tools=[_tool(tool) for tool in edge_case.tools],
+        answer=edge_case.answer,
+        model=edge_case.model,
+        signals=[
+            pb.Signal(name=signal.name, value=signal.value, explanation=signal.explanation)
+            for signal in edge_case.signals
+        ],
+        score=edge_case.score,
+        sensitivity=_SENSITIVITIES[edge_case.sensitivity],
+    )
+
+
+def _message(message: Message) -> types_pb2.Message:
+    return types_pb2.Message(
+        role=message.role,
+        content=message.content,
+        tool_calls=[
+            types_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments) for call in message.tool_calls
+        ],
+        tool_call_id=message.tool_call_id,
+    )
+
+
+def _tool(tool: Tool) -> types_pb2.Tool:
+    return types_pb2.Tool(name=tool.name, description=tool.description, parameters_json=tool.parameters)

@@ -1,0 +1,29 @@
+"""What triage reads from the environment (`GYRE_TRIAGE_*`)."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Settings of the triage service."""
+
+    model_config = SettingsConfigDict(env_prefix="GYRE_TRIAGE_", frozen=True)
+
+    grpc_port: int = 18085
+    data_dir: Path = Field(default=Path(".state/triage"), description="local copy of the tables; rebuilt when lost")
+    remembered: int = Field(
+        default=20_000, ge=1, description="interactions, and labelled items, remembered in each partition"
+    )
+    lease_secret: SecretStr = Field(
+        default=SecretStr(""), description="signs leases, the same in every replica; empty: made anew at each start"
+    )
+    lease_seconds: float = Field(default=900.0, gt=0, description="time that an expert has for an item")
+    console_host: str = ""  # empty: as `host`, or loopback where there is no token
+    console_port: int = Field(default=18090, ge=0, le=65535)
+    console_token: SecretStr = Field(
+        default=SecretStr(""), description="what experts sign in with; empty: anybody, from this machine alone"
+    )

@@ -1,0 +1,107 @@
+"""Faust tables whose changes belong to the transaction of the record that made them."""
+
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+import faust
+import msgspec
+from faust.tables.manager import TableManager
+
+from services.runtime.kafka import MAX_RECORD_BYTES
+from services.runtime.settings import KafkaSettings
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Table(Generic[R]):
+    """Rows by key, kept in RocksDB and in a compacted changelog topic, `gyre-triage-<name>-changelog`.
+
+    Rows are changed by agents only, each in the partition of the record at hand. They may be read from anywhere.
+    """
+
+    def __init__(self, app: Any, name: str, row: type[R], kafka: KafkaSettings) -> None:
+        self._rows = app.Table(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            partitions=kafka.partitions,
+            extra_topic_configs={"max.message.bytes": str(2 * MAX_RECORD_BYTES)},
+        )
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(row)
+
+    def get(self, key: str) -> R | None:
+        """Return the row of a key."""
+        value = self._rows.data.get(key.encode())
+        return None if value is None else self._decoder.decode(value)
+
+    def items(self) -> Iterator[tuple[str, R]]:
+        """Yield every row of this process' partitions with its key, in the keys' order within a partition."""
+        for key, value in self._rows.data.items():
+            yield key.decode(), self._decoder.decode(value)
+
+    async def put(self, key: str, row: R, partition: int) -> None:
+        """Write a row."""
+        await self._write(key, self._encoder.encode(row), partition)
+
+    async def delete(self, key: str, partition: int) -> None:
+        """Remove a row."""
+        await self._write(key, None, partition)
+
+    def on_recovered(self, callback: Any) -> None:
+        """Call an asynchronous function whenever the rows of the partitions at hand have been read."""
+        self._rows.on_recover(callback)
+
+    async def _write(self, key: str, value: bytes | None, partition: int) -> None:
+        # `table[key] = value` would put the change into a buffer that a commit does not wait for, so that a crash could
+        # lose it though its record counts as handled. Sent like this it is in the open transaction before we go on.
+        await self._rows.changelog_topic.send(key=key.encode(), value=value, partition=partition)
+        if value is None:
+            self._rows.data.pop(key.encode(), None)
+        else:
+            self._rows.data[key.encode()] = value
+
+
+class _Tables(TableManager):
+    """Reads every table anew after a rebalance.
+
+    A rebalance aborts the open transactions, but what they wrote stays in RocksDB: records that are then read again
+    would look handled already.
+    """
+
+    async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
+        for table in self.values():
+            table.reset_state()
+        self.recovery.active_offsets.clear()
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
+
+def app(name: str, kafka: KafkaSettings, data_dir: str) -> Any:
+    """Return a Faust app that handles records and changes its tables in Kafka transactions.
+
+    Args:
+        name: Its consumer group, and the prefix of its topics.
+        kafka: Where Kafka is.
+        data_dir: Where RocksDB keeps the tables.
+    """
+    made = faust.App(
+        name,
+        broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
+        datadir=data_dir,
+        store="rocksdb://",
+        processing_guarantee="exactly_once",
+        # Partitions of a killed process stand still for as long as this.
+        broker_session_timeout=8.0,
+        broker_heartbeat_interval=2.0,
+        # Edge cases and labels are seen by others when their transaction commits.
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        producer_max_request_size=2 * MAX_RECORD_BYTES,
+        topic_partitions=kafka.partitions,
+        topic_replication_factor=kafka.replication_factor,
+        topic_disable_leader=True,
+        TableManager=_Tables,
+        web_enabled=False,
+    )
+    made.in_worker = True  # without it Faust takes itself for a mere client and uses no transactions
+    return made

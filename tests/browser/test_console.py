@@ -1,0 +1,67 @@
+"""An expert in a real browser, against the console of a real triage process."""
+
+import shutil
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from gyre.api.triage.v1 import review_pb2 as pb
+from schemas.codecs import codec
+from schemas.topics import Topic
+from services.runtime.kafka import Producer
+from tests.integration.triage.conftest import Process
+from tests.integration.triage.test_triage import _play, _records, _seen, _until
+
+CHROMIUM = next(
+    (path for name in ("chromium", "google-chrome", "chromium-browser") if (path := shutil.which(name))), ""
+)
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs chromium or google-chrome on PATH")
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Page]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = await browser.new_page()
+        page.set_default_timeout(30_000)
+        yield page
+        await browser.close()
+
+
+async def test_an_expert_signs_in_claims_edits_and_submits(
+    page: Page,
+    triage: Process,
+    review: Any,
+    producer: Producer,
+    kafka: str,
+) -> None:
+    before = await _until(lambda: review.Stats(pb.StatsRequest(), timeout=10))
+    await _play(producer, 20)
+    await _until(lambda: _seen(review, sum(queue.seen for queue in before.queues) + 20))
+    await page.goto(f"http://127.0.0.1:{triage.console_port}/")
+    await page.fill("[name=name]", "Ann")
+    await page.fill("[name=token]", "wrong")
+    await page.click("button.primary")
+    await page.get_by_role("alert").get_by_text("That is not the console's token.").wait_for()
+    await page.fill("[name=token]", "a-token")
+    await page.click("button.primary")
+    await page.get_by_text("Share asked").wait_for()
+
+    await page.keyboard.press("n")
+    await page.get_by_text("Why you are asked").wait_for()
+    lease = await page.input_value("[name=lease]")
+    request_id = await page.text_content(".about code")
+    await page.fill("#answer", '{"name": "fly", "arguments": {}}')
+    await page.keyboard.press("Control+Enter")
+    await page.get_by_role("alert").get_by_text("'fly' is not one of the tools").wait_for()
+
+    answer = '{"name": "find_film", "arguments": {"title": "Aliens"}}'
+    await page.fill("#answer", answer)
+    await page.keyboard.press("Control+Enter")
+    await page.wait_for_function("lease => document.querySelector('[name=lease]')?.value !== lease", arg=lease)
+    labels = [codec(Topic.LABELS).decode(record.value) for record in await _records(kafka, Topic.LABELS)]
+    label = next(label for label in labels if label.request_id == request_id)
+    assert (label.expert, label.outcome, label.answer) == ("Ann", "corrected", answer)
