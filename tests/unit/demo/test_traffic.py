@@ -1,6 +1,6 @@
 from collections import Counter
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # published without types
 
 from gyre.demo.checker import is_right
 from gyre.demo.traffic import TASKS, traffic
