@@ -89,6 +89,8 @@ class Triage:
         # With transactions Faust reads the whole changelog at every start, and rows of a transaction that was never
         # committed would survive underneath. So the local copy is made anew.
         shutil.rmtree(self._settings.data_dir / "tables", ignore_errors=True)
+        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
+        await tables.ensure_changelogs(self._app, self._kafka)
         await self._bundles.published()  # without one there is no budget to hold
         stopped: asyncio.Task[None] | None = None
         try:

@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 
 import faust
 import msgspec
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faust.tables.manager import TableManager
 
 from services.runtime.kafka import MAX_RECORD_BYTES
@@ -25,7 +26,6 @@ class Table(Generic[R]):
             key_type=bytes,
             value_type=bytes,
             partitions=kafka.partitions,
-            extra_topic_configs={"max.message.bytes": str(2 * MAX_RECORD_BYTES)},
         )
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(row)
@@ -60,6 +60,31 @@ class Table(Generic[R]):
             self._rows.data.pop(key.encode(), None)
         else:
             self._rows.data[key.encode()] = value
+
+
+async def ensure_changelogs(app: Any, kafka: KafkaSettings) -> None:
+    """Create the changelog topics that are missing.
+
+    Left to Faust they appear after the group has been joined, and what is written until the next rebalance is refused.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        present = await admin.list_topics()
+        wanted = [
+            NewTopic(
+                name=name,
+                num_partitions=kafka.partitions,
+                replication_factor=kafka.replication_factor,
+                topic_configs={"cleanup.policy": "compact", "max.message.bytes": str(2 * MAX_RECORD_BYTES)},
+            )
+            for name in app.tables.changelog_topics
+            if name not in present
+        ]
+        if wanted:
+            await admin.create_topics(wanted)
+    finally:
+        await admin.close()
 
 
 class _Tables(TableManager):
