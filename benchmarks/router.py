@@ -4,7 +4,7 @@
 is a stand-in that is no model and answers at once, so that only the router's own cost shows. The same load then goes to
 the floor (`benchmarks.router_parts`) and to the stand-in alone, in the same run.
 
-It needs what `make setup` installs, and the static embeddings that `gyre up` makes once (`GYRE_MODELS_DIR`).
+It needs what `make setup` installs, and the static embeddings under `GYRE_MODELS_DIR` that `gyre up` makes once.
 """
 
 import argparse
@@ -132,12 +132,20 @@ def inference(models: TritonModels) -> Callable[[], Awaitable[None]]:
     return ask
 
 
-async def main() -> None:
-    """Start everything, measure, print."""
+def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10, help="of each load")
     parser.add_argument("--profile", default="", help="write a cProfile of the router to this file")
     arguments = parser.parse_args()
+    models = Path(os.environ.get("GYRE_MODELS_DIR", ".state/models"))
+    if not (models / "static-embeddings").is_dir():
+        parser.error(f"{models}/static-embeddings is missing; `python -m embedded.models {models}` makes it")
+    uvloop.run(run(arguments.seconds, arguments.profile, models))
+
+
+async def run(seconds: float, profile: str, models: Path) -> None:
+    """Start everything, measure, print."""
     names = ("kafka", "controller", "stand-in", "floor", "http", *PARTS)
     port = dict(zip(names, free_ports(len(names)), strict=True))
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port['kafka']}")
@@ -149,7 +157,7 @@ async def main() -> None:
             "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "GYRE_TRITON_URL": f"127.0.0.1:{port['stand-in']}",
             "GYRE_ROUTER_HTTP_PORT": str(port["http"]),
-            "GYRE_MODELS_DIR": os.environ.get("GYRE_MODELS_DIR", ".state/models"),
+            "GYRE_MODELS_DIR": str(models),
         }
         for part in PARTS:
             environment[f"GYRE_{part.upper()}_GRPC_PORT"] = str(port[part])
@@ -165,8 +173,8 @@ async def main() -> None:
         start("stand-in", "benchmarks.router_parts", "stand-in", str(port["stand-in"]))
         start("floor", "benchmarks.router_parts", "floor", str(port["floor"]))
         modules: dict[str, tuple[str, ...]] = {part: (f"services.{part}",) for part in PARTS}
-        if arguments.profile:
-            modules["router"] = ("cProfile", "-o", arguments.profile, "-m", "services.router")
+        if profile:
+            modules["router"] = ("cProfile", "-o", profile, "-m", "services.router")
         parts = {part: start(part, *module) for part, module in modules.items()}
         try:
             for part in PARTS:
@@ -176,7 +184,7 @@ async def main() -> None:
         except Exception:
             _print_logs(Path(folder))
             raise
-        await measure(port, parts, arguments.seconds)
+        await measure(port, parts, seconds)
 
 
 def _print_logs(folder: Path) -> None:
@@ -244,4 +252,4 @@ async def measure(port: dict[str, int], parts: dict[str, psutil.Process], second
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    main()
