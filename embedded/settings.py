@@ -66,7 +66,7 @@ class Settings:
     Attributes:
         state_dir: Holds everything that the stack writes (`GYRE_STATE_DIR`); made absolute.
         ports: Numbers by the variable that changes each; those left out have their default.
-        cache_dir: Holds what is downloaded once per user (`GYRE_EMBEDDED_CACHE_DIR`).
+        cache_dir: Holds what is downloaded or made once per user (`GYRE_EMBEDDED_CACHE_DIR`).
         triton_python: The interpreter of Triton's own environment (`GYRE_EMBEDDED_TRITON_PYTHON`).
 
     Raises:
@@ -146,8 +146,8 @@ class Settings:
 
     @property
     def models_dir(self) -> Path:
-        """The models that come in packages."""
-        return self.state_dir / "models"
+        """The models that come in packages: made once per user, like what is downloaded, and shared by every state."""
+        return self.cache_dir / "models"
 
     @property
     def artifacts_dir(self) -> Path:

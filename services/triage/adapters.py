@@ -16,7 +16,7 @@ class FollowedBundles:
 
     def __init__(self) -> None:
         self._bundle: Bundle | None = None
-        self._published = asyncio.Event()
+        self.published = asyncio.Event()
 
     def apply(self, event: BundlePublished) -> None:
         """Take what was published.
@@ -28,7 +28,7 @@ class FollowedBundles:
             self._bundle = Bundle.model_validate_json(event.content)
         except ValidationError as error:
             raise Rejected(f"bundle {event.version}: {error}") from error
-        self._published.set()
+        self.published.set()
 
     def current(self) -> Bundle:
         """Return the bundle.
@@ -39,11 +39,6 @@ class FollowedBundles:
         if self._bundle is None:
             raise Retryable("no bundle has been published yet; run `gyre policy push`")
         return self._bundle
-
-    async def published(self) -> Bundle:
-        """Wait for a bundle, and return it."""
-        await self._published.wait()
-        return self.current()
 
 
 class KafkaLabels:

@@ -39,6 +39,13 @@ async def build(stack: AsyncExitStack) -> Service:
         clock=clock,
     )
     await stack.enter_async_context(Console(settings, desk))
+
+    async def ready() -> None:
+        # Without a bundle nobody is asked anything; calls say so.
+        await follower.caught_up()
+        if bundles.published.is_set():
+            await triage.ready()
+
     return Service(
         name="triage",
         settings=settings,
@@ -46,7 +53,7 @@ async def build(stack: AsyncExitStack) -> Service:
             Registration(review_pb2_grpc.add_ReviewServicer_to_server, Review(desk), "gyre.api.triage.v1.Review")
         ],
         loops=[follower.run, triage.run],
-        ready=[triage.ready],
+        ready=[ready],
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from schemas.codecs import UndecodableError, codec
 from schemas.events import EdgeCase, Event, Feedback, Interaction, Label
@@ -91,10 +92,12 @@ class Triage:
         shutil.rmtree(self._settings.data_dir / "tables", ignore_errors=True)
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         await tables.ensure_changelogs(self._app, self._kafka)
-        await self._bundles.published()  # without one there is no budget to hold
+        await self._bundles.published.wait()  # without one there is no budget to hold
         stopped: asyncio.Task[None] | None = None
+        recovering: asyncio.Task[None] | None = None
         try:
             await self._app.start()
+            recovering = asyncio.create_task(self._recover())
             stopped = asyncio.create_task(self._app.wait_until_stopped())
             await asyncio.wait([stopped, self._failure], return_when=asyncio.FIRST_COMPLETED)
             # Faust would wait for ever for the record that could not be handled to count as handled.
@@ -103,20 +106,28 @@ class Triage:
                 self._failure.result()
             raise Fatal(f"Faust stopped: {self._app.crash_reason!r}") from self._app.crash_reason
         finally:
-            if stopped is not None:
-                stopped.cancel()
+            for task in (recovering, stopped):
+                if task is not None:
+                    task.cancel()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._app.stop(), STOP_SECONDS)
 
     async def ready(self) -> None:
-        """Wait until the tables hold every label written before now; until then nothing is given to experts."""
-        ends = await self._ends(Topic.LABELS)
-        while not await self._handled(ends):  # noqa: ASYNC110 - Kafka is asked; it gives no notice
-            await asyncio.sleep(POLL_SECONDS)
+        """Wait until the tables hold every label written before the start; until then nothing is given to experts."""
+        await self._ready.wait()
+
+    async def _recover(self) -> None:
+        try:
+            ends = await self._ends(Topic.LABELS)
+            while not await self._handled(ends):  # noqa: ASYNC110 - Kafka is asked; it gives no notice
+                await asyncio.sleep(POLL_SECONDS)
+        except (KafkaError, OSError) as error:
+            self._failure.set_exception(Fatal(f"what is labelled cannot be read: {error!r}"))
+            return
         self._ready.set()
 
     def check_ready(self) -> None:
-        """Do nothing once `ready` has returned.
+        """Do nothing once the queue is complete.
 
         Raises:
             Retryable: It has not, so an item that looks open may be done.
