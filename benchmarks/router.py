@@ -31,12 +31,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from benchmarks.router_parts import FLOOR_TOPIC
 from schemas.bundle import load_bundle
 from schemas.events import BundlePublished
+from schemas.prompts import Prompt
 from schemas.topics import Topic
-from services.router.adapters import TritonModels
-from services.router.domain.answers import Prompt
 from services.runtime.kafka import Producer
 from services.runtime.rpc import wait_serving
 from services.runtime.settings import KafkaSettings
+from services.runtime.triton import TritonModels
 
 KEY = "gyre-demo-key"  # of the sample bundle
 QUESTION = "Hello, I ordered a lamp last week and have not heard since; where is it, and can it still go to my office?"

@@ -1,18 +1,54 @@
-"""What a model is shown for a request.
+"""What a model is shown for a request, and what it gives back.
 
 The router asks with these, the trainer trains and gates with them: one wording, or a specialist would be asked
 something other than it learned.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from schemas.events import Message, Tool
 
 ChatMessage = dict[str, str]  # role and content, as chat templates take them
 
 DESCRIPTION_CHARACTERS = 160
+# Names that published function documents use beside JSON Schema's own.
+_TYPE_ALIASES = {"dict": "object", "float": "number", "double": "number", "tuple": "array", "list": "array",
+                 "int": "integer", "bool": "boolean", "str": "string"}  # fmt: skip
+_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked.
+
+    Attributes:
+        model: As Triton names it.
+        version: Of the model; empty: Triton's choice.
+        messages: The chat.
+        sampling: As the model takes it: temperature, max_tokens, stop, seed, response_format.
+    """
+
+    model: str
+    version: str
+    messages: list[ChatMessage]
+    sampling: dict[str, Any]
+
+
+class Generated(msgspec.Struct, frozen=True, kw_only=True):
+    """How an answer ended (stop, length or cancelled) and what it took. Log-probabilities are natural logarithms."""
+
+    model_version: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    sum_logprob: float
+    mean_logprob: float
+    min_logprob: float
 
 
 def generic_messages(prompt: str, messages: Sequence[Message], tools: Sequence[Tool]) -> list[ChatMessage]:
@@ -27,6 +63,48 @@ def generic_messages(prompt: str, messages: Sequence[Message], tools: Sequence[T
         _system(prompt.replace("{tools}", "\n".join(signature(tool) for tool in tools)), messages),
         *_turns(messages),
     ]
+
+
+def generic_schema(tools: Sequence[Tool], function_call: bool) -> str:
+    """Return the JSON Schema that a generic model's answer is held to: a call of one of the request's functions.
+
+    Empty where the task wants text, or the request offers no function.
+    """
+    if not (function_call and tools):
+        return ""
+    calls = [call_schema(tool.name, decodable_schema(json.loads(tool.parameters or "{}"))) for tool in tools]
+    return json.dumps({"anyOf": calls})
+
+
+def call_schema(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a call of one function."""
+    return {
+        "type": "object",
+        "properties": {"name": {"const": name}, "arguments": arguments or {"type": "object"}},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def decodable_schema(node: Any) -> dict[str, Any]:
+    """Return one node of a function's parameters as the part of JSON Schema that constrained decoders understand."""
+    if not isinstance(node, Mapping):
+        return {}
+    if "enum" in node:
+        return {"enum": list(node["enum"])}
+    kind = node.get("type")
+    kind = _TYPE_ALIASES.get(kind, kind) if isinstance(kind, str) else None
+    schema: dict[str, Any] = {"type": kind} if kind in _TYPES else {}
+    if kind == "object" and node.get("properties"):
+        properties = {name: decodable_schema(child) for name, child in node["properties"].items()}
+        required = [name for name in properties if name in node.get("required", ())]
+        optional = [name for name in properties if name not in required]
+        schema["properties"] = {name: properties[name] for name in (*required, *optional)}
+        schema["required"] = required
+        schema["additionalProperties"] = False
+    if kind == "array" and "items" in node:
+        schema["items"] = decodable_schema(node["items"])
+    return schema
 
 
 def specialist_messages(prompt: str, messages: Sequence[Message]) -> list[ChatMessage]:

@@ -15,6 +15,8 @@ from gyre.demo.traffic import TrafficRequest
 DEMO_KEY = "gyre-demo-key"
 IN_FLIGHT = 4
 TIMEOUT_SECONDS = 120.0
+TRIES = 60
+RETRY_SECONDS = 1.0
 
 
 class DemoError(RuntimeError):
@@ -81,14 +83,18 @@ async def _ask(client: httpx.AsyncClient, request: TrafficRequest) -> Played:
         "temperature": 0,
         "metadata": {"task": request.task},
     }
-    started = time.perf_counter()
-    try:
-        response = await client.post("/v1/chat/completions", json=body)
-    except httpx.HTTPError as error:
-        raise DemoError(
-            f"The router at {client.base_url} does not answer ({error!r}). Look at `gyre status`."
-        ) from error
-    seconds = time.perf_counter() - started
+    for _ in range(TRIES):
+        started = time.perf_counter()
+        try:
+            response = await client.post("/v1/chat/completions", json=body)
+        except httpx.HTTPError as error:
+            raise DemoError(
+                f"The router at {client.base_url} does not answer ({error!r}). Look at `gyre status`."
+            ) from error
+        seconds = time.perf_counter() - started
+        if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        await asyncio.sleep(RETRY_SECONDS)  # the model may still be loading
     if response.status_code != httpx.codes.OK:
         raise DemoError(f"The router refused request {request.id}: {response.status_code} {response.text[:300]}")
     completion = response.json()

@@ -1,27 +1,20 @@
-"""The router's ports made real: governance and context by gRPC, models by Triton, the record by Kafka."""
+"""The router's ports made real: governance and context by gRPC, the record by Kafka. Models are in `runtime.triton`."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
-import msgspec
-import numpy as np
-from tritonclient.grpc import InferInput
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
 
 from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import Feedback, Finding, Interaction, Sensitivity
 from schemas.topics import Topic
-from services.router.domain.answers import Generated, Prompt
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, OutputVerdict, Passage, Turn
 from services.router.wire import message_of, sensitivity_of, sensitivity_value
 from services.runtime import rpc
-from services.runtime.errors import InvalidArgument, Retryable
+from services.runtime.errors import Retryable
 from services.runtime.kafka import Producer
 
 _VERDICTS = {
@@ -29,8 +22,6 @@ _VERDICTS = {
     governance_pb2.VERDICT_MASK: "mask",
     governance_pb2.VERDICT_REFUSE: "refuse",
 }
-# The fields that only the caller can have got wrong, as the models name them in their errors.
-_CALLERS_FIELDS = ("text_input", "sampling_parameters")
 
 
 class GrpcGovernance:
@@ -137,89 +128,6 @@ class GrpcContext:
                 Turn(message_of(turn.message), sensitivity_of(turn.sensitivity), turn.tokens) for turn in response.turns
             ),
         )
-
-
-class TritonModels:
-    """Answers from Triton: one decoupled stream a request."""
-
-    def __init__(self, url: str) -> None:
-        self._client = InferenceServerClient(url)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._client.close()
-
-    async def generate(self, prompt: Prompt, timeout_seconds: float) -> AsyncGenerator[str | Generated, None]:
-        """Yield the answer piece by piece, then how it ended. Closing the generator stops the generation."""
-        responses = self._client.stream_infer(_once(_inference(prompt)), stream_timeout=timeout_seconds)
-        try:
-            async for result, error in responses:
-                if error is not None:
-                    raise _model_error(prompt.model, error)
-                text = _output(result, "text_output")
-                if text:
-                    yield text
-                usage = _output(result, "usage")
-                if usage:
-                    yield _generated(prompt.model, usage, result.get_response().model_version)
-        except grpc.aio.AioRpcError as error:
-            raise rpc.error_from(error, f"model {prompt.model!r}") from error
-        except InferenceServerException as error:
-            raise _model_error(prompt.model, error) from error
-        finally:
-            responses.cancel()
-
-
-async def _once(inference: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    yield inference
-
-
-def _inference(prompt: Prompt) -> dict[str, Any]:
-    return {
-        "model_name": prompt.model,
-        "model_version": prompt.version,
-        "inputs": [
-            _text("text_input", msgspec.json.encode(prompt.messages)),
-            _flag("stream", True),
-            _text("sampling_parameters", msgspec.json.encode(prompt.sampling)),
-            _flag("exclude_input_in_output", True),
-        ],
-    }
-
-
-def _text(name: str, value: bytes) -> InferInput:
-    tensor = InferInput(name, [1], "BYTES")
-    tensor.set_data_from_numpy(np.array([value], dtype=np.object_))
-    return tensor
-
-
-def _flag(name: str, value: bool) -> InferInput:
-    tensor = InferInput(name, [1], "BOOL")
-    tensor.set_data_from_numpy(np.array([value], dtype=np.bool_))
-    return tensor
-
-
-def _output(result: Any, name: str) -> str:
-    values = result.as_numpy(name)
-    return values[0].decode() if values is not None and len(values) else ""
-
-
-def _generated(model: str, usage: str, model_version: str) -> Generated:
-    try:
-        return msgspec.convert({**msgspec.json.decode(usage), "model_version": model_version}, Generated)
-    except (msgspec.MsgspecError, TypeError) as error:
-        raise Retryable(f"model {model!r} did not say what its answer took: {error}") from error
-
-
-def _model_error(model: str, error: InferenceServerException) -> Exception:
-    message = str(error.message())
-    if any(field in message for field in _CALLERS_FIELDS):
-        return InvalidArgument(f"model {model!r} refuses the request: {message}")
-    return Retryable(f"model {model!r} did not answer: {message}")
 
 
 class KafkaRecorder:

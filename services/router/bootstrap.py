@@ -5,7 +5,7 @@ from functools import partial
 
 from gyre.api.router.v1 import router_pb2_grpc
 from schemas.topics import Topic
-from services.router.adapters import GrpcContext, GrpcGovernance, KafkaRecorder, TritonModels
+from services.router.adapters import GrpcContext, GrpcGovernance, KafkaRecorder
 from services.router.directory import Directory
 from services.router.handlers import Patience, Router
 from services.router.http import Http, serve
@@ -16,6 +16,7 @@ from services.runtime.clock import Clock
 from services.runtime.kafka import Follower, Producer
 from services.runtime.service import Service
 from services.runtime.settings import KafkaSettings
+from services.runtime.triton import TritonModels
 
 
 async def build(stack: AsyncExitStack) -> Service:

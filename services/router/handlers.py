@@ -9,7 +9,8 @@ import msgspec
 
 from schemas import events
 from schemas.events import Finding, Sensitivity
-from services.router.domain.answers import Generated, prompt, tool_call
+from schemas.prompts import Generated
+from services.router.domain.answers import prompt, tool_call
 from services.router.domain.catalogue import Caller, Catalogue
 from services.router.domain.errors import GovernanceSilent, InvalidField, Refused, Unrecorded
 from services.router.domain.knowledge import NOTHING, InputVerdict, Knowledge, OutputVerdict

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from schemas.bundle import Task
 from schemas.events import Finding, Interaction, Message, Sensitivity, Tool, ToolCall
-from services.router.domain.answers import Generated
+from schemas.prompts import Generated
 from services.router.domain.catalogue import Caller, Catalogue
 from services.router.domain.knowledge import InputVerdict
 from services.router.domain.masking import without_texts

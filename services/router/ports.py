@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from schemas.events import Feedback, Interaction, Sensitivity
-from services.router.domain.answers import Generated, Prompt
+from schemas.prompts import Generated, Prompt
 from services.router.domain.knowledge import InputVerdict, Knowledge, OutputVerdict
 
 

@@ -1,6 +1,6 @@
 """Language models in Triton: one decoupled gRPC stream a request, the same for the CPU and the vLLM backend."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,24 +12,12 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from schemas.prompts import ChatMessage
+from schemas.prompts import Generated, Prompt
 from services.runtime.errors import InvalidArgument, Retryable
 from services.runtime.rpc import error_from
 
 # The fields that only the caller can have got wrong, as the models name them in their errors.
 _CALLERS_FIELDS = ("text_input", "sampling_parameters")
-
-
-class Generated(msgspec.Struct, frozen=True, kw_only=True):
-    """How an answer ended (stop, length or cancelled) and what it took. Log-probabilities are natural logarithms."""
-
-    model_version: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    sum_logprob: float
-    mean_logprob: float
-    min_logprob: float
 
 
 class TritonModels:
@@ -46,21 +34,11 @@ class TritonModels:
     ) -> None:
         await self._client.close()
 
-    async def generate(
-        self,
-        model: str,
-        version: str,
-        messages: Sequence[ChatMessage],
-        sampling: dict[str, Any],
-        timeout_seconds: float,
-    ) -> AsyncGenerator[str | Generated, None]:
+    async def generate(self, prompt: Prompt, timeout_seconds: float) -> AsyncGenerator[str | Generated, None]:
         """Yield the answer piece by piece, then how it ended. Closing the generator stops the generation.
 
         Args:
-            model: As Triton names it.
-            version: Of the model; empty: Triton's choice.
-            messages: The chat.
-            sampling: As the model takes it: temperature, max_tokens, stop, seed, response_format.
+            prompt: What is asked, and of whom.
             timeout_seconds: For the whole answer.
 
         Raises:
@@ -68,12 +46,12 @@ class TritonModels:
             Retryable: It does not answer.
         """
         inference = {
-            "model_name": model,
-            "model_version": version,
+            "model_name": prompt.model,
+            "model_version": prompt.version,
             "inputs": [
-                _text("text_input", msgspec.json.encode(messages)),
+                _text("text_input", msgspec.json.encode(prompt.messages)),
                 _flag("stream", True),
-                _text("sampling_parameters", msgspec.json.encode(sampling)),
+                _text("sampling_parameters", msgspec.json.encode(prompt.sampling)),
                 _flag("exclude_input_in_output", True),
             ],
         }
@@ -81,35 +59,28 @@ class TritonModels:
         try:
             async for result, error in responses:
                 if error is not None:
-                    raise _model_error(model, error)
+                    raise _model_error(prompt.model, error)
                 text = _output(result, "text_output")
                 if text:
                     yield text
                 usage = _output(result, "usage")
                 if usage:
-                    yield _generated(model, usage, result.get_response().model_version)
+                    yield _generated(prompt.model, usage, result.get_response().model_version)
         except grpc.aio.AioRpcError as error:
-            raise error_from(error, f"model {model!r}") from error
+            raise error_from(error, f"model {prompt.model!r}") from error
         except InferenceServerException as error:
-            raise _model_error(model, error) from error
+            raise _model_error(prompt.model, error) from error
         finally:
             responses.cancel()
 
-    async def answer(
-        self,
-        model: str,
-        version: str,
-        messages: Sequence[ChatMessage],
-        sampling: dict[str, Any],
-        timeout_seconds: float,
-    ) -> tuple[str, Generated]:
+    async def answer(self, prompt: Prompt, timeout_seconds: float) -> tuple[str, Generated]:
         """Return the whole answer and how it ended; arguments and errors as for `generate`."""
         text = ""
-        async for piece in self.generate(model, version, messages, sampling, timeout_seconds):
+        async for piece in self.generate(prompt, timeout_seconds):
             if isinstance(piece, Generated):
                 return text, piece
             text += piece
-        raise Retryable(f"model {model!r} broke off its answer")
+        raise Retryable(f"model {prompt.model!r} broke off its answer")
 
 
 async def _once(inference: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from schemas.events import Candidate, Deployment
+from schemas.prompts import Prompt
 from schemas.topics import Topic
 from services.runtime.errors import InvalidArgument, Rejected, Retryable
 from services.runtime.kafka import Producer
@@ -74,7 +75,7 @@ class TritonServer:
         """Ask a version for one token."""
         question = [{"role": "user", "content": "ping"}]
         try:
-            await self._models.answer(model, str(version), question, {"max_tokens": 1}, self._load_seconds)
+            await self._models.answer(Prompt(model, str(version), question, {"max_tokens": 1}), self._load_seconds)
         except InvalidArgument as error:
             raise Retryable(str(error)) from error
 

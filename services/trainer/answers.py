@@ -9,12 +9,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-Tool = Mapping[str, Any]
+from schemas.prompts import call_schema, decodable_schema
 
-# Names that published function documents use beside JSON Schema's own.
-_TYPE_ALIASES = {"dict": "object", "float": "number", "double": "number", "tuple": "array", "list": "array",
-                 "int": "integer", "bool": "boolean", "str": "string"}  # fmt: skip
-_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+Tool = Mapping[str, Any]
 
 
 def normalise_text(text: str) -> str:
@@ -71,12 +68,7 @@ def answer_schema(labelled: Iterable[tuple[str, Sequence[Tool]]]) -> dict[str, A
         if called is None:
             return None
         parameters = _parameters_by_name(tools).get(called[0], {"type": "object"})
-        variant = {
-            "type": "object",
-            "properties": {"name": {"const": called[0]}, "arguments": parameters},
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
+        variant = call_schema(called[0], parameters)
         variants.setdefault(json.dumps(variant), variant)
     return {"anyOf": [variants[key] for key in sorted(variants)]} if variants else None
 
@@ -108,28 +100,9 @@ def _canonical(value: Any) -> Any:
 
 def _parameters_by_name(tools: Sequence[Tool]) -> dict[str, dict[str, Any]]:
     functions = (tool.get("function", tool) for tool in tools)
-    return {function["name"]: _json_schema(function.get("parameters") or {"type": "object"}) for function in functions}
-
-
-def _json_schema(node: Any) -> dict[str, Any]:
-    """One node of a function's parameters as the part of JSON Schema that constrained decoders understand."""
-    if not isinstance(node, Mapping):
-        return {}
-    if "enum" in node:
-        return {"enum": list(node["enum"])}
-    kind = node.get("type")
-    kind = _TYPE_ALIASES.get(kind, kind) if isinstance(kind, str) else None
-    schema: dict[str, Any] = {"type": kind} if kind in _TYPES else {}
-    if kind == "object" and node.get("properties"):
-        properties = {name: _json_schema(child) for name, child in node["properties"].items()}
-        required = [name for name in properties if name in node.get("required", ())]
-        optional = [name for name in properties if name not in required]
-        schema["properties"] = {name: properties[name] for name in (*required, *optional)}
-        schema["required"] = required
-        schema["additionalProperties"] = False
-    if kind == "array" and "items" in node:
-        schema["items"] = _json_schema(node["items"])
-    return schema
+    return {
+        function["name"]: decodable_schema(function.get("parameters") or {"type": "object"}) for function in functions
+    }
 
 
 def _arrange(value: Any, schema: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ import msgspec
 
 from schemas.bundle import Bundle, Learning, Task
 from schemas.events import Deployment, EdgeCase, Label, Message, Sensitivity, Tool
-from schemas.prompts import ChatMessage, generic_messages, specialist_messages
+from schemas.prompts import Prompt, generic_messages, generic_schema, specialist_messages
 from services.runtime.errors import FailedPrecondition, NotFound
 from services.trainer.dataset import LabelledRow
 from services.trainer.dataset import Message as Turn
@@ -96,8 +96,9 @@ class Contestant:
         model: As Triton names it.
         version: Of the model; empty: Triton's choice.
         prompt: A specialist's system prompt, or a generic model's with `{tools}` in it.
-        schema: JSON Schema that answers are held to; empty: none.
+        schema: JSON Schema that a specialist's answers are held to; empty: none.
         specialist: Whether it does without function documents.
+        function_call: Whether the task's answers are function calls.
         max_tokens: Longest answer.
     """
 
@@ -107,20 +108,24 @@ class Contestant:
     prompt: str
     schema: str
     specialist: bool
+    function_call: bool
     max_tokens: int
 
-    def question(self, row: LabelledRow) -> tuple[list[ChatMessage], dict[str, Any]]:
-        """Return the chat and the sampling with which this side is asked, as the router would ask it."""
+    def question(self, row: LabelledRow) -> Prompt:
+        """Return what this side is asked for a held-out request, as the router would ask it."""
         turns = [Message(role=turn.role, content=turn.content) for turn in row.messages if turn.role != "system"]
         sampling: dict[str, Any] = {"temperature": 0, "max_tokens": self.max_tokens}
-        if self.schema:
+        if self.specialist:
+            messages, schema = specialist_messages(self.prompt, turns), self.schema
+        else:
+            tools = [tool_of(tool) for tool in row.tools]
+            messages, schema = generic_messages(self.prompt, turns, tools), generic_schema(tools, self.function_call)
+        if schema:
             sampling["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": msgspec.json.decode(self.schema)},
+                "json_schema": {"name": "answer", "schema": msgspec.json.decode(schema)},
             }
-        if self.specialist:
-            return specialist_messages(self.prompt, turns), sampling
-        return generic_messages(self.prompt, turns, [tool_of(tool) for tool in row.tools]), sampling
+        return Prompt(self.model, self.version, messages, sampling)
 
 
 def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Contestant:
@@ -137,6 +142,7 @@ def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Cont
             prompt=deployment.system_prompt,
             schema=deployment.response_schema,
             specialist=True,
+            function_call=task.answers == "function-call",
             max_tokens=task.max_tokens,
         )
     tiers = ("small", "large", "frontier")
@@ -152,6 +158,7 @@ def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Cont
         prompt=task.generic_prompt,
         schema="",
         specialist=False,
+        function_call=task.answers == "function-call",
         max_tokens=min(task.max_tokens, model.max_tokens),
     )
 

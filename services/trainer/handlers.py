@@ -255,6 +255,7 @@ class Training:
             prompt=settings.specialist_prompt,
             schema=response_schema,
             specialist=True,
+            function_call=settings.answers == "function-call",
             max_tokens=settings.max_tokens,
         )
         run.gated, run.gate_items = 0, 2 * len(holdout)
@@ -267,13 +268,8 @@ class Training:
         gate = asyncio.Semaphore(self._gate_in_flight)
 
         async def one(row: LabelledRow) -> bool:
-            messages, sampling = contestant.question(row)
             async with gate:
-                text, _ = await self._patiently(
-                    lambda: self._models.answer(
-                        contestant.model, contestant.version, messages, sampling, ANSWER_SECONDS
-                    )
-                )
+                text, _ = await self._patiently(lambda: self._models.answer(contestant.question(row), ANSWER_SECONDS))
             run.gated += 1
             return is_correct(text, row.completion)
 

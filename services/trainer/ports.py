@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from schemas.events import Candidate
-from schemas.prompts import ChatMessage
+from schemas.prompts import Generated, Prompt
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,7 @@ class Trial(Protocol):
 class Models(Protocol):
     """The models that serving keeps in Triton."""
 
-    async def answer(
-        self,
-        model: str,
-        version: str,
-        messages: list[ChatMessage],
-        sampling: dict[str, Any],
-        timeout_seconds: float,
-    ) -> tuple[str, Any]:
+    async def answer(self, prompt: Prompt, timeout_seconds: float) -> tuple[str, Generated]:
         """Return the whole answer, and what it took. Raises `Retryable`, `InvalidArgument`."""
         ...
 

@@ -1,40 +1,16 @@
 """What the chosen model is asked, and what its text means."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from schemas.bundle import Task
 from schemas.events import Message, Tool, ToolCall
-from schemas.prompts import ChatMessage, generic_messages, specialist_messages
+from schemas.prompts import Prompt, generic_messages, generic_schema, specialist_messages
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import Knowledge
 from services.router.domain.request import Sampling
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What a model is asked. `sampling` is as Triton's models take it, in JSON's terms."""
-
-    model: str
-    version: str
-    messages: list[ChatMessage]
-    sampling: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Generated:
-    """How an answer ended (stop or length) and what it took. Log-probabilities are natural logarithms."""
-
-    model_version: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    sum_logprob: float
-    mean_logprob: float
-    min_logprob: float
 
 
 def prompt(
@@ -52,7 +28,7 @@ def prompt(
     turns = [*memory, *messages]
     if candidate.deployment is None:
         chat = generic_messages(task.generic_prompt, turns, tools)
-        schema = sampling.response_schema
+        schema = sampling.response_schema or generic_schema(tools, task.answers == "function-call")
     else:
         chat = specialist_messages(candidate.deployment.system_prompt, turns)
         schema = sampling.response_schema or candidate.deployment.response_schema

@@ -15,11 +15,12 @@ from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import Finding, Message, Sensitivity
-from services.router.adapters import GrpcContext, GrpcGovernance, TritonModels
-from services.router.domain.answers import Generated, Prompt
+from schemas.prompts import Generated, Prompt
+from services.router.adapters import GrpcContext, GrpcGovernance
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, OutputVerdict, Passage, Turn
 from services.router.ports import Context, Governance, Models
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable, ServiceError
+from services.runtime.triton import TritonModels
 
 PROMPT = Prompt("small", "", [{"role": "user", "content": "Hi"}], {"temperature": 0.0, "max_tokens": 8})
 USAGE = {

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.bundle import Bundle
 from schemas.events import Deployment, Feedback, Finding, Interaction, Message, Sensitivity, Tool
-from services.router.domain.answers import Generated, Prompt
+from schemas.prompts import Generated, Prompt
 from services.router.domain.catalogue import SPECIALIST, Catalogue
 from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, Knowledge, OutputVerdict
 from services.router.handlers import Router
