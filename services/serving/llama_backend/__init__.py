@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _MODEL_CODE = Path(__file__).with_name("model.py")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -53,7 +54,8 @@ def write_model_version(
     base_gguf: Path,
     adapter_gguf: Path | None,
     loaded_versions: Sequence[int] | None = None,
-    threads: int = 2,
+    candidate_id: str = "",
+    threads: int = 1,
     parallel: int = 4,
     context_tokens: int = 2048,
 ) -> None:
@@ -69,7 +71,9 @@ def write_model_version(
         base_gguf: The model; stays where it is, because versions share it.
         adapter_gguf: A LoRA adapter, or None for the model as it is.
         loaded_versions: The versions that Triton is to keep loaded; by default those there are and this one.
-        threads: CPU threads of this version.
+        candidate_id: Of a specialist, kept in its model.json; the model itself makes no use of it.
+        threads: CPU threads of this version. llama.cpp's threads spin while they wait for one another, so where cores
+            are shared with other processes more threads than free cores make answers far slower, not faster.
         parallel: Answers generated at once.
         context_tokens: Prompt and answer together, per request; costs memory times `parallel`.
 
@@ -106,6 +110,7 @@ def write_model_version(
             "threads": threads,
             "parallel": parallel,
             "context_tokens": context_tokens,
+            "candidate_id": candidate_id,
         }
         (made / "model.json").write_text(json.dumps(settings, indent=2) + "\n")
         made.rename(target)
@@ -126,6 +131,12 @@ def choose_versions(repository: Path, model_name: str, versions: Sequence[int]) 
 def model_versions(repository: Path, model_name: str) -> list[int]:
     """The versions written so far, ascending; none where there is no such model."""
     return sorted(int(path.parent.name) for path in (repository / model_name).glob("*/model.json") if _is_version(path))
+
+
+def version_settings(repository: Path, model_name: str, version: int) -> dict[str, Any]:
+    """What a version was written with: its model.json."""
+    settings: dict[str, Any] = json.loads((repository / model_name / str(version) / "model.json").read_text())
+    return settings
 
 
 def _is_version(path: Path) -> bool:

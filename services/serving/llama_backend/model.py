@@ -8,7 +8,7 @@ own chat template, and the last response of a request carries `usage`.
 model.json beside this file says what to load:
     base_gguf       path of the model; relative paths are relative to this folder
     adapter_gguf    path of a LoRA adapter, applied at scale 1, or null
-    threads         CPU threads
+    threads         CPU threads; they spin while they wait for one another: no more than there are free cores
     parallel        answers generated at once; further requests wait
     context_tokens  prompt and answer together, per request
 """
