@@ -280,10 +280,25 @@ class Transformer:
     """
 
     def __init__(
-        self, settings: KafkaSettings, service: str, handlers: Mapping[Topic, Handler], clock: Clock | None = None
+        self,
+        settings: KafkaSettings,
+        service: str,
+        handlers: Mapping[Topic, Handler],
+        clock: Clock | None = None,
+        batch_records: int = BATCH_RECORDS,
     ) -> None:
+        """Say what is consumed, and by whom.
+
+        Args:
+            settings: Where Kafka is.
+            service: Names the group, and signs dead letters.
+            handlers: What each topic's records are given to.
+            clock: Of dead letters and ids.
+            batch_records: Most in one transaction; 1 where handling a record needs what the one before it led to.
+        """
         self._settings = settings
         self._service = service
+        self._batch_records = batch_records
         self._group = f"gyre-{service}"
         self._handlers = handlers
         self._clock = clock or Clock()
@@ -313,7 +328,7 @@ class Transformer:
         try:
             await consumer.start()
             while True:
-                batches = await consumer.getmany(timeout_ms=500, max_records=BATCH_RECORDS)
+                batches = await consumer.getmany(timeout_ms=500, max_records=self._batch_records)
                 for partition, messages in batches.items():
                     await self._transform(producer, consumer, partition, [Record.of(m) for m in messages])
         except ProducerFenced as error:

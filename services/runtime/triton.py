@@ -16,6 +16,13 @@ from schemas.prompts import Generated, Prompt
 from services.runtime.errors import InvalidArgument, Retryable
 from services.runtime.rpc import error_from
 
+# As tritonclient's own, but that a restarted Triton is found again within seconds and not within two minutes.
+CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
 # The fields that only the caller can have got wrong, as the models name them in their errors.
 _CALLERS_FIELDS = ("text_input", "sampling_parameters")
 
@@ -24,7 +31,7 @@ class TritonModels:
     """Asks the models of one Triton server."""
 
     def __init__(self, url: str) -> None:
-        self._client = InferenceServerClient(url)
+        self._client = InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
 
     async def __aenter__(self) -> Self:
         return self

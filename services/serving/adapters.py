@@ -1,15 +1,17 @@
 """Serving's ports made real: Triton by gRPC, its repository and exports as folders, deployments by Kafka."""
 
+import contextlib
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+from safetensors import SafetensorError
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -18,21 +20,20 @@ from schemas.prompts import Prompt
 from schemas.topics import Topic
 from services.runtime.errors import InvalidArgument, Rejected, Retryable
 from services.runtime.kafka import Producer
-from services.runtime.triton import TritonModels
+from services.runtime.triton import CHANNEL_OPTIONS, TritonModels
 from services.serving import gguf
-from services.serving.domain import GENERIC_VERSION, Placed
-from services.serving.llama_backend import choose_versions, model_versions, write_model_version
+from services.serving.domain import Placed
+from services.serving.llama_backend import choose_versions, model_versions, version_settings, write_model_version
 
 BASE = "base"
 BASE_GGUF = "base.gguf"
-_CANDIDATE = "candidate_id"
 
 
 class TritonServer:
     """Triton's model control, and its models asked as anyone would ask them."""
 
     def __init__(self, url: str, load_seconds: float) -> None:
-        self._client = InferenceServerClient(url)
+        self._client = InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._models = TritonModels(url)
         self._load_seconds = load_seconds
 
@@ -58,7 +59,10 @@ class TritonServer:
         return {name: frozenset(versions) for name, versions in found.items()}
 
     async def load(self, model: str) -> None:
-        """Load a model. A stub that cannot start would make Triton wait for ever, so the time is limited."""
+        """Load a model. A stub that cannot start would make Triton wait for ever, so the time is limited.
+
+        Triton loads all the versions that config.pbtxt names or, where one fails, keeps what it had.
+        """
         await self._control(self._client.load_model, model)
 
     async def unload(self, model: str) -> None:
@@ -69,7 +73,11 @@ class TritonServer:
         try:
             await call(model, client_timeout=self._load_seconds)
         except InferenceServerException as error:
-            raise Retryable(f"Triton, model {model!r}: {error.message()}") from error
+            reason = f"Triton, model {model!r}: {str(error.message()).strip().splitlines()[0]}"
+            # The status with which Triton reports a model.py that raised, and a folder that it cannot read.
+            if error.status() == "StatusCode.INVALID_ARGUMENT":
+                raise Rejected(reason) from error
+            raise Retryable(reason) from error
 
     async def check(self, model: str, version: int) -> None:
         """Ask a version for one token."""
@@ -91,17 +99,21 @@ class FolderRepository:
         self._artifacts_dir = artifacts_dir
         self._how: dict[str, Any] = {"threads": threads, "parallel": parallel, "context_tokens": context_tokens}
 
-    def write_generic(self, model: str, weights: str) -> None:
-        """Write a generic model's one version."""
-        if GENERIC_VERSION in model_versions(self._repository, model):
-            return
+    def write_generic(self, model: str, weights: str) -> Placed:
+        """Write a generic model's version for these weights, unless its newest is just that."""
         path = self._models_dir / weights
         if not path.is_file():
             raise Rejected(f"models.{model}.weights: {weights!r} is no file in the models folder")
-        write_model_version(self._repository, model, GENERIC_VERSION, base_gguf=path, adapter_gguf=None, **self._how)
+        version = max(model_versions(self._repository, model), default=0)
+        wanted = {**self._how, "base_gguf": str(path.resolve())}
+        if not version or not wanted.items() <= version_settings(self._repository, model, version).items():
+            version += 1
+            with _unusable(f"models.{model}"):
+                write_model_version(self._repository, model, version, base_gguf=path, adapter_gguf=None, **self._how)
+        return Placed(model, version)
 
-    def write_specialist(self, model: str, candidate_id: str, adapter_path: str) -> Placed:
-        """Write the next version of a specialist, from a PEFT adapter."""
+    def write_specialist(self, model: str, candidate_id: str, adapter_path: str, version: int | None = None) -> Placed:
+        """Write a specialist's version from a PEFT adapter."""
         known = self.placed().get(candidate_id)
         if known is not None:
             return known
@@ -110,9 +122,8 @@ class FolderRepository:
             raise Rejected(f"adapter_path: {adapter_path!r} leads out of the artifacts folder")
         if not (adapter / "adapter_config.json").is_file():
             raise Rejected(f"adapter_path: there is no PEFT adapter in {adapter_path!r}")
-        written = model_versions(self._repository, model)
-        version = max(written, default=0) + 1
-        with tempfile.TemporaryDirectory() as scratch:
+        version = version or max(model_versions(self._repository, model), default=0) + 1
+        with tempfile.TemporaryDirectory() as scratch, _unusable(f"adapter_path: {adapter_path!r}"):
             adapter_gguf = Path(scratch) / "adapter.gguf"
             gguf.write_adapter(adapter, self._models_dir / BASE, adapter_gguf)
             write_model_version(
@@ -121,22 +132,37 @@ class FolderRepository:
                 version,
                 base_gguf=self._models_dir / BASE_GGUF,
                 adapter_gguf=adapter_gguf,
-                loaded_versions=written or None,  # which are loaded is chosen apart from writing
+                candidate_id=candidate_id,
                 **self._how,
             )
-        (self._repository / model / str(version) / _CANDIDATE).write_text(candidate_id)
         return Placed(model, version)
 
     def placed(self) -> Mapping[str, Placed]:
         """Return where each candidate's version is."""
-        return {
-            path.read_text(): Placed(path.parent.parent.name, int(path.parent.name))
-            for path in self._repository.glob(f"*/*/{_CANDIDATE}")
-        }
+        found = {}
+        for model in self.models():
+            for version in model_versions(self._repository, model):
+                candidate_id = version_settings(self._repository, model, version).get("candidate_id")
+                if candidate_id:
+                    found[candidate_id] = Placed(model, version)
+        return found
+
+    def models(self) -> frozenset[str]:
+        """Return the names of all models that were written here."""
+        return frozenset(path.parent.parent.name for path in self._repository.glob("*/*/model.json"))
 
     def choose(self, model: str, versions: frozenset[int]) -> None:
         """Say which versions are loaded the next time."""
         choose_versions(self._repository, model, sorted(versions))
+
+
+@contextlib.contextmanager
+def _unusable(what: str) -> Iterator[None]:
+    """Whatever is wrong with files that came from elsewhere is a reason to reject them."""
+    try:
+        yield
+    except (ValueError, KeyError, FileExistsError, FileNotFoundError, SafetensorError) as error:
+        raise Rejected(f"{what} cannot be used: {error}") from error
 
 
 class KafkaAnnouncer:
@@ -162,7 +188,10 @@ class FolderExporter:
         target = self._artifacts_dir / "exports" / candidate.candidate_id
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
+            with (
+                tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch,
+                _unusable(f"adapter_path: {candidate.adapter_path!r}"),
+            ):
                 made = Path(scratch) / "made"
                 self._write(made, candidate, deployment)
                 made.rename(target)
@@ -184,9 +213,7 @@ class FolderExporter:
             for path in base.glob(f"{name}*"):
                 shutil.copy(path, folder)
         checksums = {
-            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
         }
         manifest = {
             "candidate": msgspec.to_builtins(candidate),
@@ -194,3 +221,8 @@ class FolderExporter:
             "sha256": checksums,
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

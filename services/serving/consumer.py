@@ -26,7 +26,8 @@ def follower(settings: KafkaSettings, state: DesiredState) -> Follower:
 
 def transformer(settings: KafkaSettings, serving: Serving, clock: Clock) -> Transformer:
     """Return what turns candidates into deployments."""
-    return Transformer(settings, "serving", {Topic.CANDIDATES: serving.decide}, clock)
+    # One at a time: a decision waits for the one before to come back from its topic, so that must be committed.
+    return Transformer(settings, "serving", {Topic.CANDIDATES: serving.decide}, clock, batch_records=1)
 
 
 class Reconciler:

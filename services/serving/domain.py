@@ -5,11 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from schemas.bundle import Bundle
 from schemas.events import Candidate, Deployment
 from services.runtime.errors import FailedPrecondition
 
-GENERIC_VERSION = 1
 # How far back a rollback can go.
 KEPT_PREVIOUS = 10
 
@@ -62,7 +60,7 @@ def rolled_back(
     Args:
         current: What is live now.
         candidates: Every candidate on record, by id.
-        placed: Where each candidate is in Triton, by id.
+        placed: Where in Triton each candidate is that could be live again, by id.
         deployment_id: Of the new deployment.
         now: Its time.
         reason: Why, for the record.
@@ -122,7 +120,7 @@ def _live(
 
 
 def wanted_versions(
-    bundle: Bundle | None,
+    generic: Iterable[Placed],
     deployments: Iterable[Deployment],
     placed: Mapping[str, Placed],
     trials: Iterable[Trial],
@@ -131,19 +129,19 @@ def wanted_versions(
 
     The version before the live one stays loaded too: requests that were routed to it a moment ago still find it, and a
     rollback need not wait for it.
+
+    Args:
+        generic: Where the bundle's models are.
+        deployments: The newest of each task.
+        placed: Where each candidate is, by id; one that is nowhere is not wanted.
+        trials: What is being tried.
     """
     wanted: dict[str, set[int]] = {}
-    if bundle is not None:
-        for model in bundle.models.values():
-            if model.weights:
-                wanted.setdefault(model.triton_model, set()).add(GENERIC_VERSION)
+    places = [*generic, *(trial.placed for trial in trials)]
     for deployment in deployments:
-        if deployment.state != "live":
-            continue
-        for candidate_id in (deployment.candidate_id, *deployment.previous[-1:]):
-            if candidate_id in placed:
-                place = placed[candidate_id]
-                wanted.setdefault(place.model, set()).add(place.version)
-    for trial in trials:
-        wanted.setdefault(trial.placed.model, set()).add(trial.placed.version)
+        if deployment.state == "live":
+            ids = (deployment.candidate_id, *deployment.previous[-1:])
+            places += [placed[candidate_id] for candidate_id in ids if candidate_id in placed]
+    for place in places:
+        wanted.setdefault(place.model, set()).add(place.version)
     return {model: frozenset(versions) for model, versions in wanted.items()}

@@ -16,7 +16,11 @@ class ModelServer(Protocol):
         ...
 
     async def load(self, model: str) -> None:
-        """Load the versions that the model's configuration names, and unload the others."""
+        """Load the versions that the model's configuration names, and unload the others.
+
+        Raises:
+            Rejected: One of them cannot be loaded. What was loaded before still is.
+        """
         ...
 
     async def unload(self, model: str) -> None:
@@ -31,16 +35,24 @@ class ModelServer(Protocol):
 class Repository(Protocol):
     """The model folders that a server loads from. Writing the same thing twice is writing it once."""
 
-    def write_generic(self, model: str, weights: str) -> None:
+    def write_generic(self, model: str, weights: str) -> Placed:
         """Write a generic model. Raises `Rejected` when there are no such weights."""
         ...
 
-    def write_specialist(self, model: str, candidate_id: str, adapter_path: str) -> Placed:
-        """Write a specialist's version. Raises `Rejected` when there is no such adapter."""
+    def write_specialist(self, model: str, candidate_id: str, adapter_path: str, version: int | None = None) -> Placed:
+        """Write a specialist's version: the one given, or the next.
+
+        Raises:
+            Rejected: There is no such adapter, or it cannot be used, or the version is another candidate's.
+        """
         ...
 
     def placed(self) -> Mapping[str, Placed]:
         """Return where each candidate's version is, by candidate id."""
+        ...
+
+    def models(self) -> frozenset[str]:
+        """Return the names of all models that were written here."""
         ...
 
     def choose(self, model: str, versions: frozenset[int]) -> None:
@@ -60,5 +72,9 @@ class Exporter(Protocol):
     """Writes what is live as a folder that others can use."""
 
     def export(self, candidate: Candidate, deployment: Deployment) -> tuple[Path, list[str]]:
-        """Write the folder; return it and its files, both as names below the artifacts folder."""
+        """Write the folder; return its name below the artifacts folder, and its files' names below it.
+
+        Raises:
+            Rejected: What it is made from is gone.
+        """
         ...

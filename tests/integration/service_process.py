@@ -35,11 +35,15 @@ class ServiceProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, for the first time or again."""
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"services.{self._name}"], env=self._environment, stdout=out, stderr=out
             )
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -54,6 +58,12 @@ class ServiceProcess:
         """Wait until it ends by itself and return its exit code."""
         assert self._process is not None
         return self._process.wait(60)
+
+    def kill(self) -> None:
+        """End it without warning."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(30)
 
     def stop(self) -> int:
         """End it as a supervisor would and return its exit code."""
