@@ -74,7 +74,7 @@ class TritonServer:
             await call(model, client_timeout=self._load_seconds)
         except InferenceServerException as error:
             reason = f"Triton, model {model!r}: {str(error.message()).strip().splitlines()[0]}"
-            # The status with which Triton reports a model.py that raised, and a folder that it cannot read.
+            # The status with which Triton reports a model.py that raised.
             if error.status() == "StatusCode.INVALID_ARGUMENT":
                 raise Rejected(reason) from error
             raise Retryable(reason) from error
@@ -116,6 +116,8 @@ class FolderRepository:
         """Write a specialist's version from a PEFT adapter."""
         known = self.placed().get(candidate_id)
         if known is not None:
+            if known.model != model:
+                raise Rejected(f"candidate_id: {candidate_id!r} is another task's")
             return known
         adapter = (self._artifacts_dir / adapter_path).resolve()
         if not adapter.is_relative_to(self._artifacts_dir.resolve()):

@@ -43,7 +43,8 @@ class Repository(Protocol):
         """Write a specialist's version: the one given, or the next.
 
         Raises:
-            Rejected: There is no such adapter, or it cannot be used, or the version is another candidate's.
+            Rejected: There is no such adapter, or it cannot be used; the candidate is another model's, or the version
+                another candidate's.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ KEY, MODEL = f"{TENANT}/{TASK}", f"specialist-{TENANT}-{TASK}"
 T = TypeVar("T")
 
 
-async def until(look: Callable[[], Awaitable[T]], seconds: float = 60.0) -> T:
+async def until(look: Callable[[], Awaitable[T | None]], seconds: float = 60.0) -> T:
     """Look until there is something, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := await look()):
@@ -124,6 +124,11 @@ class Loop:
             return (await self._models.answer(prompt, 30))[1]
         except Retryable:
             return None
+
+    def long_answer(self, model: str, version: str) -> AsyncGenerator[str | Generated, None]:
+        """Ask for more than is said in a moment."""
+        prompt = Prompt(model, version, [{"role": "user", "content": "Tell a long story."}], {"max_tokens": 300})
+        return self._models.generate(prompt, 60)
 
     async def answers(self, model: str, version: str = "") -> Generated:
         """Wait until a model answers."""

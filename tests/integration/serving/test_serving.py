@@ -15,6 +15,7 @@ from gguf import GGUFReader
 from tokenizers import Tokenizer
 
 from gyre.api.serving.v1 import serving_pb2
+from schemas.prompts import Generated
 from tests.integration.serving.conftest import MODEL, TASK, TENANT, Loop, until
 
 # The first test of a run may have to make the models and to start Kafka and Triton.
@@ -41,9 +42,14 @@ async def test_a_promoted_candidate_goes_live_where_it_was_tried(loop: Loop) -> 
     assert (deployment.system_prompt, deployment.reason) == ("Answer.", "better on the hold-out")
 
 
-async def test_a_second_goes_live_beside_the_first(loop: Loop) -> None:
+async def test_a_second_goes_live_beside_the_first_and_breaks_off_no_answer(loop: Loop) -> None:
+    answer = loop.long_answer(MODEL, "1")
+    await anext(answer)
     await loop.tell("second", loop.adapter("second"))
     deployment = await loop.live("second")
+    *_, end = [piece async for piece in answer]
+    assert isinstance(end, Generated)
+    assert end.finish_reason in ("stop", "length")
     assert (deployment.model_version, deployment.previous) == ("2", ("first",))
     second = await loop.answers(MODEL, "2")
     first = await loop.answers(MODEL, "1")
