@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import errno
+import io
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from embedded.clickhouse import sql
 from embedded.clickhouse.compression import PIECE_BYTES
@@ -70,8 +75,47 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield
 
 
-async def joined(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Joins small pieces, so that each is worth a call of the engine."""
+@asynccontextmanager
+async def uploaded(
+    data: AsyncIterator[bytes], path: Path, blocking: Callable[..., Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Keeps the data of an INSERT in a file, for as long as the context lasts.
+
+    A file, so that memory stays bounded, and so that the engine begins no INSERT whose data hasn't come whole.
+
+    Args:
+        data: the data.
+        path: the file, which must not exist.
+        blocking: runs a call on a thread, and waits for it even if cancelled: the file is closed after that.
+
+    Raises:
+        ClickHouseError: code 243, where the disk is full.
+    """
+    try:
+        with path.open("xb", buffering=0) as file:
+            async for piece in _joined(data):
+                await blocking(_write_all, file, piece)
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[file.write(view) :]
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ClickHouseError.named(
+            243, "NOT_ENOUGH_SPACE", "Not enough space on the disk for the data of the INSERT."
+        ) from exc
+
+
+async def _joined(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Joins small pieces, so that each is worth a call of the system."""
     waiting = bytearray()
     async for piece in pieces:
         waiting += piece

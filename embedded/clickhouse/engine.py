@@ -21,6 +21,7 @@ from xml.sax.saxutils import escape
 from chdb.state import sqlitelike
 
 from embedded.clickhouse.errors import ClickHouseError
+from embedded.clickhouse.sql import check_values
 
 _GRANTS = (
     "GRANT CHECK, SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, "
@@ -103,29 +104,6 @@ class QueryResult(Protocol):
         ...
 
 
-class Insert:
-    """An INSERT that takes its data piece by piece. Nothing is acknowledged before `finish` returns."""
-
-    def __init__(self, inserter: sqlitelike.StreamingInserter) -> None:
-        self._inserter = inserter
-
-    def append(self, data: bytes) -> None:
-        """Parses and writes more data."""
-        with _engine_errors():
-            self._inserter.append(data)  # type: ignore[no-untyped-call]  # chdb is typed in part
-
-    def finish(self) -> tuple[int, int]:
-        """Writes what is left; returns rows and bytes written."""
-        with _engine_errors():
-            result = self._inserter.finish()
-        return int(result.rows_written), int(result.bytes_written)
-
-    def cancel(self) -> None:
-        """Drops what isn't written. After `finish` or a failed `finish` it does nothing."""
-        with _engine_errors():
-            self._inserter.cancel()  # type: ignore[no-untyped-call]  # chdb is typed in part
-
-
 class Connection:
     """One chDB connection: its settings, database and temporary tables are its own. Its methods block.
 
@@ -144,10 +122,35 @@ class Connection:
             result: QueryResult = self._inner.query(sql, format, params=dict(parameters or {}))  # type: ignore[arg-type]  # bytes are taken, so that a statement needn't be UTF-8
         return result
 
-    def start_insert(self, sql: bytes, format: str) -> Insert:
-        """Starts an INSERT whose data, in the given format, follows by `Insert.append`."""
-        with _engine_errors():
-            return Insert(self._inner.send_insert(sql, format))  # type: ignore[arg-type]  # as above
+    def insert(
+        self, before_data: bytes, settings: bytes, format: str, path: Path, parameters: Mapping[str, str] | None = None
+    ) -> QueryResult:
+        """Runs an INSERT whose data lies in a file; when it returns, every row is written.
+
+        chDB's own way to hand data over (`send_insert`) is not used: it drops errors of the writing side, such as a
+        violated constraint or too many parts, and counts the rows as written.
+
+        Args:
+            before_data: the statement up to where its SETTINGS or its data begin.
+            settings: its SETTINGS clause, or nothing.
+            format: of the data.
+            path: of the file with the data.
+            parameters: the query's parameters.
+        """
+        if format.upper() == "VALUES":
+            with path.open("rb") as data:
+                check_values(data)
+        infile = f" FROM INFILE {quote(str(path))}"
+        try:
+            return self.execute(
+                b"%s\n%s %s\nFORMAT %s" % (before_data, infile.encode(), settings, format.encode()),
+                parameters=parameters,
+            )
+        except ClickHouseError as error:
+            # The client knows nothing of our file.
+            text = error.text.replace(infile, "").replace(f": (in file/uri {path})", "")
+            text = text.replace(": While executing File: data for INSERT was parsed from file", "")
+            raise ClickHouseError(error.code, text.replace(str(path), "")) from error
 
     def set(self, settings: Mapping[str, str]) -> None:
         """Changes settings of this connection."""
@@ -210,9 +213,11 @@ class Engine:
         except BlockingIOError:
             self._lock.close()
             raise EngineLockedError(f"the data folder {data_dir} is in use by another process") from None
-        self.pipes_dir = data_dir / "pipes"
-        shutil.rmtree(self.pipes_dir, ignore_errors=True)
-        self.pipes_dir.mkdir(mode=0o700)
+        # For the pipes that answers come through, and for the data of inserts until they are done.
+        self.pipes_dir, self.uploads_dir = data_dir / "pipes", data_dir / "uploads"
+        for folder in (self.pipes_dir, self.uploads_dir):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
         store = data_dir / "engine"
         config = _write_config(data_dir)
         self._connection_string = f"{store}?config-file={config}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from embedded.clickhouse.engine import Connection, quote_identifier
 from embedded.clickhouse.errors import ClickHouseError
@@ -33,18 +34,14 @@ class ExternalTable:
         if not re.fullmatch(r"\w+", self.format, re.ASCII):
             raise ClickHouseError.named(73, "UNKNOWN_FORMAT", f"Unknown format {self.format}.")
 
-    def create(self, connection: Connection) -> None:
-        """Makes the temporary table and fills it; blocks."""
+    def create(self, connection: Connection, uploads_dir: Path) -> None:
+        """Makes the temporary table and fills it, by way of a file in `uploads_dir`; blocks."""
         table = quote_identifier(self.name)
         connection.execute(f"CREATE TEMPORARY TABLE {table} ({self.structure}\n) ENGINE = Memory")
-        insert = connection.start_insert(f"INSERT INTO {table}".encode(), self.format)
-        try:
-            insert.append(self.data)
-            insert.finish()
-        except ClickHouseError:
-            with suppress(ClickHouseError):
-                insert.cancel()
-            raise
+        with NamedTemporaryFile(dir=uploads_dir) as upload:
+            upload.write(self.data)
+            upload.flush()
+            connection.insert(f"INSERT INTO {table}".encode(), b"", self.format, Path(upload.name))
 
     def drop(self, connection: Connection) -> None:
         """Drops the temporary table; blocks."""

@@ -7,15 +7,16 @@ import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from embedded.clickhouse import sql
 from embedded.clickhouse.answer import Answer, Summary
-from embedded.clickhouse.body import joined, read_statement
-from embedded.clickhouse.engine import Connection, Engine, Insert, quote, running_with
+from embedded.clickhouse.body import read_statement, uploaded
+from embedded.clickhouse.engine import Connection, Engine, quote, running_with
 from embedded.clickhouse.errors import ClickHouseError
 from embedded.clickhouse.external import ExternalTable
 from embedded.clickhouse.pipe import result_pipe
@@ -85,10 +86,13 @@ class Queries:
         tag = uuid.uuid4().hex
         async with AsyncExitStack() as stack:
             stack.enter_context(self._registered(request.query_id, caller, tag))
+            if statement.kind is sql.Kind.INSERT:
+                # Before a slot is taken, which a slow client would hold.
+                await stack.enter_async_context(uploaded(data, self._engine.uploads_dir / tag, self._blocking))
             if statement.kind is not sql.Kind.KILL:
                 await self._take_slot(stack)
             connection = await self._connection(stack, request, caller, external_tables)
-            answer = self._answer(connection, statement, request, caller, data, tag)
+            answer = self._answer(connection, statement, request, caller, tag)
             await stack.enter_async_context(aclosing(answer.pieces))
             yield answer
 
@@ -104,6 +108,9 @@ class Queries:
             )
         if request.read_only and statement.kind in (sql.Kind.INSERT, sql.Kind.COMMAND):
             raise ClickHouseError.named(164, "READONLY", _READONLY_OVER_GET)
+        if caller.readonly and statement.kind is sql.Kind.INSERT:
+            # The engine would say so too, but only after the data has come.
+            raise ClickHouseError.named(164, "READONLY", f"{caller.user}: Cannot execute query in readonly mode.")
         if caller.readonly and statement.kind is sql.Kind.KILL and self._target(statement, caller) is None:
             raise ClickHouseError.named(
                 497,
@@ -151,7 +158,7 @@ class Queries:
         stack.push_async_callback(self._blocking, override.__exit__, None, None, None)
         await self._blocking(override.__enter__)
         for table in external_tables:
-            await self._blocking(table.create, connection)
+            await self._blocking(table.create, connection, self._engine.uploads_dir)
             stack.push_async_callback(self._blocking, table.drop, connection)
         return connection
 
@@ -166,7 +173,7 @@ class Queries:
         connection = self._engine.connect()
         try:
             for table in external_tables:
-                table.create(connection)
+                table.create(connection, self._engine.uploads_dir)
             if caller.readonly:
                 # Before anything that the client says: from here on the engine lets nothing be changed.
                 connection.set({"readonly": "1"})
@@ -184,12 +191,12 @@ class Queries:
         statement: sql.Statement,
         request: QueryRequest,
         caller: Caller,
-        data: AsyncIterator[bytes],
         tag: str,
     ) -> Answer:
         summary = Summary()
         if statement.kind is sql.Kind.INSERT:
-            pieces = self._insert(connection, statement, request.parameters, data, summary)
+            upload = self._engine.uploads_dir / tag
+            pieces = self._insert(connection, statement, upload, request.parameters, summary, tag)
             return Answer(request.format, pieces, summary)
         output_format = statement.format or request.format
         if statement.kind is sql.Kind.ROWS:
@@ -254,15 +261,10 @@ class Queries:
         if statement.format is not None and statement.data_start is None:
             text += b" FORMAT " + statement.format.encode() + statement.after_format
         mark = b" /* %s */" % tag.encode()
-        future = asyncio.get_running_loop().run_in_executor(
-            self._threads, connection.execute, text + mark, output_format, parameters
-        )
         try:
-            result = await asyncio.shield(future)
+            result = await self._killable(tag, connection.execute, text + mark, output_format, parameters)
         except ClickHouseError as error:
             raise ClickHouseError(error.code, error.text.replace(mark.decode(), "")) from error
-        finally:
-            await self._end(future, tag)
         summary.take(result)
         yield result.bytes()
 
@@ -270,23 +272,24 @@ class Queries:
         self,
         connection: Connection,
         statement: sql.Statement,
+        upload: Path,
         parameters: Mapping[str, str],
-        data: AsyncIterator[bytes],
         summary: Summary,
+        tag: str,
     ) -> AsyncGenerator[bytes, None]:
         assert statement.format is not None
-        await self._blocking(connection.set, {f"param_{name}": value for name, value in parameters.items()})
-        insert: Insert = await self._blocking(connection.start_insert, statement.before_format, statement.format)
-        try:
-            async for piece in joined(data):
-                await self._blocking(insert.append, piece)
-            rows, size = await self._blocking(insert.finish)
-        except BaseException:
-            with suppress(ClickHouseError):
-                await self._blocking(insert.cancel)
-            raise
-        summary.read_rows = summary.written_rows = rows
-        summary.read_bytes = summary.written_bytes = size
+        result = await self._killable(
+            # The tag, by which the statement is found, is in the path.
+            tag,
+            connection.insert,
+            statement.before_format,
+            statement.after_format,
+            statement.format,
+            upload,
+            parameters,
+        )
+        summary.read_rows = summary.written_rows = result.rows_written()
+        summary.read_bytes = summary.written_bytes = result.bytes_written()
         yield b""
 
     async def _kill(
@@ -324,6 +327,14 @@ class Queries:
             return await asyncio.shield(future)
         finally:
             await _settled(future)
+
+    async def _killable(self, tag: str, function: Callable[[Unpack[_A]], _T], *args: *_A) -> _T:
+        """Runs a statement whose text holds `tag` on a thread. A cancelled task takes the statement with it."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        try:
+            return await asyncio.shield(future)
+        finally:
+            await self._end(future, tag)
 
     async def _end(self, future: asyncio.Future[Any], tag: str) -> None:
         """Cancels a statement that is still running and waits for it to be over."""

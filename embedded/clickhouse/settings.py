@@ -24,6 +24,6 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _without_connection_string_syntax(cls, value: Path) -> Path:
-        if any(character in str(value) for character in "?&=%"):
-            raise ValueError("must not contain ?, &, = or %, which the engine reads as options")
+        if any(character in str(value) for character in "?&=%*{}"):
+            raise ValueError("must not contain ?, &, =, %, *, { or }, which the engine reads as options or patterns")
         return value.absolute()

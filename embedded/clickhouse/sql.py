@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import enum
 import itertools
+import mmap
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from embedded.clickhouse.errors import ClickHouseError
 
@@ -36,6 +39,25 @@ _READS_ROWS = frozenset(
 # A server confines these to folders of its own or doesn't have them; chDB, an embedded engine, would let them read
 # anything that this process can. Their table-function cousins are withheld by grants (see engine.py).
 _LOCAL_ONLY_FUNCTIONS = frozenset((b"FILE", b"PYTHON", b"EXECUTABLE", b"EXECUTABLEPOOL"))
+# Strict, because the engine looks for the end of a row without regard to comments, names in quotes and heredocs: all
+# that may hold an apostrophe, a backslash or a bracket is a string. In runs, which bound the memory of a match.
+_HARMLESS_VALUES = re.compile(
+    rb"""
+    (?:
+        [^'"`$\\\-/\#\xe2A-Za-z_]++
+        |'(?:[^'\\]++|\\.)*+(?:'|\\?\Z)
+        |(?!(?:%(local)s)(?!\w))[A-Za-z_]\w*+
+        |"(?!(?:%(local)s)")[\w\ .]*+"
+        |`(?!(?:%(local)s)`)[\w\ .]*+`
+        |--[^\n'"`\\()]*+(?:\n|\Z)
+        |/\*[^*'"`\\()]*+\*/
+        |-(?!-)|/(?!\*)
+        |\xe2(?!\x80[\x98\x99\x9c\x9d])
+    ){1,10000}+
+    """
+    % {b"local": b"|".join(sorted(_LOCAL_ONLY_FUNCTIONS))},
+    re.DOTALL | re.VERBOSE | re.IGNORECASE,
+)
 _ENDS_AN_EXPRESSION = frozenset(("word", "quoted", "string", "number", "heredoc", "close"))
 _FORMAT_CANNOT_FOLLOW = frozenset(
     (b"SELECT", b"DISTINCT", b"BY", b"WHERE", b"AND", b"OR", b"NOT", b"AS", b"ON", b"FROM")
@@ -70,8 +92,9 @@ class Statement:
 
     Attributes:
         kind: what it does.
-        before_format: the statement up to its FORMAT clause (or its end).
-        after_format: a SETTINGS clause that came after FORMAT, or nothing.
+        before_format: the statement up to its FORMAT clause (or its end); of an INSERT that data follows, up to its
+            SETTINGS clause.
+        after_format: a SETTINGS clause that came after FORMAT, or that of an INSERT; or nothing.
         format: the format it names, for its answer or, for an INSERT, for its data.
         data_start: where in the text the data of an INSERT begins; None where there is none.
         input_structure: the columns of an INSERT's `input(...)`, which chDB doesn't feed; `before_format` reads from
@@ -117,16 +140,43 @@ def parse(text: bytes) -> Statement:
 
 
 def check_structure(structure: str) -> None:
-    """Checks that the columns of a table, which go between brackets, can't end those brackets.
+    """Checks that the columns of a table, which go between brackets, can't end those brackets or read this machine.
 
     Raises:
-        ClickHouseError: they hold a bracket that closes none of theirs, or a semicolon.
+        ClickHouseError: they hold a bracket that closes none of theirs, a semicolon, or a default that calls a
+            function that reads the server's own machine.
     """
     open_brackets = 0
-    for token in _tokens(structure.encode()):
+    tokens = list(_tokens(structure.encode()))
+    _refuse_local_functions(tokens)
+    for token in tokens:
         open_brackets += (token.kind == "open") - (token.kind == "close")
         if open_brackets < 0 or token.text in (b";", b"'", b'"', b"`"):
             raise ClickHouseError.named(62, "SYNTAX_ERROR", f"Syntax error: '{structure}' is not a list of columns.")
+
+
+def check_values(data: BinaryIO) -> None:
+    """Checks the data of a VALUES clause, a file, whose expressions the engine runs.
+
+    Raises:
+        ClickHouseError: outside its strings the data names a function that reads the server's own machine, or holds
+            what makes that hard to tell.
+    """
+    if os.fstat(data.fileno()).st_size == 0:
+        return
+    with mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        end = 0
+        while end < len(text):
+            match = _HARMLESS_VALUES.match(text, end)
+            if match is None:
+                raise ClickHouseError.named(
+                    497,
+                    "ACCESS_DENIED",
+                    f"Not enough privileges. The data of VALUES, at byte {end + 1}, may not call functions that read "
+                    "the server's files (it's necessary to have the grant READ ON FILE), nor hold heredocs, "
+                    "typographic quotation marks, or quotation marks or brackets in comments or quoted names.",
+                )
+            end = match.end()
 
 
 def _kind(tokens: list[Token]) -> Kind:
@@ -147,6 +197,7 @@ def _parse_insert(text: bytes, tokens: Iterator[Token]) -> Statement:
     """
     seen: list[Token] = []
     previous: Token | None = None
+    settings: int | None = None
     named = False
     for token in tokens:
         seen.append(token)
@@ -158,9 +209,11 @@ def _parse_insert(text: bytes, tokens: Iterator[Token]) -> Statement:
                 pass
             elif token.kind == "word" and token.text == b"VALUES":
                 _refuse_local_functions(seen)
-                return Statement(Kind.INSERT, text[: token.start], format="Values", data_start=token.end)
+                return _insert(text, token.start, settings, "Values", token.end)
+            elif token.kind == "word" and token.text == b"SETTINGS":
+                settings = token.start
             elif token.kind == "word" and token.text == b"FORMAT":
-                return _insert_with_format(text, token, tokens, seen)
+                return _insert_with_format(text, token, settings, tokens, seen)
             elif token.kind == "word" and token.text == b"INFILE":
                 raise ClickHouseError.named(
                     78, "UNKNOWN_TYPE_OF_QUERY", "Query has infile and was send directly to server."
@@ -180,19 +233,21 @@ def _parse_insert(text: bytes, tokens: Iterator[Token]) -> Statement:
     return Statement(Kind.COMMAND, text)
 
 
-def _insert_with_format(text: bytes, keyword: Token, tokens: Iterator[Token], seen: list[Token]) -> Statement:
+def _insert(text: bytes, end: int, settings: int | None, data_format: str, data_start: int) -> Statement:
+    settings = end if settings is None else settings
+    return Statement(Kind.INSERT, text[:settings], text[settings:end], data_format, data_start)
+
+
+def _insert_with_format(
+    text: bytes, keyword: Token, settings: int | None, tokens: Iterator[Token], seen: list[Token]
+) -> Statement:
     _refuse_local_functions(seen)
     name = next(tokens, None)
     if name is None or name.kind != "word":
         return Statement(Kind.COMMAND, text)
     gap = _SPACES_THEN_NEWLINE.match(text, name.end)
     assert gap is not None
-    return Statement(
-        Kind.INSERT,
-        text[: keyword.start],
-        format=text[name.start : name.end].decode(),
-        data_start=gap.end(),
-    )
+    return _insert(text, keyword.start, settings, text[name.start : name.end].decode(), gap.end())
 
 
 def _insert_from_query(text: bytes, tokens: list[Token]) -> Statement:
@@ -288,15 +343,24 @@ def _refuse_outfile(tokens: list[Token]) -> None:
 
 
 def _refuse_local_functions(tokens: list[Token]) -> None:
-    for name, bracket in itertools.pairwise(tokens):
+    for i, (name, bracket) in enumerate(itertools.pairwise(tokens)):
         if bracket.text != b"(":
             continue
         plain = name.text.strip(b'`"\xe2\x80\x9c\x9d').upper() if name.kind in ("word", "quoted") else b""
         # An escape could spell any name.
         escaped = name.kind == "quoted" and b"\\" in name.text
-        if plain in _LOCAL_ONLY_FUNCTIONS or escaped:
+        if plain in _LOCAL_ONLY_FUNCTIONS or escaped or (plain == b"FORMAT" and not _is_pattern(tokens[i + 2 : i + 3])):
             raise ClickHouseError.named(
                 497,
                 "ACCESS_DENIED",
                 "Not enough privileges. To execute this query, it's necessary to have the grant READ ON FILE.",
             )
+
+
+def _is_pattern(argument: list[Token]) -> bool:
+    """Whether the first argument of `format(...)` makes it the function that fills a pattern in.
+
+    The table function of that name reads text in any format, in which expressions (Values) and defaults are run. No
+    format's name holds a brace.
+    """
+    return [token.kind for token in argument[:1]] == ["string"] and b"{" in argument[0].text

@@ -208,7 +208,7 @@ def test_clickhouse_connect_is_told_of_a_failure_in_mid_stream(client: Client) -
     sql = "SELECT number, throwIf(number = 3000000, 'in the middle') FROM numbers(5000000)"
     rows = 0
     stream = client.query_rows_stream(sql)
-    with pytest.raises(ClickHouseError, match="in the middle"), stream:  # noqa: PT012  # the rows until then count
+    with pytest.raises(ClickHouseError, match="in the middle"), stream:  # the rows until then count
         for _ in stream:
             rows += 1
     assert rows > 0
@@ -515,6 +515,150 @@ def test_a_block_of_ten_thousand_avro_rows_is_inserted_whole(front: Front) -> No
     assert front.text("SELECT count() FROM avro") == "10000\n"
 
 
+def refused(front: Front, sql: str, content: bytes, **params: Any) -> int:
+    response = front.post(sql, content=content, **params)
+    assert response.status_code >= 400
+    assert re.search(r"INFILE '|uploads|in file|from file", response.text) is None
+    return code(response)
+
+
+@pytest.mark.parametrize(
+    ("data_format", "good", "bad"),
+    [
+        ("TSV", b"1\n", b"-1\n"),
+        ("JSONEachRow", b'{"a": 1}\n', b'{"a": -1}\n'),
+        ("Values", b"(1)", b", (1 - 2)"),
+        ("RowBinary", (1).to_bytes(8, "little"), (-1).to_bytes(8, "little", signed=True)),
+    ],
+)
+def test_an_insert_that_violates_a_constraint_is_an_error_and_stores_nothing(
+    front: Front, data_format: str, good: bytes, bad: bytes
+) -> None:
+    front.text("CREATE OR REPLACE TABLE positive (a Int64, CONSTRAINT positive CHECK a > 0) ENGINE = Memory")
+    sql = f"INSERT INTO positive FORMAT {data_format}"
+    response = front.post(sql, content=good + bad)
+    assert (response.status_code, code(response)) == (500, 469)
+    assert "VIOLATED_CONSTRAINT" in response.text
+    assert refused(front, sql, good + bad, async_insert=1, wait_for_async_insert=0) == 469
+    assert front.text("SELECT count() FROM positive") == "0\n"
+    assert front.post(sql, content=good).status_code == 200
+    assert front.text("SELECT a FROM positive") == "1\n"
+
+
+def test_clickhouse_connect_is_told_of_a_violated_constraint(client: Client) -> None:
+    client.command("CREATE TABLE small (a Int64, CONSTRAINT small CHECK a < 10) ENGINE = MergeTree ORDER BY a")
+    with pytest.raises(DatabaseError, match="VIOLATED_CONSTRAINT") as failure:
+        client.insert("small", [[1], [10]], column_names=["a"])
+    assert failure.value.code == 469
+    assert client.query("SELECT count() FROM small").first_row == (0,)
+
+
+def test_an_insert_into_too_many_parts_is_an_error(front: Front) -> None:
+    front.text(
+        "CREATE TABLE parts (a Int64) ENGINE = MergeTree ORDER BY a "
+        "SETTINGS parts_to_delay_insert = 1000, parts_to_throw_insert = 2"
+    )
+    front.text("SYSTEM STOP MERGES parts")
+    outcomes = [front.post("INSERT INTO parts FORMAT TSV", content=b"%d\n" % i) for i in range(4)]
+    assert [response.status_code for response in outcomes] == [200, 200, 500, 500]
+    assert [code(response) for response in outcomes[2:]] == [252, 252]
+    assert front.text("SELECT a FROM parts ORDER BY a") == "0\n1\n"
+
+
+def test_a_materialized_view_that_fails_fails_the_insert(front: Front) -> None:
+    front.text("CREATE TABLE viewed (a Int64) ENGINE = MergeTree ORDER BY a")
+    front.text(
+        "CREATE MATERIALIZED VIEW strict ENGINE = MergeTree ORDER BY a "
+        "AS SELECT a, throwIf(a = 3, 'no threes') AS t FROM viewed"
+    )
+    assert refused(front, "INSERT INTO viewed FORMAT TSV", b"1\n3\n") == 395
+
+
+def test_data_that_goes_wrong_in_mid_body_is_an_error_and_stores_nothing(front: Front) -> None:
+    front.text("CREATE TABLE typed (a Int64, s String) ENGINE = MergeTree ORDER BY a")
+    rows = b"".join(b"%d\tx\n" % i for i in range(300_000))
+    text = rows + b"many\tx\n" + rows
+    sql = "INSERT INTO typed FORMAT TSV"
+    assert refused(front, sql, text) == 27
+    blocks = BlockEncoder().encode(rows)
+    assert refused(front, sql, blocks[:-1] + b"\0", decompress=1) > 0
+    assert refused(front, "INSERT INTO typed FORMAT Nope", rows) == 73
+    assert refused(front, "INSERT INTO typed nonsense FORMAT TSV", rows) == 62
+    assert refused(front, "INSERT INTO absent FORMAT TSV", rows) == 60
+    assert front.text("SELECT count() FROM typed") == "0\n"
+    assert front.post(sql, content=rows).status_code == 200
+    assert front.text("SELECT count() FROM typed") == "300000\n"
+    assert list((front.folder / "data" / "uploads").iterdir()) == []
+
+
+INSERTABLE_FORMATS = (
+    *("Native", "Avro", "Parquet", "ORC", "Arrow", "ArrowStream", "RowBinary", "RowBinaryWithNamesAndTypes"),
+    *("JSON", "JSONCompact", "JSONEachRow", "JSONColumns", "CSV", "CSVWithNames", "TabSeparatedWithNamesAndTypes"),
+    *("TSKV", "MsgPack", "BSONEachRow", "Values", "CustomSeparated", "JSONObjectEachRow"),
+)
+
+
+@pytest.mark.parametrize("data_format", INSERTABLE_FORMATS)
+def test_what_was_read_in_a_format_can_be_inserted_in_it(front: Front, data_format: str) -> None:
+    front.text("CREATE OR REPLACE TABLE formats (a Int64, s String) ENGINE = Memory")
+    data = front.post(f"SELECT toInt64(number) AS a, toString(number) AS s FROM numbers(1000) FORMAT {data_format}")
+    response = front.post(f"INSERT INTO formats (a, s) FORMAT {data_format}", content=data.content)
+    assert response.status_code == 200, response.text
+    assert json.loads(response.headers["X-ClickHouse-Summary"])["written_rows"] == "1000"
+    assert front.text("SELECT count(), sum(a), sum(toInt64(s)) FROM formats") == "1000\t499500\t499500\n"
+
+
+def test_a_large_insert_takes_bounded_memory(front: Front) -> None:
+    front.text("CREATE TABLE discarded (s String) ENGINE = Null")
+    process = psutil.Process(front.process.pid)
+    piece = b"x" * 1023 + b"\n"
+    before = most = process.memory_info().rss
+
+    def body() -> Iterator[bytes]:
+        nonlocal most
+        for _ in range(400):
+            most = max(most, process.memory_info().rss)
+            yield piece * 1024
+
+    response = front.post("INSERT INTO discarded FORMAT TSV", content=body(), max_threads=1, max_insert_block_size=8192)
+    assert response.status_code == 200, response.text
+    assert json.loads(response.headers["X-ClickHouse-Summary"])["written_rows"] == str(400 * 1024)
+    assert most - before < 100 << 20
+
+
+@pytest.mark.parametrize(
+    ("sql", "content"),
+    [
+        ("INSERT INTO secrets VALUES", "(file('{path}'))"),
+        ("INSERT INTO secrets FORMAT values", "('x'), (concat('', `file`('{path}')))"),
+        ("INSERT INTO secrets SELECT * FROM input('s String') FORMAT Values", "(file('{path}'))"),
+        ("INSERT INTO secrets SELECT b FROM input('a String, b String DEFAULT file(''{path}'')') FORMAT TSKV", "a=1\n"),
+        ("INSERT INTO secrets SELECT * FROM format(Values, 's String', '(file(''{path}''))')", ""),
+    ],
+)
+def test_an_insert_reaches_no_file(front: Front, tmp_path: Path, sql: str, content: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    path = str(tmp_path / "secret")
+    front.text("CREATE OR REPLACE TABLE secrets (s String) ENGINE = Memory")
+    response = front.post(sql.replace("{path}", path), content=content.replace("{path}", path).encode())
+    assert code(response) == 497
+    assert front.text("SELECT count() FROM secrets") == "0\n"
+
+
+def test_external_data_reaches_no_file(front: Front, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    call = f"file('{tmp_path / 'secret'}')"
+    with front.client("analyst") as analyst:
+        for fmt, structure, data in (
+            ("Values", "s String", f"({call})"),
+            ("JSONEachRow", f"a String, s String DEFAULT {call}", '{"a": "1"}'),
+        ):
+            external = ExternalData(file_name="stolen", fmt=fmt, structure=[structure], data=data.encode())
+            with pytest.raises(DatabaseError) as failure:
+                analyst.query("SELECT s FROM stolen", external_data=external)
+            assert failure.value.code == 497
+
+
 def test_an_insert_whose_client_goes_away_writes_nothing(front: Front) -> None:
     front.text("CREATE TABLE half (a Int64) ENGINE = MergeTree ORDER BY a")
 
@@ -592,7 +736,7 @@ def test_a_failure_in_mid_answer_is_marked_and_the_answer_is_cut_off(front: Fron
     with httpx.stream("POST", front.url, content=sql, auth=("gyre", PASSWORDS["gyre"])) as response:
         assert response.status_code == 200
         tag = response.headers["X-ClickHouse-Exception-Tag"].encode()
-        with pytest.raises(httpx.RemoteProtocolError):  # noqa: PT012  # the pieces until then are looked at
+        with pytest.raises(httpx.RemoteProtocolError):  # the pieces until then are looked at
             for piece in response.iter_bytes():
                 body += piece
     found = re.search(

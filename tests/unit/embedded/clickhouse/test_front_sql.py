@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+import tempfile
+
 import pytest
 
 from embedded.clickhouse.errors import ClickHouseError
-from embedded.clickhouse.sql import Kind, Statement, check_structure, parse
+from embedded.clickhouse.sql import Kind, Statement, check_structure, check_values, parse
 
 
 @pytest.mark.parametrize(
@@ -64,10 +67,10 @@ def test_a_statement_is_told_by_what_it_does(text: bytes, kind: Kind) -> None:
         (b"INSERT INTO t FORMAT TSV\n\n1", b"INSERT INTO t ", "TSV", b"\n1"),
         (b'insert into `d b`."t" (a, b) format Avro\nObj', b'insert into `d b`."t" (a, b) ', "Avro", b"Obj"),
         (
-            b"INSERT INTO t SETTINGS async_insert=0 FORMAT TSV\nx",
-            b"INSERT INTO t SETTINGS async_insert=0 ",
+            b"INSERT INTO settings FORMAT TSV\nSETTINGS\n",
+            b"INSERT INTO settings ",
             "TSV",
-            b"x",
+            b"SETTINGS\n",
         ),
         (b"INSERT INTO t VALUES (1, 'a;b')", b"INSERT INTO t ", "Values", b" (1, 'a;b')"),
         (b"INSERT INTO t(a)VALUES(1)", b"INSERT INTO t(a)", "Values", b"(1)"),
@@ -133,3 +136,81 @@ def test_columns_may_hold_brackets_of_their_own(structure: str) -> None:
 def test_columns_cannot_end_the_statement_they_stand_in(structure: str) -> None:
     with pytest.raises(ClickHouseError, match="not a list of columns"):
         check_structure(structure)
+
+
+def test_the_settings_of_an_insert_are_taken_apart() -> None:
+    for text, data_format in (
+        (b"INSERT INTO t (a) SETTINGS async_insert=0, x='FORMAT' FORMAT TSV\nx", "TSV"),
+        (b"INSERT INTO t (a) SETTINGS async_insert=0, x='FORMAT' VALUES (1)", "Values"),
+    ):
+        statement = parse(text)
+        assert statement.before_format == b"INSERT INTO t (a) "
+        assert statement.after_format == b"SETTINGS async_insert=0, x='FORMAT' "
+        assert statement.format == data_format
+
+
+def checked(values: bytes) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(values)
+        file.flush()
+        check_values(file)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        b"",
+        b"(1, 'a'), (-2, 'it''s'), (3, 'it\\'s file('), (2 + 2, concat('file(', \"a\", `b`))",
+        b"(profile, file_name, files('x')), (1 -- file it\n/2, /* comment */ [3, 4]), ('\xe2\x80\x98 \xff')",
+        b"(1), ('never ended",
+        b"(1), ('never ended\\",
+        b"('it', 'python')" + b",(1)" * 100_000,
+    ],
+)
+def test_harmless_values_pass(values: bytes) -> None:
+    checked(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "at"),
+    [
+        (b"(file('/etc/passwd'))", 2),
+        (b"('x', File ('/etc/passwd'))", 7),
+        (b"(`file`('/etc/passwd'))", 2),
+        (b'("file"(1))', 2),
+        (b"(`fil\\x65`(1))", 2),
+        (b"(file/* */('/etc/passwd'))", 2),
+        (b"(1 /* ' */, file('/etc/passwd') /* ' */)", 4),
+        (b"(1 -- '\n, file('/etc/passwd'))", 4),
+        (b"(1 $a$ ), (file(1)) $a$", 4),
+        (b"(\xe2\x80\x98'\xe2\x80\x99, file('x'))", 2),
+        (b"(1 # '\n, file(1))", 4),
+        (b"(python(1))", 2),
+        (b"('a'), " * 50_000 + b"(file(1))", 350_002),
+    ],
+)
+def test_values_that_call_or_may_hide_a_local_function_are_refused(values: bytes, at: int) -> None:
+    with pytest.raises(ClickHouseError, match=re.escape(f"at byte {at},")) as refusal:
+        checked(values)
+    assert refusal.value.code == 497
+
+
+def test_a_structure_may_not_call_a_local_function() -> None:
+    with pytest.raises(ClickHouseError) as refusal:
+        check_structure("a String, b String DEFAULT file('/etc/passwd')")
+    assert refusal.value.code == 497
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        b"SELECT * FROM format(Values, 'a String', '(1)')",
+        b"SELECT * FROM `format`('JSONEachRow', 'a String', '{}')",
+        b"SELECT * FROM format(concat('Val', 'ues'), '(1)')",
+    ],
+)
+def test_the_table_function_format_is_refused_and_the_scalar_one_is_not(sql: bytes) -> None:
+    with pytest.raises(ClickHouseError) as refusal:
+        parse(sql)
+    assert refusal.value.code == 497
+    assert parse(b"SELECT format('{} is {}', a, b) FROM t").kind is Kind.ROWS
