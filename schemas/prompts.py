@@ -15,7 +15,7 @@ from schemas.events import Message, Tool
 
 ChatMessage = dict[str, str]  # role and content, as chat templates take them
 
-DESCRIPTION_CHARACTERS = 160
+DESCRIPTION_CHARACTERS = 100
 # Names that published function documents use beside JSON Schema's own.
 _TYPE_ALIASES = {"dict": "object", "float": "number", "double": "number", "tuple": "array", "list": "array",
                  "int": "integer", "bool": "boolean", "str": "string"}  # fmt: skip

@@ -13,7 +13,7 @@ from gyre.demo.traffic import TrafficRequest
 
 # The demo's key in the sample bundle (deploy/bundle/applications.yaml); it opens nothing else.
 DEMO_KEY = "gyre-demo-key"
-IN_FLIGHT = 4
+IN_FLIGHT = 2
 TIMEOUT_SECONDS = 120.0
 TRIES = 60
 RETRY_SECONDS = 1.0

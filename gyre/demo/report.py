@@ -146,7 +146,7 @@ def _plot(report: Report, path: Path) -> None:
     )
     bars(
         panels[2],
-        "seconds per answer\n(median, 4 in flight)",
+        "seconds per answer\n(median, 2 in flight)",
         [s.seconds_median for s in sides],
         [f"{s.seconds_median:.2f} s" for s in sides],
     )
