@@ -1,12 +1,17 @@
 """Faust tables whose changes belong to the transaction of the record that made them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import faust
 import msgspec
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.types import TP
+from faust.types.transports import ConsumerT
 
 from services.runtime.kafka import MAX_RECORD_BYTES
 from services.runtime.settings import KafkaSettings
@@ -87,12 +92,51 @@ async def ensure_changelogs(app: Any, kafka: KafkaSettings) -> None:
         await admin.close()
 
 
+class _Recovery(Recovery):
+    """Reads tables to their end, and then lets records flow from where the group stands.
+
+    With transactions Faust takes the end of a changelog from the consumer's memory, which holds none before the first
+    fetch: tables then pass for complete while they are empty. And it lets records flow before it goes back to where the
+    group stands: what is fetched in between may be dropped, and counts as handled once a later record does.
+    """
+
+    async def _build_highwaters(self, consumer: ConsumerT, tps: set[TP], destination: Counter[TP], title: str) -> None:
+        kafka = AIOKafkaConsumer(
+            bootstrap_servers=[url.authority for url in self.app.conf.broker_consumer], isolation_level="read_committed"
+        )
+        await kafka.start()
+        try:
+            ends = await kafka.end_offsets(list(tps)) if tps else {}
+        finally:
+            await kafka.stop()
+        destination.clear()
+        # The last offset is the marker of the transaction that wrote the record before it.
+        destination.update({tp: max(ends[tp] - 2, -1) for tp in tps})
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        consumer: Any = self.app.consumer
+        resume = consumer.resume_partitions
+        held: set[Any] = set()
+        consumer.resume_partitions = held.update
+        try:
+            await super().on_recovery_completed(generation_id)
+        finally:
+            consumer.resume_partitions = resume
+        resume(held & consumer.assignment())
+
+
 class _Tables(TableManager):
     """Reads every table anew after a rebalance.
 
-    A rebalance aborts the open transactions, but what they wrote stays in RocksDB: records that are then read again
+    A rebalance may abort the open transactions, but what they wrote stays in RocksDB: records that are then read again
     would look handled already.
     """
+
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = _Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
         for table in self.values():
