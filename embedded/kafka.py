@@ -100,6 +100,7 @@ def server_properties(settings: Settings) -> dict[str, str]:
         "default.replication.factor": "1",
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "4",
+        "offsets.retention.minutes": "43200",  # as long as topics keep records: a group that slept goes on where it was
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
         "transaction.state.log.num.partitions": "4",

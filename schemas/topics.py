@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 DAY_MS = 24 * 60 * 60 * 1000
+# What compaction leaves alone, so that audit reads every record even after days of being away.
+UNCOMPACTED_MS = 7 * DAY_MS
 
 
 class Topic(StrEnum):
@@ -51,7 +53,8 @@ SPECS: dict[Topic, TopicSpec] = {
     Topic.DOCUMENTS: TopicSpec(key="document_key", compacted=True),
     Topic.EDGE_CASES: TopicSpec(key="request_id", partitioned=True),
     Topic.LABELS: TopicSpec(key="request_id", partitioned=True),
-    Topic.CANDIDATES: TopicSpec(key="candidate_id"),
+    # Every candidate has a key of its own, so all of them stay: a rollback or an export may need an old one.
+    Topic.CANDIDATES: TopicSpec(key="candidate_id", compacted=True),
     Topic.DEPLOYMENTS: TopicSpec(key="task_key", compacted=True),
     Topic.CHECKPOINTS: TopicSpec(key="chain"),
     Topic.DRIFT: TopicSpec(key="task_key"),

@@ -18,7 +18,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, ProducerFenced, Topic
 
 from schemas.codecs import UndecodableError, codec, encode_dead_letter
 from schemas.events import DeadLetter, Event
-from schemas.topics import SPECS, Topic
+from schemas.topics import SPECS, UNCOMPACTED_MS, Topic
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, Rejected, Retryable
@@ -103,7 +103,10 @@ async def ensure_topics(settings: KafkaSettings) -> None:
 
 def _new_topics(topic: Topic, settings: KafkaSettings) -> list[NewTopic]:
     spec = SPECS[topic]
-    kept = {"cleanup.policy": "compact"} if spec.compacted else {"retention.ms": str(spec.retention_ms)}
+    if spec.compacted:
+        kept = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(UNCOMPACTED_MS)}
+    else:
+        kept = {"retention.ms": str(spec.retention_ms)}
     limits = {"max.message.bytes": str(MAX_RECORD_BYTES)}
     return [
         NewTopic(
