@@ -10,7 +10,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: setup
-setup: .venv/.installed .venv-triton/.installed ## Install everything that is needed (about 7 GB, from the package registries)
+setup: .venv/.installed .venv-triton/.installed ## Install everything that is needed (about 7 GB)
 
 .venv/.installed: requirements/dev.txt requirements/data.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 13) else "Gyre needs Python 3.11 or 3.12, this is " + sys.version.split()[0] + ". Name another one: make setup PYTHON=python3.12")'

@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="of each load")
     parser.add_argument("--profile", default="", help="write a cProfile of the router to this file")
     arguments = parser.parse_args()
-    models = Path(os.environ.get("GYRE_MODELS_DIR", ".state/models"))
+    models = Path(os.environ.get("GYRE_MODELS_DIR", "~/.cache/gyre/models")).expanduser()
     if not (models / "static-embeddings").is_dir():
         parser.error(f"{models}/static-embeddings is missing; `python -m embedded.models {models}` makes it")
     uvloop.run(run(arguments.seconds, arguments.profile, models))

@@ -1,6 +1,6 @@
 """Training throughput: the trainer's run through Ray beside a plain PyTorch loop at full depth, on the same rows.
 
-    python -m benchmarks.training --base .state/models/base
+    python -m benchmarks.training --base ~/.cache/gyre/models/base
 
 Three measurements, one after the other, each in a process of its own, so that each peak memory is its own:
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from embedded.clickhouse.users import READ_ONLY_BY_USER, create_users_file
 from embedded.settings import HOST, PORTS, SERVICES, Settings
 
+# The one service that each secret is for.
+_SECRETS = {"audit": "GYRE_CLICKHOUSE_PASSWORD", "triage": "GYRE_TRIAGE_LEASE_SECRET"}
+
 
 def service_environment(settings: Settings) -> dict[str, str]:
-    """Return the variables that every service is started with, the same names as in any other deployment.
+    """Return the variables that services are started with, the same names as in any other deployment.
 
-    Secrets are made where they do not exist yet.
+    A service gets only the secrets that are its own (`part_environment`); they are made where they do not exist yet.
     """
     return {
         "GYRE_KAFKA_BOOTSTRAP_SERVERS": settings.address("GYRE_EMBEDDED_KAFKA_PORT"),
@@ -47,7 +50,9 @@ def part_environment(settings: Settings, name: str) -> dict[str, str]:
     # Several processes with a thread per core each would get in each other's way; only training is worth every core.
     threads = {} if name == "trainer" else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return {**service_environment(settings), **threads, **offline}
+    others = {variable for owner, variable in _SECRETS.items() if owner != name}
+    told = {variable: value for variable, value in service_environment(settings).items() if variable not in others}
+    return {**told, **threads, **offline}
 
 
 def clickhouse_password(settings: Settings, user: str) -> str:

@@ -47,6 +47,9 @@ class Installation:
     binaries: Path
 
 
+_SYSTEM_LIBRARIES = (Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib64"), Path("/usr/lib"))
+
+
 def installation(python: Path) -> Installation:
     """Return what is installed beside an interpreter.
 
@@ -72,6 +75,12 @@ def installation(python: Path) -> Installation:
     for needed in (found.server, found.backend, found.stub):
         if not needed.exists():
             raise SettingsError(f"{python} has no {needed.name} for Python {version}; {remedy}")
+    library = f"libpython{version}.so.1.0"
+    if not any((folder / library).exists() for folder in (Path(libraries), *_SYSTEM_LIBRARIES)):
+        raise SettingsError(
+            f"Triton's Python backend needs {library}, which is not beside {python}; install it "
+            f"(Debian and Ubuntu: apt install libpython{version}) and run this again."
+        )
     return found
 
 

@@ -51,7 +51,6 @@ class Model(_Frozen):
     triton_model: str
     # GGUF file under the models folder that serving loads for it; empty: Triton has it already.
     weights: str = ""
-    context_tokens: int = Field(gt=0)
     max_tokens: int = Field(gt=0, description="longest answer")
     region: Name
 
@@ -60,9 +59,9 @@ class Learning(_Frozen):
     """When a task's labels become a run, and what a candidate must show."""
 
     labels_needed: int = Field(ge=1, description="new labels that start a run by themselves")
-    holdout_share: Share = 0.2
+    holdout_share: float = Field(default=0.2, gt=0, lt=1)
     holdout_minimum: int = Field(default=40, ge=1, description="fewest held-out labels that a gate may decide on")
-    minimum_gain: float = Field(default=0.0, description="the gain's lower bound must lie above this")
+    minimum_gain: float = Field(default=0.0, ge=-1, lt=1, description="the gain's lower bound must lie above this")
 
 
 class Task(_Frozen):

@@ -9,7 +9,7 @@ UNCOMPACTED_MS = 7 * DAY_MS
 
 
 class Topic(StrEnum):
-    """Names are `<service>.<event>.v<N>`; the service named is the only one that writes there."""
+    """Named `<service>.<event>.v<N>` after the service whose decision it is; `gyre policy push` writes the bundles."""
 
     INTERACTIONS = "router.interactions.v1"
     FEEDBACK = "router.feedback.v1"

@@ -3,5 +3,7 @@
 ARG TRITON_IMAGE
 FROM ${TRITON_IMAGE}
 COPY requirements/triton.txt /tmp/triton.txt
+# The repository is serving's to write: a new volume takes over this owner.
+RUN mkdir -p /triton/models && chown -R 10001:10001 /triton
 RUN grep -A 99 '^xllamacpp' /tmp/triton.txt > /tmp/xllamacpp.txt \
     && pip install --no-cache-dir --require-hashes --no-deps -r /tmp/xllamacpp.txt

@@ -41,7 +41,7 @@ def demo(bundle: Path, state_dir: Path) -> None:
     console = Console(highlight=False)
     stack = Stack.running(Settings.from_environment({**os.environ, "GYRE_STATE_DIR": str(state_dir)}))
     settings = stack.settings
-    not_ready = [each.part.name for each in stack.status() if each.state != "ready" and each.part.name not in _WAITING]
+    not_ready = [each.part.name for each in stack.status() if each.state != "ready"]
     if not_ready:
         raise click.ClickException(f"These parts are not ready: {', '.join(not_ready)}; run `gyre up` first.")
     os.environ.update(service_environment(settings))
@@ -66,7 +66,3 @@ def demo(bundle: Path, state_dir: Path) -> None:
         f"Once round in {report.minutes:.1f} minutes. Plot: {plot}   Figures: {figures}"
     )
     show_addresses(console, settings)
-
-
-# Ready only once a bundle is there, which is published here.
-_WAITING = ("governance", "router")

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from gyre.api.serving.v1 import serving_pb2, serving_pb2_grpc
 from gyre.api.trainer.v1 import training_pb2, training_pb2_grpc
-from gyre.api.triage.v1 import review_pb2, review_pb2_grpc
 from gyre.demo import report as reporting
 from gyre.demo.expert import answer_queue
 from gyre.demo.play import DEMO_KEY, DemoError, Played, play
@@ -62,7 +61,7 @@ class Story:
         requests = [request for request in traffic() if request.task == TASK]
         held_out = [request for request in requests if request.split == "held-out"]
         learned = [request for request in requests if request.split == "traffic"][:LEARNED_REQUESTS]
-        await self._generic_model_answers()
+        await self._begin_with_the_generic_model()
 
         self._say(f"1. {len(held_out)} held-out requests, for later comparison")
         before = await self._play("held-out", held_out)
@@ -103,7 +102,8 @@ class Story:
         ) as progress:
             yield progress
 
-    async def _generic_model_answers(self) -> None:
+    async def _begin_with_the_generic_model(self) -> None:
+        await self._no_specialist_is_live()
         deadline = time.monotonic() + START_SECONDS
         async with httpx.AsyncClient(headers={"Authorization": f"Bearer {DEMO_KEY}"}) as client:
             while True:
@@ -120,6 +120,19 @@ class Story:
                     )
                 await asyncio.sleep(0.5)
 
+    async def _no_specialist_is_live(self) -> None:
+        """Take back what an earlier round has left live, so that `before` is the generic model again."""
+        async with grpc.aio.insecure_channel(self._at.serving) as channel:
+            stub = serving_pb2_grpc.ServingStub(channel)
+            while True:
+                status = await stub.Status(serving_pb2.StatusRequest(), timeout=CALL_SECONDS)
+                if not any(each.task == TASK and each.state == "live" for each in status.deployments):
+                    return
+                self._console.print("A specialist is live from an earlier round: it is rolled back first.")
+                request = serving_pb2.RollbackRequest(tenant=TENANT, task=TASK, reason="the demo begins anew")
+                await stub.Rollback(request, timeout=START_SECONDS)
+                await asyncio.sleep(1)
+
     async def _play(self, name: str, requests: Sequence[TrafficRequest]) -> list[Played]:
         async with self._progress() as progress:
             task = progress.add_task(name, total=len(requests), note="")
@@ -134,7 +147,7 @@ class Story:
         async with self._progress() as progress:
             task = progress.add_task("labels", total=len(asked), note="")
             labelled = await answer_queue(self._at.triage, asked, lambda: progress.advance(task))
-            progress.update(task, note=f"the expert saw {labelled / len(asked):.0%} of the traffic")
+            progress.update(task, total=labelled, note=f"the expert saw {labelled / len(asked):.0%} of the traffic")
         if not labelled:
             raise DemoError("No request was flagged for the expert. Look at `gyre logs triage`.")
         return labelled
@@ -210,10 +223,3 @@ class Story:
                         return
                 await asyncio.sleep(0.5)
         raise DemoError(f"The specialist did not go live ({detail}). Look at `gyre logs serving`.")
-
-
-async def queue_stats(triage: str) -> list[review_pb2.QueueStats]:
-    """Return what the experts' queue holds."""
-    async with grpc.aio.insecure_channel(triage) as channel:
-        answer = await review_pb2_grpc.ReviewStub(channel).Stats(review_pb2.StatsRequest(), timeout=CALL_SECONDS)
-        return list(answer.queues)

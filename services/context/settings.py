@@ -15,7 +15,9 @@ class Settings(ServiceSettings):
 
     grpc_port: int = 18083
     models_dir: Path = Field(
-        default=Path(".state/models"), validation_alias="GYRE_MODELS_DIR", description="holds static-embeddings/"
+        default=Path("~/.cache/gyre/models").expanduser(),
+        validation_alias="GYRE_MODELS_DIR",
+        description="holds static-embeddings/",
     )
     passage_tokens: int = Field(default=200, ge=16, description="longest passage, about")
     candidates: int = Field(default=20, ge=1, description="passages that each of the two searches puts forward")

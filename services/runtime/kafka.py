@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import IllegalStateError, KafkaError, ProducerFenced, TopicAlreadyExistsError
+from aiokafka.errors import IllegalStateError, KafkaError, NoError, ProducerFenced, TopicAlreadyExistsError, for_code
 
 from schemas.codecs import UndecodableError, codec, encode_dead_letter
 from schemas.events import DeadLetter, Event
@@ -93,8 +93,11 @@ async def ensure_topics(settings: KafkaSettings) -> None:
         present = set(await admin.list_topics())
         wanted = [topic for each in Topic for topic in _new_topics(each, settings) if topic.name not in present]
         if wanted:
-            with contextlib.suppress(TopicAlreadyExistsError):
-                await admin.create_topics(wanted)
+            created = await admin.create_topics(wanted)
+            for topic, code, *_ in created.topic_errors:
+                # Another service may have been first; anything else would leave a topic missing for good.
+                if code not in (NoError.errno, TopicAlreadyExistsError.errno):
+                    raise Retryable(f"topic {topic} cannot be created: {for_code(code).__name__}")
     except (KafkaError, OSError) as error:
         raise Retryable(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from error
     finally:

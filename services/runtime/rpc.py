@@ -9,12 +9,14 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, descriptor_pool
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
+from opentelemetry import propagate
+from opentelemetry.trace import SpanKind
 
 from services.runtime import errors, telemetry, validation
 from services.runtime.settings import ServiceSettings
@@ -64,6 +66,9 @@ class Server:
         self._health = health.aio.HealthServicer()
         for registration in registrations:
             registration.add(registration.servicer, self._server)
+            pool: Any = descriptor_pool.Default()  # type: ignore[no-untyped-call] # protobuf's own
+            for method in pool.FindServiceByName(registration.name).methods:
+                validation.compile_rules(method.input_type)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
 
@@ -145,8 +150,12 @@ async def _measured_and_answered(method: str, context: grpc.aio.ServicerContext[
     """Turn what a servicer raises into a status; what it did not mean to raise is logged and not shown."""
     started = time.perf_counter()
     status = status_pb2.Status()
+    caller = propagate.extract(
+        {key: value for key, value in context.invocation_metadata() or () if key == "traceparent"}
+    )
     try:
-        yield
+        with telemetry.tracer().start_as_current_span(method, caller, SpanKind.SERVER):
+            yield
     except errors.ServiceError as error:
         status = status_of(error)
         await context.abort_with_status(rpc_status.to_status(status))
@@ -212,8 +221,22 @@ def error_from(error: grpc.aio.AioRpcError, what: str) -> errors.ServiceError:
 def channel(target: str) -> grpc.aio.Channel:
     """Return a channel to another service. It connects when first used, and again when the other side returns."""
     return grpc.aio.insecure_channel(
-        target, options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000)]
+        target,
+        interceptors=[_Traced()],
+        options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000)],
     )
+
+
+class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
+    """Tells the service called which trace the call belongs to (W3C Trace Context)."""
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        if not carrier:
+            return await continuation(details, request)
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), *carrier.items())
+        return await continuation(details._replace(metadata=metadata), request)
 
 
 async def wait_serving(target: str, seconds: float = 60.0) -> None:

@@ -24,6 +24,18 @@ class UnknownRuleError(NotImplementedError):
     """A rule in protos/ that this module does not know."""
 
 
+def compile_rules(descriptor: Descriptor) -> None:
+    """Read the rules of a message, so that an unknown one stops the start and not a call.
+
+    Raises:
+        UnknownRuleError: There is one.
+    """
+    _checks(descriptor)
+    for field in descriptor.fields:
+        if field.message_type is not None and field.message_type.file.package.startswith("gyre."):
+            compile_rules(field.message_type)
+
+
 def violations(message: Message) -> Iterator[tuple[str, str]]:
     """Yield the path of each field that breaks a rule, and what was wanted of it."""
     for check in _checks(message.DESCRIPTOR):

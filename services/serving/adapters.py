@@ -119,11 +119,7 @@ class FolderRepository:
             if known.model != model:
                 raise Rejected(f"candidate_id: {candidate_id!r} is another task's")
             return known
-        adapter = (self._artifacts_dir / adapter_path).resolve()
-        if not adapter.is_relative_to(self._artifacts_dir.resolve()):
-            raise Rejected(f"adapter_path: {adapter_path!r} leads out of the artifacts folder")
-        if not (adapter / "adapter_config.json").is_file():
-            raise Rejected(f"adapter_path: there is no PEFT adapter in {adapter_path!r}")
+        adapter = _adapter_folder(self._artifacts_dir, adapter_path)
         version = version or max(model_versions(self._repository, model), default=0) + 1
         with tempfile.TemporaryDirectory() as scratch, _unusable(f"adapter_path: {adapter_path!r}"):
             adapter_gguf = Path(scratch) / "adapter.gguf"
@@ -156,6 +152,15 @@ class FolderRepository:
     def choose(self, model: str, versions: frozenset[int]) -> None:
         """Say which versions are loaded the next time."""
         choose_versions(self._repository, model, sorted(versions))
+
+
+def _adapter_folder(artifacts_dir: Path, adapter_path: str) -> Path:
+    adapter = (artifacts_dir / adapter_path).resolve()
+    if not adapter.is_relative_to(artifacts_dir.resolve()):
+        raise Rejected(f"adapter_path: {adapter_path!r} leads out of the artifacts folder")
+    if not (adapter / "adapter_config.json").is_file():
+        raise Rejected(f"adapter_path: there is no PEFT adapter in {adapter_path!r}")
+    return adapter
 
 
 @contextlib.contextmanager
@@ -201,7 +206,7 @@ class FolderExporter:
         return target.relative_to(self._artifacts_dir), files
 
     def _write(self, folder: Path, candidate: Candidate, deployment: Deployment) -> None:
-        base, adapter = self._models_dir / BASE, self._artifacts_dir / candidate.adapter_path
+        base, adapter = self._models_dir / BASE, _adapter_folder(self._artifacts_dir, candidate.adapter_path)
         shutil.copytree(adapter, folder / "adapter")
         gguf.write_adapter(adapter, base, folder / "adapter.gguf")
         gguf.write_model(

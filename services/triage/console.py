@@ -218,7 +218,7 @@ class Console:
 
     def _expert(self, request: web.Request) -> str | None:
         content, _, mac = request.cookies.get(COOKIE, "").partition(".")
-        if not hmac.compare_digest(mac.encode(), self._mac("session", content).encode()):
+        if not hmac.compare_digest(mac.encode(errors="replace"), self._mac("session", content).encode()):
             return None
         expert, expires_at = msgspec.json.decode(bytes.fromhex(content), type=tuple[str, int])
         return expert if time.time() < expires_at else None

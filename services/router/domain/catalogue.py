@@ -61,7 +61,7 @@ class Catalogue:
         Raises:
             Unauthenticated: There is none.
         """
-        shown = hashlib.sha256(key.encode()).hexdigest()
+        shown = hashlib.sha256(key.encode(errors="replace")).hexdigest()  # a header may hold any bytes
         found = ""
         for name, application in self.bundle.applications.items():
             for digest in application.key_sha256:

@@ -12,6 +12,7 @@ from services.router.domain.errors import InvalidField
 
 # Everything that a request says, in UTF-8. The record of it must fit a Kafka record with room to spare.
 MAX_REQUEST_BYTES = 1024 * 1024
+MAX_SCHEMA_BYTES = 64 * 1024
 # As many texts as governance takes in one call.
 MAX_TEXTS = 1024
 MAX_SEED = 2**32 - 1
@@ -86,6 +87,8 @@ def check(request: Request) -> None:
         raise InvalidField("messages", f"{texts} texts with tool calls and tools; wanted at most {MAX_TEXTS}")
     if request.sampling.seed is not None and not 0 <= request.sampling.seed <= MAX_SEED:
         raise InvalidField("seed", f"{request.sampling.seed}; wanted 0 to {MAX_SEED}")
+    if len(request.sampling.response_schema.encode()) > MAX_SCHEMA_BYTES:
+        raise InvalidField("response_schema", f"wanted at most {MAX_SCHEMA_BYTES} bytes")
     if request.sampling.response_schema:
         _json_object(request.sampling.response_schema, "response_schema")
 

@@ -19,7 +19,7 @@ def call_error(text: str, tools: Sequence[Tool]) -> str | None:
     """
     try:
         call = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
     if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
         return 'not an object with exactly "name" and "arguments"'

@@ -24,7 +24,10 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_protos_do_not_break_with_themselves(copy: Path) -> None:
+def test_an_added_field_breaks_nobody(copy: Path) -> None:
+    proto = copy / "protos/gyre/api/router/v1/router.proto"
+    added = "  string feedback_id = 1;\n  string note = 2;\n"
+    proto.write_text(proto.read_text().replace("  string feedback_id = 1;\n", added))
     assert _breaking(copy, ROOT).returncode == 0
 
 
@@ -37,6 +40,8 @@ def test_a_removed_field_is_found(copy: Path) -> None:
 
 
 def test_the_protos_do_not_break_with_the_last_release(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout, so no released API is at hand")
     tags = subprocess.run(
         ["git", "tag", "--list", "v*", "--sort=-v:refname"], capture_output=True, text=True, cwd=ROOT, check=True
     ).stdout.split()

@@ -12,6 +12,8 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from gyre.api.router.v1 import router_pb2, router_pb2_grpc
 from gyre.api.types.v1 import types_pb2
@@ -27,9 +29,11 @@ class Scripted(router_pb2_grpc.RouterServicer):
         self.release = asyncio.Event()
         self.release.set()
         self.entered = asyncio.Event()
+        self.trace_id = 0
 
     async def SendFeedback(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         self.entered.set()
+        self.trace_id = trace.get_current_span().get_span_context().trace_id
         await self.release.wait()
         if self.raises:
             raise self.raises
@@ -152,3 +156,10 @@ async def test_a_taken_port_is_a_clear_error() -> None:
         server = rpc.Server(ServiceSettings(grpc_port=taken.getsockname()[1]), [])
         with pytest.raises(errors.Fatal, match="is something else there"):
             await server.start()
+
+
+async def test_a_trace_goes_on_in_the_service_that_is_called(server: Any, servicer: Scripted) -> None:
+    trace.set_tracer_provider(TracerProvider())
+    with trace.get_tracer("test").start_as_current_span("caller") as span:
+        await router_pb2_grpc.RouterStub(server[1]).SendFeedback(FEEDBACK)
+    assert servicer.trace_id == span.get_span_context().trace_id

@@ -250,14 +250,12 @@ def bundle() -> Bundle:
                 "big": {
                     "tier": "large",
                     "triton_model": "big-llm",
-                    "context_tokens": 4096,
                     "max_tokens": 512,
                     "region": "eu",
                 },
                 "small": {
                     "tier": "small",
                     "triton_model": "small-llm",
-                    "context_tokens": 4096,
                     "max_tokens": 256,
                     "region": "eu",
                 },
