@@ -42,6 +42,11 @@ class Side:
     seconds_p95: float
 
     @property
+    def kind(self) -> str:
+        """Who answered, in a word: `specialist`, or a generic model's name."""
+        return "specialist" if self.name.startswith("specialist-") else self.name
+
+    @property
     def accuracy(self) -> float:
         """Share that was right."""
         return self.right / self.asked
@@ -84,8 +89,8 @@ def table(report: Report) -> Table:
     before, after = report.before, report.after
     view = Table(title=f"{after.asked} held-out requests, before and after", title_justify="left")
     view.add_column("")
-    view.add_column(f"before: {before.name}", justify="right")
-    view.add_column(f"after: {after.name}", justify="right")
+    view.add_column(f"before: {before.kind}", justify="right")
+    view.add_column(f"after: {after.kind}", justify="right")
     rows: list[tuple[str, list[str]]] = [
         ("right, by BFCL's official checker", [f"{s.accuracy:.1%} ({s.right} of {s.asked})" for s in (before, after)]),
         ("  95 % interval", [f"{s.low:.1%} to {s.high:.1%}" for s in (before, after)]),
@@ -117,7 +122,7 @@ def _plot(report: Report, path: Path) -> None:
     from matplotlib import pyplot
 
     sides = (report.before, report.after)
-    names = [f"before\n{report.before.name}", f"after\n{report.after.name}"]
+    names = [f"before\n{report.before.kind}", f"after\n{report.after.kind}"]
     colours = ["#9aa5b1", "#1f7a5c"]
     figure, panels = pyplot.subplots(1, 3, figsize=(11, 4.2), layout="constrained")
 

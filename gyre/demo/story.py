@@ -17,12 +17,12 @@ from gyre.api.trainer.v1 import training_pb2, training_pb2_grpc
 from gyre.demo import report as reporting
 from gyre.demo.expert import answer_queue
 from gyre.demo.play import DEMO_KEY, DemoError, Played, play
-from gyre.demo.traffic import TrafficRequest, traffic
+from gyre.demo.traffic import TrafficRequest, by_offer, traffic
 
 TENANT = "customer-care"
 TASK = "consumer-services"
 # How much of the traffic is played before learning: enough to learn from, few enough for a quarter of an hour.
-LEARNED_REQUESTS = 280
+LEARNED_REQUESTS = 340
 CALL_SECONDS = 10.0
 START_SECONDS = 180.0
 TRAINING_SECONDS = 1800.0
@@ -59,8 +59,8 @@ class Story:
         """
         started = time.monotonic()
         requests = [request for request in traffic() if request.task == TASK]
-        held_out = [request for request in requests if request.split == "held-out"]
-        learned = [request for request in requests if request.split == "traffic"][:LEARNED_REQUESTS]
+        held_out = by_offer(request for request in requests if request.split == "held-out")
+        learned = by_offer([request for request in requests if request.split == "traffic"][:LEARNED_REQUESTS])
         await self._begin_with_the_generic_model()
 
         self._say(f"1. {len(held_out)} held-out requests, for later comparison")
@@ -138,7 +138,7 @@ class Story:
             task = progress.add_task(name, total=len(requests), note="")
             played = await play(self._at.router, requests, lambda: progress.advance(task))
             right = sum(each.right for each in played)
-            progress.update(task, note=f"{right} right, answered by {', '.join(sorted({p.model for p in played}))}")
+            progress.update(task, note=f"{right} right, by {reporting.side(played).kind}")
             return played
 
     async def _ask_expert(self, played: Sequence[Played], requests: Sequence[TrafficRequest]) -> int:

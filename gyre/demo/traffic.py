@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -128,11 +128,7 @@ class TrafficRequest:
 
 @cache
 def traffic() -> tuple[TrafficRequest, ...]:
-    """All requests, in a fixed order: those that offer the same functions follow one another, as an application's do.
-
-    A model that keeps the last prompt's beginning reads the function documents once for all of them. Which offer comes
-    when, and which request within it, is by hash and has nothing to do with what is asked.
-    """
+    """All requests, in an order that is fixed and has nothing to do with what they ask."""
     entries = list(_entries())
     occurrences = Counter(function for _, function, _ in entries)
     task_of = {function: task for task, functions in TASKS.items() for function in functions}
@@ -153,7 +149,15 @@ def traffic() -> tuple[TrafficRequest, ...]:
                 split="held-out" if _digest(entry["id"]) % _HELD_OUT_ONE_IN == 0 else "traffic",
             )
         )
-    return tuple(sorted(requests, key=lambda request: (_digest(json.dumps(request.tools)), _digest(request.id))))
+    return tuple(sorted(requests, key=lambda request: _digest(request.id)))
+
+
+def by_offer(requests: Iterable[TrafficRequest]) -> list[TrafficRequest]:
+    """The requests with those that offer the same functions one after the other, as an application's come.
+
+    A model that keeps the last prompt's beginning then reads the function documents once for all of them.
+    """
+    return sorted(requests, key=lambda request: _digest(json.dumps(request.tools)))
 
 
 def _entries() -> Iterator[tuple[dict[str, Any], str, list[dict[str, Any]]]]:
