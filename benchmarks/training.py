@@ -1,6 +1,6 @@
 """Training throughput: the trainer's run through Ray beside a plain PyTorch loop at full depth, on the same rows.
 
-    python -m benchmarks.training --base ~/.cache/gyre/models/base
+    python -m benchmarks.training
 
 Three measurements, one after the other, each in a process of its own, so that each peak memory is its own:
 
@@ -32,10 +32,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from services.trainer.dataset import DatasetPolicy, LabelledRow, Message, build_dataset, read_rows
+from services.trainer.settings import Settings
 from services.trainer.training.configuration import RunSpecification, cpu, write_specification
 from services.trainer.training.examples import encode, epoch_batches
 from services.trainer.training.model import IGNORED, load_tokenizer
 
+_BASE = Settings().models_dir / Settings().base
 _SYSTEM = "You route store requests. Reply with one JSON function call."
 _CITIES = ("Lisbon", "San Francisco, CA", "Bonn", "Kyoto", "Nairobi", "Seattle, WA", "Oaxaca", "Tromsø")
 _GENRES = ("drama", "comedy", "thriller", "musical", "documentary")
@@ -44,14 +46,14 @@ _GENRES = ("drama", "comedy", "thriller", "musical", "documentary")
 def main() -> None:
     """Runs the three measurements and prints them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, required=True, help="Hugging Face folder of the base model")
-    parser.add_argument("--rows", type=int, default=96, help="rows of the training set")
-    parser.add_argument("--seconds", type=float, default=30, help="how long the floor and the plain loop each run")
+    parser.add_argument("--base", type=Path, default=_BASE, help="Hugging Face folder of the base model")
+    parser.add_argument("--rows", type=int, default=80, help="rows of the training set")
+    parser.add_argument("--seconds", type=float, default=20, help="how long the floor and the plain loop each run")
     parser.add_argument("--measure", choices=["floor", "plain"], help=argparse.SUPPRESS)
     parser.add_argument("--dataset", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not (options.base / "config.json").is_file():
-        parser.error(f"--base {options.base}: a folder with a config.json in it is wanted")
+        parser.error(f"--base {options.base}: a folder with a config.json in it is wanted; `gyre up` makes one")
     if options.measure:
         measure = _forward_only if options.measure == "floor" else _full_depth
         print(json.dumps(measure(options.base, options.dataset, options.seconds)))
@@ -145,7 +147,7 @@ def _full_depth(base: Path, dataset: Path, seconds: float) -> dict[str, float]:
 def _measure(
     step: Callable[[torch.Tensor, torch.Tensor], None], base: Path, dataset: Path, seconds: float
 ) -> dict[str, float]:
-    """Takes the trainer's own batches, after one that does not count, until the time is up."""
+    """Takes the trainer's own batches, after two rows that do not count, until the time is up."""
     configuration = cpu()
     torch.set_num_threads(configuration.cpus_per_worker)
     tokenizer = load_tokenizer(base)
@@ -154,7 +156,8 @@ def _measure(
     pad = torch.nn.utils.rnn.pad_sequence
     tokens, started, epoch = 0, 0.0, 0
     while True:
-        for batch in epoch_batches(lengths, configuration.batch_size, seed=0, epoch=epoch):
+        batches = epoch_batches(lengths, configuration.batch_size, seed=0, epoch=epoch)
+        for batch in batches if started else [batches[0][:2], *batches]:
             ids = pad([torch.tensor(examples[i].token_ids) for i in batch], batch_first=True)
             labels = pad(
                 [

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -13,7 +14,7 @@ import grpc.aio
 from gyre.api.serving.v1 import serving_pb2, serving_pb2_grpc
 from schemas.events import Candidate
 from schemas.topics import Topic
-from services.runtime import rpc
+from services.runtime import rpc, telemetry
 from services.runtime.errors import Rejected
 from services.runtime.kafka import Producer
 from services.trainer.ports import Progress
@@ -21,6 +22,11 @@ from services.trainer.ports import Progress
 DEPLOY_SECONDS = 120.0
 # What a cancelled run may take to take Ray along.
 CANCEL_SECONDS = 60.0
+# Exit statuses of `services.trainer.run`.
+BUSY = 4
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+# A process that somebody killed is started anew this often, and goes on from its last checkpoint.
+RESTARTS = 2
 
 
 class ProcessLearner:
@@ -31,25 +37,42 @@ class ProcessLearner:
 
     async def learn(self, run_dir: Path) -> AsyncGenerator[Progress, None]:
         """Train, and yield how far it is; closing the generator cancels the training."""
-        with (run_dir / "run.log").open("a") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.trainer.run", str(run_dir), stdout=log, stderr=log
-            )
-        ended = asyncio.create_task(process.wait())
-        try:
-            while not ended.done():
-                yield _progress(run_dir)
-                await asyncio.wait([ended], timeout=self._look_seconds)
-        finally:
-            if not ended.done():
-                process.terminate()
-                await asyncio.wait([ended], timeout=CANCEL_SECONDS)
-            if not ended.done():
-                process.kill()
-                await ended
-        if process.returncode:
-            raise Rejected(f"training ended without an adapter: {_reason(run_dir, process.returncode)}")
+        killed = 0
+        while True:
+            process = await _start(run_dir)
+            ended = asyncio.create_task(process.wait())
+            try:
+                while not ended.done():
+                    yield _progress(run_dir)
+                    await asyncio.wait([ended], timeout=self._look_seconds)
+            finally:
+                if not ended.done():
+                    process.terminate()
+                    await asyncio.wait([ended], timeout=CANCEL_SECONDS)
+                if not ended.done():
+                    process.kill()
+                    await ended
+            status = ended.result()
+            if status == 0:
+                break
+            if status == BUSY:  # the process of a trainer that was killed is still ending
+                await asyncio.sleep(self._look_seconds)
+            elif (status < 0 or status in INTERRUPTED) and killed < RESTARTS:
+                killed += 1
+                telemetry.log().warning("training killed and started anew", run=run_dir.name, status=status)
+            else:
+                raise Rejected(f"training ended without an adapter: {_reason(run_dir, status)}")
         yield _progress(run_dir)
+
+
+async def _start(run_dir: Path) -> asyncio.subprocess.Process:
+    with (run_dir / "run.log").open("a") as log:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.trainer.run", "--until-stdin-closes", str(run_dir)),
+            stdin=asyncio.subprocess.PIPE,  # closes when this process ends, however it does
+            stdout=log,
+            stderr=log,
+        )
 
 
 def _progress(run_dir: Path) -> Progress:

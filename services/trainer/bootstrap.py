@@ -14,15 +14,17 @@ from services.runtime.settings import KafkaSettings
 from services.runtime.triton import TritonModels
 from services.trainer.adapters import GrpcTrial, KafkaAnnouncer, ProcessLearner
 from services.trainer.consumer import follower
+from services.trainer.contest import Contest
 from services.trainer.domain import Knowledge
-from services.trainer.handlers import Training
+from services.trainer.handlers import Recipe, Training
+from services.trainer.runs import Runs
 from services.trainer.servicer import TrainingServicer
 from services.trainer.settings import Settings
 from services.trainer.training import configuration
 
 
 async def build(stack: AsyncExitStack) -> Service:
-    """Build the service. It serves once it knows the labels that are there."""
+    """Build the service. It serves once it knows the labels and the runs that are there."""
     settings, kafka = Settings(), KafkaSettings()
     chosen = configuration.cpu() if settings.device == "cpu" else configuration.gpu()
     if settings.epochs is not None:
@@ -30,19 +32,15 @@ async def build(stack: AsyncExitStack) -> Service:
     producer = await stack.enter_async_context(Producer(kafka))
     models = await stack.enter_async_context(TritonModels(settings.triton_url))
     channel = await stack.enter_async_context(rpc.channel(settings.serving_target))
-    knowledge = Knowledge()
+    knowledge, runs, clock = Knowledge(), Runs(settings.artifacts_dir), Clock()
     training = Training(
         knowledge,
+        runs,
         ProcessLearner(settings.look_seconds),
-        GrpcTrial(channel),
-        models,
+        Contest(knowledge, runs, GrpcTrial(channel), models, clock, settings.gate_in_flight),
         KafkaAnnouncer(producer),
-        Clock(),
-        chosen,
-        settings.models_dir / settings.base,
-        settings.artifacts_dir,
-        settings.ray_address or None,
-        settings.gate_in_flight,
+        clock,
+        Recipe(chosen, settings.models_dir / settings.base, settings.ray_address or None),
     )
     stack.push_async_callback(training.stop)
     following = follower(kafka, knowledge)
@@ -53,7 +51,7 @@ async def build(stack: AsyncExitStack) -> Service:
             rpc.Registration(add_TrainingServicer_to_server, TrainingServicer(training), "gyre.api.trainer.v1.Training")
         ],
         loops=[following.run, lambda: _watch(training, following, settings.look_seconds)],
-        ready=[following.caught_up],
+        ready=[training.ready],
     )
 
 
@@ -62,5 +60,5 @@ async def _watch(training: Training, following: Follower, look_seconds: float) -
     await following.caught_up()
     training.resume()
     while True:
-        training.start_what_is_due()
+        await training.start_what_is_due()
         await asyncio.sleep(look_seconds)

@@ -55,9 +55,11 @@ class LabelledRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         task: What it is for.
         sensitivity: Highest level of anything in the row.
         source: Who labelled, such as an expert's id.
-        messages: What the specialist will see (see `specialist_messages`); the last turn is the one to answer.
+        messages: What the specialist will see (`schemas.prompts.specialist_messages`); the last turn is the one to
+            answer.
         completion: The right answer: plain text, or a function call as JSON text.
         tools: The functions that were on offer.
+        system: The application's own system messages, which a generic model sees and a specialist does not.
     """
 
     request_id: NonEmpty
@@ -70,6 +72,7 @@ class LabelledRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     messages: Annotated[tuple[Message, ...], msgspec.Meta(min_length=1)]
     completion: NonEmpty
     tools: tuple[dict[str, Any], ...] = ()
+    system: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,14 +157,6 @@ class DatasetTooSmallError(ValueError):
 
 class DatasetCorruptError(ValueError):
     """A dataset version on disk is incomplete or was altered."""
-
-
-def specialist_messages(system_prompt: str, conversation: Sequence[Message]) -> tuple[Message, ...]:
-    """What a specialist sees of a request: its own system prompt and the turns, without any function documents.
-
-    Training and serving must both use this, so that the specialist is asked as it was taught.
-    """
-    return (Message("system", system_prompt), *(turn for turn in conversation if turn.role != "system"))
 
 
 def stable_key(messages: Sequence[Message]) -> str:
@@ -270,6 +265,7 @@ _ROWS_SCHEMA = pa.schema(
         pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False),
         pa.field("completion", pa.string(), nullable=False),
         pa.field("tools_json", pa.string(), nullable=False),
+        pa.field("system", pa.string(), nullable=False),
     ]
 )
 _ASSIGNMENTS_SCHEMA = pa.schema(

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from schemas.bundle import Bundle, Learning, Task
-from schemas.events import Deployment, EdgeCase, Label, Message, Sensitivity, Tool
-from schemas.prompts import Prompt, generic_messages, generic_schema, specialist_messages
-from services.runtime.errors import FailedPrecondition, NotFound
+from schemas.events import BundlePublished, Deployment, EdgeCase, Label, Message, Sensitivity, Tool
+from schemas.prompts import Prompt, decodable_schema, generic_messages, generic_schema, specialist_messages
+from services.runtime.errors import FailedPrecondition, NotFound, Rejected
 from services.trainer.dataset import LabelledRow
 from services.trainer.dataset import Message as Turn
 
@@ -24,7 +24,44 @@ class Knowledge:
     bundle_version: str = ""
     deployments: dict[tuple[str, str], Deployment] = field(default_factory=dict)
     edge_cases: dict[str, EdgeCase] = field(default_factory=dict)
-    labels: dict[str, Label] = field(default_factory=dict)
+    labels: dict[tuple[str, str], dict[str, Label]] = field(default_factory=dict)  # by task, then by request
+
+    def take_bundle(self, published: BundlePublished) -> None:
+        """Put a bundle in force.
+
+        Raises:
+            Rejected: It cannot be used.
+        """
+        try:
+            self.bundle = Bundle.model_validate_json(published.content)
+        except ValueError as error:
+            raise Rejected(f"bundle {published.version} cannot be used") from error
+        self.bundle_version = published.version
+
+    def take_deployment(self, deployment: Deployment) -> None:
+        """Remember what is live for a task."""
+        self.deployments[deployment.tenant, deployment.task] = deployment
+
+    def take_edge_case(self, case: EdgeCase) -> None:
+        """Remember an edge case, whose label may come.
+
+        Raises:
+            Rejected: It is not a request that a model could learn to answer; the message names the field.
+        """
+        try:
+            _shown(case, prompt="")
+            for tool in case.tools:
+                decodable_schema(tool_document(tool)["parameters"])
+        except (ValueError, TypeError, AttributeError, msgspec.MsgspecError) as error:
+            raise Rejected(f"edge case {case.request_id}: messages or tools cannot be learned from: {error}") from error
+        self.edge_cases[case.request_id] = case
+
+    def take_label(self, label: Label) -> None:
+        """Remember the newest label of a request. One that was skipped says nothing, and takes no other's place."""
+        labels = self.labels.setdefault((label.tenant, label.task), {})
+        known = labels.get(label.request_id)
+        if label.outcome != "skipped" and (known is None or known.labelled_at <= label.labelled_at):
+            labels[label.request_id] = label
 
     def task(self, tenant: str, task: str) -> tuple[Task, Learning]:
         """Return a task of the bundle and how it learns.
@@ -47,10 +84,12 @@ class Knowledge:
         return [_row(self.edge_cases[label.request_id], label, prompt) for label in self.learnable(tenant, task)]
 
     def learnable(self, tenant: str, task: str) -> Iterator[Label]:
-        """Yield the labels of a task that `rows` are made of."""
-        for label in self.labels.values():
-            mine = (label.tenant, label.task) == (tenant, task)
-            if mine and label.outcome in LEARNABLE and label.request_id in self.edge_cases:
+        """Yield the labels of a task that `rows` are made of.
+
+        Not one whose answer is empty: who confirms that a request was rightly refused shows no answer to learn.
+        """
+        for label in self.labels.get((tenant, task), {}).values():
+            if label.outcome in LEARNABLE and label.answer.strip() and label.request_id in self.edge_cases:
                 yield label
 
 
@@ -63,10 +102,19 @@ def _row(case: EdgeCase, label: Label, prompt: str) -> LabelledRow:
         task=label.task,
         sensitivity=max(case.sensitivity, label.sensitivity, key=lambda s: s.level).value,
         source=label.expert,
-        messages=tuple(msgspec.convert(message, Turn) for message in specialist_messages(prompt, case.messages)),
+        messages=_shown(case, prompt),
         completion=label.answer,
         tools=tuple(tool_document(tool) for tool in case.tools),
+        system="\n\n".join(turn.content for turn in case.messages if turn.role in ("system", "developer")),
     )
+
+
+def _shown(case: EdgeCase, prompt: str) -> tuple[Turn, ...]:
+    """Return what a specialist with this prompt is shown of a request."""
+    turns = tuple(msgspec.convert(message, Turn) for message in specialist_messages(prompt, case.messages))
+    if turns[-1].role not in ("user", "tool"):
+        raise ValueError(f"the last turn must be one to answer (user or tool), got {turns[-1].role}")
+    return turns
 
 
 def tool_document(tool: Tool) -> dict[str, Any]:
@@ -74,7 +122,7 @@ def tool_document(tool: Tool) -> dict[str, Any]:
     return {
         "name": tool.name,
         "description": tool.description,
-        "parameters": msgspec.json.decode(tool.parameters or "{}"),
+        "parameters": msgspec.json.decode(tool.parameters or "{}", type=dict[str, Any]),
     }
 
 
@@ -119,7 +167,9 @@ class Contestant:
             messages, schema = specialist_messages(self.prompt, turns), self.schema
         else:
             tools = [tool_of(tool) for tool in row.tools]
-            messages, schema = generic_messages(self.prompt, turns, tools), generic_schema(tools, self.function_call)
+            own = [Message(role="system", content=row.system)] if row.system else []
+            messages = generic_messages(self.prompt, [*own, *turns], tools)
+            schema = generic_schema(tools, self.function_call)
         if schema:
             sampling["response_format"] = {
                 "type": "json_schema",

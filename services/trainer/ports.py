@@ -1,6 +1,6 @@
 """What the trainer needs of the world."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,8 +31,8 @@ class Progress:
 class Learner(Protocol):
     """Something that turns a run folder with a `run.json` into an adapter."""
 
-    def learn(self, run_dir: Path) -> AsyncIterator[Progress]:
-        """Train, and yield how far it is; closing the iterator cancels the training.
+    def learn(self, run_dir: Path) -> AsyncGenerator[Progress, None]:
+        """Train, and yield how far it is; closing the generator cancels the training.
 
         Raises:
             Rejected: It ended without an adapter; the message says why.

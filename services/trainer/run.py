@@ -1,4 +1,4 @@
-"""One training run as a process of its own: `python -m services.trainer.run RUN_DIR`.
+"""One training run as a process of its own: `python -m services.trainer.run [--until-stdin-closes] RUN_DIR`.
 
 RUN_DIR holds `run.json` (`configuration.RunSpecification`). The run writes there:
 
@@ -11,6 +11,9 @@ RUN_DIR holds `run.json` (`configuration.RunSpecification`). The run writes ther
 Exit status: 0 finished, 2 the input is of no use (trying again will not help), 3 the run failed (it may be tried again
 and goes on from its last checkpoint), 4 another process is at work on the folder, 143 or 130 cancelled by SIGTERM or
 SIGINT. A run that was cancelled or killed goes on from its last checkpoint when it is started again.
+
+With `--until-stdin-closes`, the end of standard input is a SIGTERM too: whoever holds its other end and is killed takes
+the run, and Ray, along.
 """
 
 import fcntl
@@ -19,6 +22,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,10 +67,11 @@ class _Cancellation:
 
 def main(arguments: list[str]) -> int:
     """Runs the folder named by the only argument; returns the exit status."""
-    if len(arguments) != 1:
-        _say("usage: python -m services.trainer.run RUN_DIR")
+    *options, folder = arguments or [""]
+    if not folder or options not in ([], ["--until-stdin-closes"]):
+        _say("usage: python -m services.trainer.run [--until-stdin-closes] RUN_DIR")
         return REJECTED
-    run_dir = Path(arguments[0]).resolve()
+    run_dir = Path(folder).resolve()
     if not run_dir.is_dir():
         _say(f"{run_dir} is not a folder")
         return REJECTED
@@ -74,7 +79,15 @@ def main(arguments: list[str]) -> int:
         if not locked:
             _say(f"another process is at work on {run_dir}")
             return BUSY
+        if options:
+            threading.Thread(target=_end_with_stdin, daemon=True).start()
         return _run(run_dir)
+
+
+def _end_with_stdin() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _run(run_dir: Path) -> int:

@@ -5,7 +5,8 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gyre.api.trainer.v1 import training_pb2, training_pb2_grpc
-from services.trainer.handlers import Run, Training
+from services.trainer.handlers import Training
+from services.trainer.runs import Run
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServicer):
@@ -18,7 +19,8 @@ class TrainingServicer(training_pb2_grpc.TrainingServicer):
         self, request: training_pb2.StartRequest, context: Any
     ) -> training_pb2.StartResponse:
         """Begin a run on what there is."""
-        return training_pb2.StartResponse(run_id=self._training.start(request.tenant, request.task).run_id)
+        run = await self._training.start(request.tenant, request.task)
+        return training_pb2.StartResponse(run_id=run.run_id)
 
     async def Status(  # noqa: N802 - the name that protos/ gives it
         self, request: training_pb2.StatusRequest, context: Any

@@ -1,4 +1,4 @@
-"""The training process with Ray: finished, killed, cancelled, refused."""
+"""The training process with Ray: killed, cancelled, finished, refused."""
 
 import contextlib
 import json
@@ -17,8 +17,6 @@ import pytest
 from safetensors.torch import load_file
 
 from services.trainer.training.configuration import RunSpecification, TrainingConfiguration, write_specification
-from services.trainer.training.loop import alone, train
-from services.trainer.training.progress import Progress
 
 # Starting Ray takes a quarter of a minute on a machine at rest and minutes on a busy one.
 pytestmark = pytest.mark.timeout(600)
@@ -70,6 +68,14 @@ def _descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return descendants
 
 
+def _names(process: subprocess.Popen[bytes]) -> set[str]:
+    names = set()
+    for descendant in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            names.add(descendant.name())
+    return names
+
+
 def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those that still run; an ended one that nobody has reaped does not."""
     alive = []
@@ -83,65 +89,53 @@ def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 @pytest.fixture
 def specification(base: Path, dataset: Path, configuration: TrainingConfiguration) -> RunSpecification:
     # Long enough to be killed in the middle.
-    longer = msgspec.structs.replace(configuration, epochs=60, checkpoint_every_epochs=5)
+    longer = msgspec.structs.replace(configuration, epochs=100, checkpoint_every_epochs=5)
     return RunSpecification(dataset=str(dataset), base=str(base), configuration=longer, seed=1)
 
 
-def test_a_run_survives_its_workers_death_and_leaves_an_adapter_and_no_ray(
+def test_a_run_survives_what_is_done_to_it_and_leaves_an_adapter_and_no_ray(
     specification: RunSpecification, tmp_path: Path
 ) -> None:
+    """One run, since starting Ray takes the time: its driver is killed, then a worker; it is cancelled; it finishes."""
     write_specification(tmp_path, specification)
     with _running(tmp_path) as process:
-        _until(lambda: _has_checkpoint(tmp_path), process)
+        _until(lambda: "raylet" in _names(process), process)
         ray_processes = _descendants(process)
-        os.kill(_progress(tmp_path, "worker")[0]["pid"], signal.SIGKILL)
-        assert process.wait(240) == 0
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    starts = _progress(tmp_path, "worker")
-    assert len(starts) == 2
-    assert starts[1]["resumed_at_step"] > 0
-    assert metrics["resumed"] == 1
-    assert len(metrics["loss_per_step"]) == metrics["steps"] == starts[0]["steps"]
-    assert metrics["loss_per_epoch"][-1] < 0.5 * metrics["loss_per_epoch"][0]
-    assert load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-    assert json.loads((tmp_path / "outcome.json").read_text())["outcome"] == "finished"
-    assert _progress(tmp_path, "training")[-1]["seconds_left"] == 0
+        process.kill()
     _until(lambda: not _alive(ray_processes), seconds=60)
-    assert not list(tmp_path.glob("work-*"))
 
-    modified = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
-    assert _run(tmp_path) == (0, ""), "a finished run is finished"
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == modified
-
-
-def test_a_cancelled_run_takes_ray_along_and_goes_on_when_started_again(
-    specification: RunSpecification, tmp_path: Path
-) -> None:
-    write_specification(tmp_path, specification)
     with _running(tmp_path) as process:
         _until(lambda: _has_checkpoint(tmp_path), process)
-        ray_processes = _descendants(process)
+        os.kill(_progress(tmp_path, "worker")[0]["pid"], signal.SIGKILL)
         assert _run(tmp_path)[0] == 4, "two processes must not work on one run"
+        _until(lambda: len(_progress(tmp_path, "worker")) == 2, process)
+        assert _progress(tmp_path, "worker")[1]["resumed_at_step"] > 0
+        ray_processes = _descendants(process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143
     _until(lambda: not _alive(ray_processes), seconds=60)
     assert json.loads((tmp_path / "outcome.json").read_text())["outcome"] == "cancelled"
     assert not (tmp_path / "adapter").exists()
-    assert _run(tmp_path)[0] == 0
-    assert _progress(tmp_path, "worker")[-1]["resumed_at_step"] > 0
-    assert json.loads((tmp_path / "metrics.json").read_text())["resumed"] == 1
 
-
-def test_a_killed_driver_takes_ray_along(specification: RunSpecification, tmp_path: Path) -> None:
-    write_specification(tmp_path, specification)
     with _running(tmp_path) as process:
-        _until(lambda: _has_checkpoint(tmp_path), process)
+        _until(lambda: "raylet" in _names(process), process)
         ray_processes = _descendants(process)
-        process.kill()
-        process.wait(10)
-        _until(lambda: not _alive(ray_processes), seconds=60)
-    assert _run(tmp_path)[0] == 0
-    assert _progress(tmp_path, "worker")[-1]["resumed_at_step"] > 0
+        assert process.wait(240) == 0
+    _until(lambda: not _alive(ray_processes), seconds=60)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    starts = _progress(tmp_path, "worker")
+    assert starts[2]["resumed_at_step"] >= starts[1]["resumed_at_step"]
+    assert metrics["resumed"] == 2
+    assert len(metrics["loss_per_step"]) == metrics["steps"] == starts[0]["steps"]
+    assert metrics["loss_per_epoch"][-1] < 0.5 * metrics["loss_per_epoch"][0]
+    assert load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert json.loads((tmp_path / "outcome.json").read_text())["outcome"] == "finished"
+    assert _progress(tmp_path, "training")[-1]["seconds_left"] == 0
+    assert not list(tmp_path.glob("work-*"))
+
+    modified = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert _run(tmp_path) == (0, ""), "a finished run is finished"
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == modified
 
 
 @pytest.mark.parametrize(
@@ -169,34 +163,3 @@ def test_a_folder_without_a_specification_is_refused(tmp_path: Path) -> None:
     assert status == 2
     assert "run.json does not exist" in errors
     assert _run(tmp_path / "nowhere")[0] == 2
-
-
-def test_what_a_worker_finds_wrong_with_the_input_is_not_tried_again(
-    specification: RunSpecification, tmp_path: Path
-) -> None:
-    short = msgspec.structs.replace(specification.configuration, max_tokens=5)
-    write_specification(tmp_path, msgspec.structs.replace(specification, configuration=short))
-    status, errors = _run(tmp_path)
-    assert status == 2
-    assert "rows are longer than max_tokens (5)" in errors
-
-
-def test_two_workers_learn_what_one_learns(specification: RunSpecification, tmp_path: Path) -> None:
-    # One row more than a batch, so that the last one of an epoch leaves the second worker nothing.
-    short = msgspec.structs.replace(specification.configuration, epochs=2, batch_size=31, workers=2)
-    both = msgspec.structs.replace(specification, configuration=short)
-    metrics_of_one: list[dict[str, Any]] = []
-    (tmp_path / "one").mkdir()
-    train(
-        both,
-        work_dir=tmp_path / "one",
-        progress=Progress(tmp_path / "one"),
-        worker=alone(),
-        resume_from=None,
-        save_checkpoint=lambda _, metrics: metrics_of_one.append(metrics),
-    )
-    write_specification(tmp_path / "two", both)
-    assert _run(tmp_path / "two")[0] == 0
-    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
-    assert metrics["rows"] == 32
-    assert metrics["loss_per_step"] == pytest.approx(metrics_of_one[-1]["loss_per_step"], abs=1e-3)

@@ -77,7 +77,7 @@ def test_more_workers_than_rows_in_a_batch_are_refused(specification: RunSpecifi
 
 
 def test_no_part_that_the_service_itself_needs_imports_torch_or_ray() -> None:
-    modules = "answers, dataset, gate, run, training.configuration, training.examples, training.progress"
+    modules = "bootstrap, run, training.configuration, training.examples, training.progress"
     imports = "; ".join(f"import services.trainer.{name}" for name in modules.split(", "))
     program = f"import sys; {imports}; print(sorted({{'torch', 'ray', 'transformers', 'peft'}} & sys.modules.keys()))"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"

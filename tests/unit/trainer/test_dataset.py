@@ -19,7 +19,6 @@ from services.trainer.dataset import (
     build_dataset,
     read_manifest,
     read_rows,
-    specialist_messages,
     stable_key,
 )
 
@@ -188,12 +187,6 @@ def test_an_altered_version_is_noticed(tmp_path: Path) -> None:
     (dataset / "manifest.json").unlink()
     with pytest.raises(DatasetCorruptError, match=r"manifest\.json"):
         read_manifest(dataset)
-
-
-def test_a_specialist_sees_its_own_prompt_and_no_function_documents() -> None:
-    conversation = [Message("system", "Functions: ..."), Message("user", "Hi"), Message("assistant", "Yes?"),
-                    Message("user", "Where is it?")]  # fmt: skip
-    assert specialist_messages("Answer.", conversation) == (Message("system", "Answer."), *conversation[1:])
 
 
 @pytest.mark.parametrize("share", [0, 1, 1.5])

@@ -1,0 +1,138 @@
+"""The contest: candidate and incumbent are asked the same held-out requests in Triton, and the gate judges."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from schemas.events import Candidate
+from services.runtime import telemetry
+from services.runtime.clock import Clock
+from services.runtime.errors import Retryable
+from services.trainer.answers import answer_schema, is_correct
+from services.trainer.dataset import LabelledRow, read_rows
+from services.trainer.domain import Contestant, Knowledge, highest, incumbent
+from services.trainer.gate import GateRule, judge
+from services.trainer.ports import Models, Trial
+from services.trainer.runs import Run, Runs
+from services.trainer.training.configuration import read_specification
+
+T = TypeVar("T")
+ANSWER_SECONDS = 120.0
+RETRY_SECONDS = 2.0
+# In which what is away must be there again, or the run has failed.
+PATIENCE_SECONDS = 600.0
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]], clock: Clock, seconds: float = math.inf) -> T:
+    """Try again and again while it is `Retryable`, for so many seconds."""
+    deadline = clock.monotonic() + seconds
+    while True:
+        try:
+            return await attempt()
+        except Retryable as error:
+            if clock.monotonic() >= deadline:
+                raise
+            telemetry.log().warning("retrying", error=str(error))
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+class Contest:
+    """Holds candidates against what is live."""
+
+    def __init__(
+        self, knowledge: Knowledge, runs: Runs, trial: Trial, models: Models, clock: Clock, in_flight: int
+    ) -> None:
+        self._knowledge = knowledge
+        self._runs = runs
+        self._trial = trial
+        self._models = models
+        self._clock = clock
+        self._in_flight = in_flight
+
+    async def hold(self, run: Run) -> Candidate:
+        """Return what a trained run made, and the gate's verdict on it.
+
+        Raises:
+            Rejected: The bundle has no such task any more, or serving or a model refuses.
+            Retryable: One of them stayed away.
+        """
+        settings, learning = self._knowledge.task(run.tenant, run.task)
+        bundle, bundle_version = self._knowledge.bundle, self._knowledge.bundle_version
+        assert bundle is not None, "it has the task"
+        rule = GateRule(minimum_items=learning.holdout_minimum, minimum_gain=learning.minimum_gain)
+        folder = self._runs.folder(run)
+        metrics = msgspec.json.decode((folder / "metrics.json").read_bytes())
+        dataset = self._runs.dataset(run)
+        left_out = frozenset(metrics["label_ids_too_long"])
+        learned = [row for row in await asyncio.to_thread(read_rows, dataset, "train") if row.label_id not in left_out]
+        holdout = await asyncio.to_thread(read_rows, dataset, "holdout")
+        schema = answer_schema((row.completion, row.tools) for row in learned)
+        before = incumbent(bundle, settings, self._knowledge.deployments.get((run.tenant, run.task)))
+        adapter = self._runs.adapter(run)
+        model, version = await patiently(
+            lambda: self._trial.deploy(run.tenant, run.task, run.run_id, adapter), self._clock, PATIENCE_SECONDS
+        )
+        candidate = Contestant(
+            name=run.run_id,
+            model=model,
+            version=version,
+            prompt=settings.specialist_prompt,
+            schema=msgspec.json.encode(schema).decode() if schema else "",
+            specialist=True,
+            function_call=settings.answers == "function-call",
+            max_tokens=settings.max_tokens,
+        )
+        run.gated, run.gate_items = 0, 2 * len(holdout)
+        right = await self._right(run, candidate, holdout)
+        verdict = judge(right, await self._right(run, before, holdout), rule)
+        return Candidate(
+            candidate_id=run.run_id,  # so that the same run, told twice, is the same candidate
+            run_id=run.run_id,
+            tenant=run.tenant,
+            task=run.task,
+            created_at=self._clock.now(),
+            verdict="promote" if verdict.promote else "refuse",
+            reasons=verdict.reasons,
+            base_model=Path(read_specification(folder).base).name,
+            adapter_path=adapter,
+            system_prompt=candidate.prompt,
+            response_schema=candidate.schema,
+            dataset_id=dataset.name,
+            training_request_ids=tuple(row.request_id for row in learned),
+            holdout_request_ids=tuple(row.request_id for row in holdout),
+            incumbent=before.name,
+            candidate_accuracy=verdict.candidate_accuracy,
+            incumbent_accuracy=verdict.incumbent_accuracy,
+            gain=verdict.difference,
+            gain_low=verdict.interval[0],
+            gain_high=verdict.interval[1],
+            confidence=rule.confidence,
+            training_tokens=metrics["tokens"],
+            training_seconds=metrics["training_seconds"],
+            sensitivity=highest(row.sensitivity for row in learned),
+            bundle_version=bundle_version,
+        )
+
+    async def _right(self, run: Run, contestant: Contestant, rows: Sequence[LabelledRow]) -> list[bool]:
+        free = asyncio.Semaphore(self._in_flight)
+
+        async def is_right(row: LabelledRow) -> bool:
+            question = contestant.question(row)
+            async with free:
+                answer, _ = await patiently(
+                    lambda: self._models.answer(question, ANSWER_SECONDS), self._clock, PATIENCE_SECONDS
+                )
+            run.gated += 1
+            return is_correct(answer, row.completion)
+
+        try:
+            # A group, so that one that fails takes the others along.
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(is_right(row)) for row in rows]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return [task.result() for task in tasks]
