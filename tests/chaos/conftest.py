@@ -1,0 +1,5 @@
+"""These tests use the whole stack."""
+
+from tests.whole_stack import gyre
+
+__all__ = ["gyre"]
