@@ -8,8 +8,10 @@ from openai import AuthenticationError, PermissionDeniedError
 from openai.types.chat import ChatCompletionToolParam
 
 from gyre.api.audit.v1 import audit_pb2, audit_pb2_grpc
+from gyre.demo.story import TASK as CALLS
+from gyre.demo.story import TENANT
 from schemas.topics import Topic
-from tests.whole_stack import CALL_SECONDS, CALLS, SMALL, TENANT, TEXT, WholeStack, wait_for
+from tests.whole_stack import CALL_SECONDS, SMALL, TEXT, WholeStack, wait_for
 
 pytestmark = pytest.mark.timeout(600)  # the first test starts the stack
 

@@ -32,7 +32,8 @@ def reflected(channel: grpc.Channel) -> ProtoReflectionDescriptorDatabase:
 
 @pytest.fixture(scope="module")
 def methods(reflected: ProtoReflectionDescriptorDatabase) -> Any:
-    return DescriptorPool(reflected).FindServiceByName(ROUTER).methods_by_name
+    pool: Any = DescriptorPool(reflected)
+    return pool.FindServiceByName(ROUTER).methods_by_name
 
 
 def test_reflection_lists_the_router(reflected: ProtoReflectionDescriptorDatabase) -> None:
@@ -70,7 +71,7 @@ def test_a_stream_comes_in_pieces_and_ends_with_the_whole(channel: grpc.Channel,
 
 def test_a_call_without_a_key_is_turned_away(channel: grpc.Channel, methods: Any) -> None:
     request = GetMessageClass(methods["Complete"].input_type)
-    complete = channel.unary_unary(f"/{ROUTER}/Complete", request_serializer=request.SerializeToString)
+    complete: Any = channel.unary_unary(f"/{ROUTER}/Complete", request_serializer=request.SerializeToString)
     with pytest.raises(grpc.RpcError) as turned_away:
         complete(request(**QUESTION), timeout=CALL_SECONDS)
     assert turned_away.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -11,15 +11,14 @@ from gyre.api.serving.v1 import serving_pb2, serving_pb2_grpc
 from gyre.api.trainer.v1 import training_pb2, training_pb2_grpc
 from gyre.demo.expert import EXPERT, answer_queue
 from gyre.demo.play import Played, play
-from gyre.demo.story import ENDED
+from gyre.demo.story import ENDED, TENANT
+from gyre.demo.story import TASK as CALLS
 from gyre.demo.traffic import TrafficRequest, traffic
 from tests.whole_stack import (
     CALL_SECONDS,
-    CALLS,
     HOLDOUT_MINIMUM,
     LABELS_NEEDED,
     SMALL,
-    TENANT,
     WholeStack,
     wait_for,
 )
