@@ -18,6 +18,13 @@ CHROMIUM = next(
     (path for name in ("chromium", "google-chrome", "chromium-browser") if (path := shutil.which(name))), ""
 )
 
+
+async def _open(review: Any) -> bool:
+    """Whether something waits for an expert."""
+    stats = await review.Stats(pb.StatsRequest(), timeout=10)
+    return any(queue.open for queue in stats.queues)
+
+
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs chromium or google-chrome on PATH")
 
 
@@ -26,7 +33,7 @@ async def page() -> AsyncIterator[Page]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = await browser.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         yield page
         await browser.close()
 
@@ -41,6 +48,7 @@ async def test_an_expert_signs_in_claims_edits_and_submits(
     before = await _until(lambda: review.Stats(pb.StatsRequest(), timeout=10))
     await _play(producer, 20)
     await _until(lambda: _seen(review, sum(queue.seen for queue in before.queues) + 20))
+    await _until(lambda: _open(review))
     await page.goto(f"http://127.0.0.1:{triage.console_port}/")
     await page.fill("[name=name]", "Ann")
     await page.fill("[name=token]", "wrong")

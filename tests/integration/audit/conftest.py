@@ -11,7 +11,7 @@ from services.runtime.clickhouse import ClickHouse
 from services.runtime.kafka import Producer
 from services.runtime.rpc import channel
 from services.runtime.settings import ClickHouseSettings, KafkaSettings
-from tests.integration.audit.process import AuditProcess
+from tests.integration.service_process import ServiceProcess
 
 
 @pytest.fixture(scope="session")
@@ -33,15 +33,15 @@ def audit_environment(kafka_settings: KafkaSettings, clickhouse: ClickHouseSetti
 @pytest.fixture(scope="session")
 def audit_process(
     audit_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AuditProcess]:
+) -> Iterator[ServiceProcess]:
     log = tmp_path_factory.mktemp("audit") / "log"
-    with AuditProcess("audit", log, audit_environment) as process:
+    with ServiceProcess("audit", log, audit_environment) as process:
         yield process
         assert process.stop() == 0, log.read_text()[-2000:]
 
 
 @pytest.fixture
-async def audit(audit_process: AuditProcess) -> AsyncIterator[Any]:
+async def audit(audit_process: ServiceProcess) -> AsyncIterator[Any]:
     """A stub of the running service."""
     await audit_process.serving()
     async with channel(audit_process.target) as to:

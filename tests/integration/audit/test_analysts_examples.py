@@ -13,7 +13,7 @@ from schemas.topics import Topic
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.kafka import Producer
 from services.runtime.settings import ClickHouseSettings
-from tests.integration.audit.process import eventually
+from tests.integration.audit.record import eventually
 from tests.integration.audit.story import story
 
 # The examples that find nothing when all is well.

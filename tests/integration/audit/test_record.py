@@ -22,8 +22,9 @@ from schemas.topics import Topic
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.kafka import Producer
 from services.runtime.settings import KafkaSettings
-from tests.integration.audit.process import AuditProcess, assert_every_chain_is_intact, eventually
+from tests.integration.audit.record import assert_every_chain_is_intact, eventually
 from tests.integration.audit.story import interaction, story
+from tests.integration.service_process import ServiceProcess
 
 if TYPE_CHECKING:  # exists for type checkers alone
     from gyre.api.audit.v1.audit_pb2_grpc import AuditAsyncStub
@@ -142,7 +143,7 @@ async def dead_letters(settings: KafkaSettings, marker: str) -> list[bytes]:
 
 
 async def test_after_kills_under_load_every_record_is_there_once_and_the_chains_are_intact(
-    audit: AuditAsyncStub, audit_process: AuditProcess, database: ClickHouse, producer: Producer
+    audit: AuditAsyncStub, audit_process: ServiceProcess, database: ClickHouse, producer: Producer
 ) -> None:
     marker, count, chance = str(uuid.uuid4()), 4000, random.Random(7)
     sent = 0
@@ -182,7 +183,7 @@ async def reached(database: ClickHouse, marker: str, count: int) -> bool:
 
 async def test_it_goes_on_by_itself_after_clickhouse_was_killed(
     audit: AuditAsyncStub,
-    audit_process: AuditProcess,
+    audit_process: ServiceProcess,
     stack: Stack,
     database: ClickHouse,
     producer: Producer,

@@ -105,7 +105,10 @@ async def test_an_answer_comes_whole_and_the_same_comes_in_pieces(client: Infere
     assert streamed_usage["completion_tokens"] == usage["completion_tokens"] <= 12
     assert usage["finish_reason"] in ("stop", "length")
     assert usage["min_logprob"] <= usage["mean_logprob"] < 0
-    assert usage["sum_logprob"] == pytest.approx(usage["mean_logprob"] * usage["completion_tokens"], rel=0.01)
+    # Tokens that are but a part of a character count, and have no log-probability of their own.
+    counted = usage["sum_logprob"] / usage["mean_logprob"]
+    assert counted == pytest.approx(round(counted))
+    assert 0 < counted <= usage["completion_tokens"] + 0.01
 
 
 async def test_a_schema_constrains_the_answer(client: InferenceServerClient) -> None:

@@ -1,4 +1,4 @@
-"""The audit service as a process, and what they ask of it."""
+"""What tests ask of audit."""
 
 from __future__ import annotations
 
@@ -11,24 +11,9 @@ from gyre.api.audit.v1 import audit_pb2
 from schemas import clickhouse as ddl
 from schemas.topics import Topic
 from services.runtime.clickhouse import ClickHouse
-from tests.integration.service_process import ServiceProcess
 
 if TYPE_CHECKING:  # exists for type checkers alone
     from gyre.api.audit.v1.audit_pb2_grpc import AuditAsyncStub
-
-
-class AuditProcess(ServiceProcess):
-    """Audit as a process, which tests kill."""
-
-    def kill(self) -> None:
-        """End it without a chance to clean up."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(20)
-
-    def start(self) -> None:
-        """Start it anew, on the same port."""
-        self.__enter__()
 
 
 async def eventually(check: Callable[[], Coroutine[Any, Any, bool]], seconds: float = 45) -> None:
