@@ -183,7 +183,7 @@ class StatusResponse(_message.Message):
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Run]: ...
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelCount]:
-        """Labels that could be learned from, per tenant/task, and how many are needed for a run."""
+        """Labels that could be learned from and have come since the last run, per tenant and task, and how many start one."""
 
     def __init__(
         self,
