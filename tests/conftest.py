@@ -6,6 +6,7 @@ first test asks for them.
 
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ def free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+@contextmanager
+def broker(state_dir: Path) -> Iterator[str]:
+    """A Kafka for those who must not read what other tests have written; yields its address."""
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    stack = Stack(Settings(state_dir=state_dir, ports=ports))
+    stack.start(("kafka",))
+    yield stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT")
+    stack.stop()
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,12 @@ import grpc.aio
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from embedded.settings import PORTS, Settings
-from embedded.stack import Stack
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.bundle import load_bundle
 from schemas.topics import Topic
 from services.runtime.rpc import channel
-from tests.conftest import free_ports
+from tests.conftest import broker
 from tests.integration.service_process import ServiceProcess
 
 SAMPLE = Path(__file__).parents[3] / "deploy" / "bundle"
@@ -32,11 +30,8 @@ NOTHING_PUBLISHED = "no bundle has been published: gyre policy push"
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A broker of this module's own: on the one that all tests share, somebody may have published a bundle."""
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    stack = Stack(Settings(state_dir=tmp_path_factory.mktemp("governance-state"), ports=ports))
-    stack.start(("kafka",))
-    yield stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT")
-    stack.stop()
+    with broker(tmp_path_factory.mktemp("governance-state")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,11 @@ async def read(settings: KafkaSettings, topic: str, enough: Callable[[list[bytes
         await consumer.stop()
 
 
+def own(letters: Sequence[bytes]) -> list[DeadLetter]:
+    """The dead letters of these tests, among those that others have left on the shared broker."""
+    return [each for letter in letters if (each := dead_letter_codec().decode(letter)).hop == "test"]
+
+
 async def test_every_topic_is_created_as_its_table_says(settings: KafkaSettings) -> None:
     await ensure_topics(settings)
     await ensure_topics(settings)
@@ -121,12 +126,12 @@ async def test_a_transformer_writes_outputs_dead_letters_and_offsets_together(se
     await raw.stop()
 
     async with running(transformer.run):
-        letters = await read(settings, Topic.FEEDBACK.dead_letters, lambda found: len(found) >= 2)
+        letters = await read(settings, Topic.FEEDBACK.dead_letters, lambda found: len(own(found)) >= 2)
         made = await read(
             settings, str(Topic.BUNDLES), lambda found: sum(b"transform-" in value for value in found) >= 3
         )
-    dead: list[DeadLetter] = [dead_letter_codec().decode(letter) for letter in letters]
-    assert {(letter.reason[:10], letter.hop) for letter in dead} == {("of no use", "test"), ("router.fee", "test")}
+    dead = own(letters)
+    assert {letter.reason[:10] for letter in dead} == {"of no use", "router.fee"}
     assert b"not avro" in {letter.value for letter in dead}
     assert sum(b"transform-" in value for value in made) == 3
     assert tried.count("transform-2") == 2

@@ -16,10 +16,17 @@ from schemas.topics import Topic
 from services.runtime.kafka import Producer
 from services.runtime.rpc import channel, wait_serving
 from services.runtime.settings import KafkaSettings
-from tests.conftest import free_ports
+from tests.conftest import broker, free_ports
 from tests.unit.triage.builders import NOW, bundle
 
 SHARE = 0.5
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker of these tests' own: triage would have to read whatever other tests have sent, at every start."""
+    with broker(tmp_path_factory.mktemp("triage-state")) as address:
+        yield address
 
 
 class Process:
