@@ -3,15 +3,11 @@
 from typing import Any
 
 from gyre.api.context.v1 import context_pb2, context_pb2_grpc
-from gyre.api.types.v1 import types_pb2
-from schemas.events import Message, Sensitivity
 from services.context import handlers
 from services.context.domain.memory import Memory, message_tokens
 from services.context.ports import EventLog, Index
 from services.runtime.clock import Clock
-
-_SENSITIVITIES = {each: types_pb2.Sensitivity.Value(f"SENSITIVITY_{each.name}") for each in Sensitivity}
-_EVENT_SENSITIVITIES = {value: each for each, value in _SENSITIVITIES.items()}
+from services.runtime.wire import message_value, sensitivity_of, sensitivity_value
 
 
 class ContextServicer(context_pb2_grpc.ContextServicer):
@@ -34,7 +30,7 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
                 query=request.query,
                 conversation_id=request.conversation_id,
                 budget_tokens=request.budget_tokens,
-                max_sensitivity=_EVENT_SENSITIVITIES[request.max_sensitivity],
+                max_sensitivity=sensitivity_of(request.max_sensitivity),
             ),
             self._index,
             self._memory,
@@ -46,7 +42,7 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
                     document_id=passage.document_id,
                     title=passage.title,
                     text=passage.text,
-                    sensitivity=_SENSITIVITIES[passage.sensitivity],
+                    sensitivity=sensitivity_value(passage.sensitivity),
                     tokens=passage.tokens,
                     score=passage.score,
                 )
@@ -54,8 +50,8 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
             ],
             turns=[
                 context_pb2.Turn(
-                    message=_message(message),
-                    sensitivity=_SENSITIVITIES[turn.sensitivity],
+                    message=message_value(message),
+                    sensitivity=sensitivity_value(turn.sensitivity),
                     tokens=message_tokens(message),
                 )
                 for turn in stitched.turns
@@ -73,7 +69,7 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
             document_id=request.document_id,
             title=request.title,
             text=request.text,
-            sensitivity=_EVENT_SENSITIVITIES[request.sensitivity],
+            sensitivity=sensitivity_of(request.sensitivity),
             source=request.source,
             log=self._log,
             clock=self._clock,
@@ -89,14 +85,3 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
         else:
             self._memory.forget(request.tenant, request.conversation_id)
         return context_pb2.ForgetResponse()
-
-
-def _message(message: Message) -> types_pb2.Message:
-    return types_pb2.Message(
-        role=message.role,
-        content=message.content,
-        tool_calls=[
-            types_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments) for call in message.tool_calls
-        ],
-        tool_call_id=message.tool_call_id,
-    )

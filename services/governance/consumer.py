@@ -1,11 +1,10 @@
 """Governance's Kafka edge: the bundle in force."""
 
-from pydantic import ValidationError
-
-from schemas.bundle import Bundle, InvalidBundleError
+from schemas.bundle import InvalidBundleError
 from schemas.events import BundlePublished
 from services.governance.handlers import Rules
 from services.runtime import telemetry
+from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
 from services.runtime.errors import Rejected, Retryable
 
 
@@ -22,13 +21,9 @@ class RulesInForce:
             Rejected: It cannot be used; the one before it stays in force.
         """
         try:
-            rules = Rules(published.version, Bundle.model_validate_json(published.content))
+            rules = Rules(published.version, bundle_of(published))
         except InvalidBundleError as error:
             raise Rejected(f"bundle {published.version} cannot be used: {error}") from error
-        except ValidationError as error:
-            first = error.errors(include_input=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            raise Rejected(f"bundle {published.version} cannot be used: {field}: {first['msg']}") from error
         self._rules = rules
         telemetry.log().info("bundle in force", version=rules.version)
 
@@ -39,5 +34,5 @@ class RulesInForce:
             Retryable: There are none yet.
         """
         if self._rules is None:
-            raise Retryable("no bundle has been published: gyre policy push")
+            raise Retryable(NOTHING_PUBLISHED)
         return self._rules

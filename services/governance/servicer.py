@@ -4,18 +4,17 @@ from typing import Any
 
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
-from schemas.events import Sensitivity
 from services.governance import handlers
 from services.governance.consumer import RulesInForce
 from services.governance.domain.guardrails import Finding, Verdict
 from services.runtime.clock import Clock
+from services.runtime.wire import sensitivity_value
 
 _VERDICTS = {
     Verdict.PASS: governance_pb2.VERDICT_PASS,
     Verdict.MASK: governance_pb2.VERDICT_MASK,
     Verdict.REFUSE: governance_pb2.VERDICT_REFUSE,
 }
-_SENSITIVITIES = {each: types_pb2.Sensitivity.Value(f"SENSITIVITY_{each.name}") for each in Sensitivity}
 
 
 class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
@@ -35,10 +34,10 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
             verdict=_VERDICTS[checked.screened.verdict],
             texts=checked.screened.texts,
             findings=map(_finding, checked.screened.findings),
-            sensitivity=_SENSITIVITIES[checked.sensitivity],
+            sensitivity=sensitivity_value(checked.sensitivity),
             clearances=[
                 governance_pb2.Clearance(
-                    sensitivity=_SENSITIVITIES[each.sensitivity], models=each.models, policies=each.policies
+                    sensitivity=sensitivity_value(each.sensitivity), models=each.models, policies=each.policies
                 )
                 for each in checked.clearances
             ],

@@ -12,10 +12,10 @@ from gyre.api.types.v1 import types_pb2
 from schemas.events import Feedback, Finding, Interaction, Sensitivity
 from schemas.topics import Topic
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, OutputVerdict, Passage, Turn
-from services.router.wire import message_of, sensitivity_of, sensitivity_value
 from services.runtime import rpc
 from services.runtime.errors import Retryable
 from services.runtime.kafka import Producer
+from services.runtime.wire import message_of, sensitivity_of, sensitivity_value
 
 _VERDICTS = {
     governance_pb2.VERDICT_PASS: "pass",

@@ -1,11 +1,9 @@
 """The present catalogue, kept up to date by what Kafka tells."""
 
-from pydantic import ValidationError
-
-from schemas.bundle import Bundle
 from schemas.events import BundlePublished, Deployment
 from services.router.domain.catalogue import Catalogue
-from services.runtime.errors import Rejected, Retryable
+from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
+from services.runtime.errors import Retryable
 
 
 class Directory:
@@ -22,7 +20,7 @@ class Directory:
             Retryable: No bundle has been published yet.
         """
         if self._catalogue is None:
-            raise Retryable("no bundle has been published yet: `gyre policy push` does that")
+            raise Retryable(NOTHING_PUBLISHED)
         return self._catalogue
 
     def take_bundle(self, published: BundlePublished) -> None:
@@ -31,11 +29,7 @@ class Directory:
         Raises:
             Rejected: It is none; what was there stays.
         """
-        try:
-            bundle = Bundle.model_validate_json(published.content)
-        except ValidationError as error:
-            raise Rejected(f"bundle {published.version} is not valid: {error}") from error
-        self._catalogue = Catalogue(bundle, published.version, self._deployments)
+        self._catalogue = Catalogue(bundle_of(published), published.version, self._deployments)
 
     def take_deployment(self, deployment: Deployment) -> None:
         """Take in what is wanted live for a task."""

@@ -13,9 +13,9 @@ from services.router.domain.request import Feedback, Request, Sampling
 from services.router.edge import REQUEST_ID, bearer_key
 from services.router.handlers import Explanation, Router
 from services.router.journal import Call, Completion
-from services.router.wire import message_of, message_value, sensitivity_value
 from services.runtime.clock import Clock
 from services.runtime.errors import Unauthenticated
+from services.runtime.wire import message_of, message_value, sensitivity_value
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
@@ -168,4 +168,5 @@ def _explanation(explanation: Explanation) -> router_pb2.ExplainResponse:
         policies=decision.policies if decision else (),
         document_ids=[passage.document_id for passage in decision.knowledge.passages] if decision else (),
         context_available=journal.context_available,
+        refusal=explanation.refusal,
     )

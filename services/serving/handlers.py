@@ -9,6 +9,7 @@ from schemas.bundle import Bundle
 from schemas.events import BundlePublished, Candidate, Deployment
 from schemas.topics import Topic
 from services.runtime import telemetry
+from services.runtime.bundles import bundle_of
 from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Rejected, Retryable
 from services.runtime.kafka import Outgoing
@@ -44,11 +45,12 @@ class DesiredState:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take_bundle(self, published: BundlePublished) -> None:
-        """Put a bundle in force."""
-        try:
-            self.bundle = Bundle.model_validate_json(published.content)
-        except ValueError as error:
-            raise Rejected(f"bundle {published.version} cannot be used") from error
+        """Put a bundle in force.
+
+        Raises:
+            Rejected: It cannot be used.
+        """
+        self.bundle = bundle_of(published)
 
     def take_candidate(self, candidate: Candidate) -> None:
         """Remember a candidate, for rollbacks and exports."""

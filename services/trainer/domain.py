@@ -9,6 +9,7 @@ import msgspec
 from schemas.bundle import Bundle, Learning, Task
 from schemas.events import BundlePublished, Deployment, EdgeCase, Label, Message, Sensitivity, Tool
 from schemas.prompts import Prompt, decodable_schema, generic_messages, generic_schema, specialist_messages
+from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
 from services.runtime.errors import FailedPrecondition, NotFound, Rejected
 from services.trainer.dataset import LabelledRow
 from services.trainer.dataset import Message as Turn
@@ -32,10 +33,7 @@ class Knowledge:
         Raises:
             Rejected: It cannot be used.
         """
-        try:
-            self.bundle = Bundle.model_validate_json(published.content)
-        except ValueError as error:
-            raise Rejected(f"bundle {published.version} cannot be used") from error
+        self.bundle = bundle_of(published)
         self.bundle_version = published.version
 
     def take_deployment(self, deployment: Deployment) -> None:
@@ -71,7 +69,7 @@ class Knowledge:
             FailedPrecondition: It does not learn, or there is no bundle.
         """
         if self.bundle is None:
-            raise FailedPrecondition("no bundle has been published: gyre policy push")
+            raise FailedPrecondition(NOTHING_PUBLISHED)
         found = self.bundle.tasks.get(task)
         if found is None or found.tenant != tenant:
             raise NotFound(f"task: {tenant}/{task} is not in bundle {self.bundle_version}")

@@ -2,12 +2,11 @@
 
 import asyncio
 
-from pydantic import ValidationError
-
 from schemas.bundle import Bundle
 from schemas.events import BundlePublished, Label
 from schemas.topics import Topic
-from services.runtime.errors import Rejected, Retryable
+from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
+from services.runtime.errors import Retryable
 from services.runtime.kafka import Producer
 
 
@@ -24,10 +23,7 @@ class FollowedBundles:
         Raises:
             Rejected: It is not a bundle; the one before holds on.
         """
-        try:
-            self._bundle = Bundle.model_validate_json(event.content)
-        except ValidationError as error:
-            raise Rejected(f"bundle {event.version}: {error}") from error
+        self._bundle = bundle_of(event)
         self.published.set()
 
     def current(self) -> Bundle:
@@ -37,7 +33,7 @@ class FollowedBundles:
             Retryable: None has been published yet.
         """
         if self._bundle is None:
-            raise Retryable("no bundle has been published yet; run `gyre policy push`")
+            raise Retryable(NOTHING_PUBLISHED)
         return self._bundle
 
 

@@ -7,7 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gyre.api.triage.v1 import review_pb2 as pb
 from gyre.api.triage.v1 import review_pb2_grpc
 from gyre.api.types.v1 import types_pb2
-from schemas.events import EdgeCase, Message, Sensitivity, Tool
+from schemas.events import EdgeCase, Tool
+from services.runtime.wire import message_value, sensitivity_value
 from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
 from services.triage.handlers import Desk
 
@@ -15,12 +16,6 @@ _OUTCOMES = {
     pb.OUTCOME_CONFIRMED: CONFIRMED,
     pb.OUTCOME_CORRECTED: CORRECTED,
     pb.OUTCOME_UNSAFE: UNSAFE,
-}
-_SENSITIVITIES = {
-    Sensitivity.PUBLIC: types_pb2.SENSITIVITY_PUBLIC,
-    Sensitivity.INTERNAL: types_pb2.SENSITIVITY_INTERNAL,
-    Sensitivity.CONFIDENTIAL: types_pb2.SENSITIVITY_CONFIDENTIAL,
-    Sensitivity.RESTRICTED: types_pb2.SENSITIVITY_RESTRICTED,
 }
 
 
@@ -76,7 +71,7 @@ def _item(edge_case: EdgeCase) -> pb.Item:
         request_id=edge_case.request_id,
         tenant=edge_case.tenant,
         task=edge_case.task,
-        messages=[_message(message) for message in edge_case.messages],
+        messages=[message_value(message) for message in edge_case.messages],
         tools=[_tool(tool) for tool in edge_case.tools],
         answer=edge_case.answer,
         model=edge_case.model,
@@ -85,18 +80,7 @@ def _item(edge_case: EdgeCase) -> pb.Item:
             for signal in edge_case.signals
         ],
         score=edge_case.score,
-        sensitivity=_SENSITIVITIES[edge_case.sensitivity],
-    )
-
-
-def _message(message: Message) -> types_pb2.Message:
-    return types_pb2.Message(
-        role=message.role,
-        content=message.content,
-        tool_calls=[
-            types_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments) for call in message.tool_calls
-        ],
-        tool_call_id=message.tool_call_id,
+        sensitivity=sensitivity_value(edge_case.sensitivity),
     )
 
 

@@ -88,6 +88,7 @@ async def test_explain_names_the_candidates(served: Served) -> None:
         ("big", False),
     ]
     refused = await served.stub.Explain(router_pb2.ExplainRequest(request=ask(DENIED)), metadata=METADATA, timeout=5)
+    assert "denied" in refused.refusal
     assert (refused.verdict, refused.findings[0].kind) == ("refuse", "denied")
 
 

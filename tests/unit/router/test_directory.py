@@ -36,7 +36,7 @@ def test_deployments_count_whether_they_come_before_the_bundle_or_after() -> Non
 def test_a_bundle_that_is_none_changes_nothing(content: str) -> None:
     directory = Directory()
     directory.take_bundle(published(bundle().model_dump_json()))
-    with pytest.raises(Rejected, match="bundle b2 is not valid"):
+    with pytest.raises(Rejected, match="bundle b2 cannot be used"):
         directory.take_bundle(published(content, "b2"))
     assert directory.catalogue().version == "b1"
 

@@ -361,6 +361,7 @@ class ExplainResponse(_message.Message):
     POLICIES_FIELD_NUMBER: _builtins.int
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
     CONTEXT_AVAILABLE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     task: _builtins.str
     language: _builtins.str
@@ -368,6 +369,8 @@ class ExplainResponse(_message.Message):
     """pass, mask, refuse"""
     sensitivity: _types_pb2.Sensitivity.ValueType
     context_available: _builtins.bool
+    refusal: _builtins.str
+    """Why it would not be answered; empty: it would."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Finding]: ...
     @_builtins.property
@@ -391,10 +394,11 @@ class ExplainResponse(_message.Message):
         policies: _abc.Iterable[_builtins.str] | None = ...,
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
         context_available: _builtins.bool = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "candidates", b"candidates", "context_available", b"context_available", "document_ids", b"document_ids", "findings", b"findings", "language", b"language", "policies", b"policies", "sensitivity", b"sensitivity", "task", b"task", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "candidates", b"candidates", "context_available", b"context_available", "document_ids", b"document_ids", "findings", b"findings", "language", b"language", "policies", b"policies", "refusal", b"refusal", "sensitivity", b"sensitivity", "task", b"task", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What several gRPC edges of the router share: messages and sensitivities between protobuf and our own."""
+"""What gRPC edges share: messages and sensitivities between protobuf and our own."""
 
 from gyre.api.types.v1 import types_pb2
 from schemas.events import Message, Sensitivity, ToolCall
