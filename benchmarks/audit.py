@@ -17,7 +17,6 @@ import asyncio
 import logging
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,8 @@ from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
 from embedded.environment import clickhouse_password
-from embedded.settings import PORTS, Settings
+from embedded.ports import free_ports, stack_ports
+from embedded.settings import Settings
 from embedded.stack import Stack
 from schemas.codecs import codec
 from schemas.events import Citation, Interaction, Message, RouteCandidate, Sensitivity, Stage, Tool
@@ -62,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic just made has no leader yet; it tries again
     with tempfile.TemporaryDirectory(prefix="gyre-") as folder:
-        stack = Stack(Settings(state_dir=Path(folder), ports=dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))))
+        stack = Stack(Settings(state_dir=Path(folder), ports=stack_ports()))
         try:
             stack.start(("kafka", "clickhouse"))
             asyncio.run(_measure(stack, options.records, options.partitions))
@@ -190,7 +190,7 @@ def _audit(kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> Iterator[sub
         "GYRE_CLICKHOUSE_URL": clickhouse.url,
         "GYRE_CLICKHOUSE_USER": clickhouse.user,
         "GYRE_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),
-        "GYRE_AUDIT_GRPC_PORT": str(_free_ports(1)[0]),
+        "GYRE_AUDIT_GRPC_PORT": str(free_ports(1)[0]),
         "GYRE_TELEMETRY_LOG_LEVEL": "WARNING",
     }
     process = subprocess.Popen([sys.executable, "-m", "services.audit"], env={**os.environ, **environment})
@@ -229,15 +229,6 @@ def _used(pid: int) -> Iterator[_Usage]:
         usage.cpu_seconds = sum(process.cpu_times()[:2]) - before
         stop.set()
         thread.join()
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ the machine lengthens.
 """
 
 import asyncio
-import socket
 import statistics
 import sys
 import time
 from pathlib import Path
 
+from embedded.ports import free_ports
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from schemas.bundle import load_bundle
 from schemas.events import BundlePublished
@@ -46,9 +46,7 @@ async def measure(bundle_folder: Path) -> None:
             wall.append(time.perf_counter() - started)
             processor.append(time.process_time() - busy)
         _show(f"handler, {name}", wall, processor)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     server = rpc.Server(
         ServiceSettings(grpc_port=port, drain_seconds=0),
         [

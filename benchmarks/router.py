@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks.router_parts import FLOOR_TOPIC
+from embedded.ports import free_ports
 from schemas.bundle import load_bundle
 from schemas.events import BundlePublished
 from schemas.prompts import Prompt
@@ -67,15 +67,6 @@ async def load(ask: Callable[[], Awaitable[None]], in_flight: int, seconds: floa
     await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
     rate = len(took) / (time.perf_counter() - started)
     return Measured(rate, statistics.median(took) * 1e3, statistics.quantiles(took, n=100)[-1] * 1e3)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 @contextlib.contextmanager

@@ -10,14 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
+import hypothesis
 import pytest
 from pydantic import SecretStr
 
 from embedded.environment import clickhouse_password
 from embedded.models import prepare_models
-from embedded.settings import PORTS, Settings
+from embedded.ports import stack_ports
+from embedded.settings import Settings
 from embedded.stack import Stack
 from services.runtime.settings import ClickHouseSettings
+
+# What takes long on a machine that is busy is no failure.
+hypothesis.settings.register_profile("gyre", deadline=None)
+hypothesis.settings.load_profile("gyre")
 
 
 @pytest.fixture(autouse=True)
@@ -26,30 +34,21 @@ def _no_sockets_in_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytes
     if "unit" not in request.path.relative_to(request.config.rootpath).parts:
         return
 
-    def refuse(self: socket.socket, address: Any) -> None:
+    def refuse(self: Any, address: Any) -> None:
         raise AssertionError(f"a unit test tried to connect to {address}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    # gRPC's core has sockets of its own.
+    for module in (grpc, grpc.aio):
+        for name in ("insecure_channel", "secure_channel"):
+            monkeypatch.setattr(module, name, lambda target, *args, **kwargs: refuse(None, target))
 
 
 @contextmanager
 def broker(state_dir: Path) -> Iterator[str]:
     """A Kafka for those who must not read what other tests have written; yields its address."""
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    stack = Stack(Settings(state_dir=state_dir, ports=ports))
+    stack = Stack(Settings(state_dir=state_dir, ports=stack_ports()))
     stack.start(("kafka",))
     yield stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT")
     stack.stop()
@@ -58,8 +57,7 @@ def broker(state_dir: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The embedded stack on free ports with a state folder of its own; tests start the parts that they need."""
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    stack = Stack(Settings(state_dir=tmp_path_factory.mktemp("state"), ports=ports))
+    stack = Stack(Settings(state_dir=tmp_path_factory.mktemp("state"), ports=stack_ports()))
     yield stack
     stack.stop()
 

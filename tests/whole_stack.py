@@ -20,7 +20,8 @@ from openai.types.chat import ChatCompletion
 
 from embedded.environment import clickhouse_password
 from embedded.parts import PARTS
-from embedded.settings import HOST, PORTS, Settings
+from embedded.ports import stack_ports
+from embedded.settings import HOST, Settings
 from embedded.stack import PartStatus, Stack
 from embedded.supervision import Supervisor
 from gyre.api.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -33,7 +34,6 @@ from schemas.events import BundlePublished
 from schemas.topics import Topic
 from services.runtime.kafka import Producer
 from services.runtime.settings import KafkaSettings
-from tests.conftest import free_ports
 
 TEXT = "small-talk"
 SMALL = "small"
@@ -181,7 +181,7 @@ class WholeStack:
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[WholeStack]:
     """Start everything, publish the bundle, and wait until the router answers; stop everything in the end."""
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    ports = stack_ports()
     stack = Stack(Settings(state_dir=folder, ports=ports))
     try:
         with pytest.MonkeyPatch.context() as environment:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from embedded.ports import free_ports
+from embedded.settings import HOST
 from services.runtime.rpc import wait_serving
 
 
@@ -25,13 +26,11 @@ class ServiceProcess:
             log: File that its output goes to.
             environment: Added to this process's.
         """
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.target = f"127.0.0.1:{probe.getsockname()[1]}"
+        (port,) = free_ports(1)
+        self.target = f"{HOST}:{port}"
         self._name = name
         self.log = log
-        port = self.target.rpartition(":")[2]
-        self._environment = {**os.environ, **environment, f"GYRE_{name.upper()}_GRPC_PORT": port}
+        self._environment = {**os.environ, **environment, f"GYRE_{name.upper()}_GRPC_PORT": str(port)}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

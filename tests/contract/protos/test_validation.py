@@ -70,7 +70,7 @@ def _messages(kind: type[Message]) -> st.SearchStrategy:
 
 @pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.DESCRIPTOR.full_name)
 def test_the_same_fields_are_refused(kind: type[Message]) -> None:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(message=_messages(kind))
     def agree(message: Message) -> None:
         ours = {path.split("[")[0].split(".")[0] for path, _ in violations(message)}

@@ -56,7 +56,7 @@ words = st.sampled_from(["word ", "context ", "control, ", "a long-ish one; ", "
 cuts = st.lists(st.integers(0, 10_000), max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(words | st.sampled_from([f"{each} " for each in PERSONAL]), max_size=60), cuts)
 async def test_masked_text_leaves_a_stream_as_it_leaves_whole(parts: list[str], cuts: list[int]) -> None:
     text = "".join(parts)
@@ -67,7 +67,7 @@ async def test_masked_text_leaves_a_stream_as_it_leaves_whole(parts: list[str], 
     assert NUMBERED.sub(r"<\1>", released) == whole == NUMBERED.sub(r"<\1>", completion.message.content)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(words, min_size=0, max_size=40),
     st.text(alphabet=" .-_\u200b\n", max_size=80),

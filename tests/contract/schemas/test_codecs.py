@@ -57,7 +57,7 @@ def _values(annotation: object) -> st.SearchStrategy:
 
 @pytest.mark.parametrize("topic", list(Topic))
 def test_an_event_is_decoded_as_it_was_encoded(topic: Topic) -> None:
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
     @given(event=strategy(EVENTS[topic]))
     def round_trip(event: Event) -> None:
         assert codec(topic).decode(codec(topic).encode(event)) == event
@@ -73,7 +73,7 @@ def test_the_key_of_a_topic_is_a_field_of_its_event(topic: Topic) -> None:
 def _minimal(topic: Topic) -> Event:
     found: list[Event] = []
 
-    @settings(max_examples=1, deadline=None, database=None)
+    @settings(max_examples=1, database=None)
     @given(event=strategy(EVENTS[topic]))
     def first(event: Event) -> None:
         found.append(event)

@@ -1,6 +1,5 @@
 """The supervised stack, on real Kafka and real Triton."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -16,7 +15,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from embedded.errors import PartFailed, PortTaken, StackConflict
-from embedded.settings import PORTS, Settings
+from embedded.ports import stack_ports
+from embedded.settings import Settings
 from embedded.stack import Stack
 from embedded.supervision import MARK, Supervisor
 from embedded.triton import shared_memory_prefix
@@ -37,18 +37,10 @@ class TritonPythonModel:
 """
 
 
-def free_ports() -> dict[str, int]:
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in PORTS]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return {variable: each.getsockname()[1] for variable, each in zip(PORTS, sockets, strict=True)}
-
-
 @pytest.fixture
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of its own on free ports; nothing of it runs yet, and nothing of it is left after the test."""
-    stack = Stack(Settings(state_dir=Path(tmp_path_factory.mktemp("stack")), ports=free_ports()))
+    stack = Stack(Settings(state_dir=Path(tmp_path_factory.mktemp("stack")), ports=stack_ports()))
     try:
         yield stack
     finally:

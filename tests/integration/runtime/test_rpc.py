@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
+from embedded.ports import free_ports
 from gyre.api.router.v1 import router_pb2, router_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from services.runtime import errors, rpc
@@ -45,12 +46,6 @@ class Scripted(router_pb2_grpc.RouterServicer):
             raise self.raises
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 async def servicer() -> Scripted:
     return Scripted()
@@ -58,7 +53,7 @@ async def servicer() -> Scripted:
 
 @pytest.fixture
 async def server(servicer: Scripted) -> AsyncIterator[tuple[rpc.Server, grpc.aio.Channel]]:
-    settings = ServiceSettings(grpc_port=free_port(), drain_seconds=5)
+    settings = ServiceSettings(grpc_port=free_ports(1)[0], drain_seconds=5)
     registration = rpc.Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, "gyre.api.router.v1.Router")
     server = rpc.Server(settings, [registration])
     await server.start()

@@ -10,13 +10,14 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+from embedded.ports import free_ports
 from gyre.api.triage.v1.review_pb2_grpc import ReviewStub
 from schemas.events import BundlePublished
 from schemas.topics import Topic
 from services.runtime.kafka import Producer
 from services.runtime.rpc import channel, wait_serving
 from services.runtime.settings import KafkaSettings
-from tests.conftest import broker, free_ports
+from tests.conftest import broker
 from tests.unit.triage.builders import NOW, bundle
 
 SHARE = 0.5

@@ -28,7 +28,7 @@ def read(block: bytes) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("topic", list(Topic))
 def test_a_row_is_the_envelope_and_the_event(topic: Topic) -> None:
-    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(strategy(EVENTS[topic]), min_size=1, max_size=4), st.binary(max_size=9))
     def check(events: list[Event], key: bytes) -> None:
         values = [codec(topic).encode(event) for event in events]

@@ -17,7 +17,7 @@ def _play(scores: list[float], budget: Budget, seed: int = 1) -> tuple[Selector,
     return selector, flags
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from([0.05, 0.2, 0.5, 0.95]), st.integers(0, 10_000))
 def test_the_share_is_held_from_the_first_hundred_on(share: float, seed: int) -> None:
     scores = [random.Random(seed + 1).random() for _ in range(100)]
