@@ -215,8 +215,11 @@ class CompletionLoss(nn.Module):
             kind: What `inputs` are.
         """
         decoder, head = self._parts
-        hidden = decoder(**{kind: inputs}).last_hidden_state[:, :-1]
         wanted = labels[:, 1:]
         counted = wanted != IGNORED
-        logits = head(hidden[counted]).float()
-        return functional.cross_entropy(logits, wanted[counted], reduction="sum") / completion_tokens
+        dtype = next(head.parameters()).dtype
+        # The adapter's float32 weights are multiplied in the base's type.
+        with torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32):
+            hidden = decoder(**{kind: inputs}).last_hidden_state[:, :-1]
+            logits = head(hidden[counted])
+        return functional.cross_entropy(logits.float(), wanted[counted], reduction="sum") / completion_tokens
