@@ -26,7 +26,7 @@ from services.serving.domain import Placed
 from services.serving.llama_backend import choose_versions, model_versions, version_settings, write_model_version
 
 BASE = "base"
-BASE_GGUF = "base.gguf"
+BASE_GGUF = "base.Q8_0.gguf"
 
 
 class TritonServer:

@@ -103,8 +103,8 @@ def test_a_candidate_is_written_once_and_found_again(bench: Bench) -> None:
 
 def test_a_generic_model_is_written_once_for_the_same_weights(bench: Bench) -> None:
     name = f"{MODEL}-generic"
-    assert bench.repository.write_generic(name, "base.gguf") == Placed(name, 1)
-    assert bench.repository.write_generic(name, "base.gguf") == Placed(name, 1)
+    assert bench.repository.write_generic(name, "base.Q8_0.gguf") == Placed(name, 1)
+    assert bench.repository.write_generic(name, "base.Q8_0.gguf") == Placed(name, 1)
 
 
 def test_what_is_not_there_is_rejected_by_name(bench: Bench) -> None:
@@ -168,7 +168,7 @@ def test_a_damaged_adapter_is_rejected(tmp_path: Path, name: str, content: bytes
     folder.mkdir(parents=True)
     heads: dict[str, Any] = {"model_type": "llama", "num_attention_heads": 9, "num_key_value_heads": 3}
     (folder / "config.json").write_text(str(heads).replace("'", '"'))
-    (tmp_path / "models" / "base.gguf").write_bytes(b"GGUF")
+    (tmp_path / "models" / "base.Q8_0.gguf").write_bytes(b"GGUF")
     write_random_adapter(tmp_path / "adapter", seed=1)
     (tmp_path / "adapter" / name).unlink()
     if content is not None:

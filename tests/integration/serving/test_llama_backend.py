@@ -49,7 +49,7 @@ async def client(triton: tuple[str, Path], models: Path, adapter_gguf: Path) -> 
                 repository,
                 MODEL,
                 version,
-                base_gguf=models / "base.gguf",
+                base_gguf=models / "base.Q8_0.gguf",
                 adapter_gguf=adapter,
                 threads=1,
                 parallel=2,

@@ -23,7 +23,7 @@ class FakeRepository:
     """Model folders as dictionaries; `adapters` and `weights` are what there is to write from."""
 
     def __init__(self) -> None:
-        self.weights = {"base.gguf"}
+        self.weights = {"base.Q8_0.gguf"}
         self.adapters: set[str] = set()
         self.versions: dict[str, dict[int, str]] = {}  # candidate id or weights, by model and version
         self.chosen: dict[str, frozenset[int]] = {}

@@ -15,14 +15,14 @@ def world() -> World:
 
 
 async def test_the_bundles_models_are_loaded(world: World) -> None:
-    world.publish(sample_bundle(small="base.gguf"))
+    world.publish(sample_bundle(small="base.Q8_0.gguf"))
     await world.serving.reconcile()
     assert world.server.models == {"small": {1}}
 
 
 async def test_other_weights_of_a_model_are_another_version(world: World) -> None:
     world.repository.weights.add("better.gguf")
-    world.publish(sample_bundle(small="base.gguf"))
+    world.publish(sample_bundle(small="base.Q8_0.gguf"))
     await world.serving.reconcile()
     world.publish(sample_bundle(small="better.gguf"))
     await world.serving.reconcile()
@@ -30,14 +30,14 @@ async def test_other_weights_of_a_model_are_another_version(world: World) -> Non
 
 
 async def test_weights_that_are_not_there_keep_no_other_model_from_being_loaded(world: World) -> None:
-    world.publish(sample_bundle(large="missing.gguf", small="base.gguf"))
+    world.publish(sample_bundle(large="missing.gguf", small="base.Q8_0.gguf"))
     await world.serving.reconcile()
     assert world.server.models == {"small": {1}}
 
 
 async def test_a_model_that_left_the_bundle_is_unloaded_and_one_that_others_loaded_is_left_alone(world: World) -> None:
     world.server.models["theirs"] = frozenset({1})
-    world.publish(sample_bundle(small="base.gguf"))
+    world.publish(sample_bundle(small="base.Q8_0.gguf"))
     await world.serving.reconcile()
     world.publish(sample_bundle(elsewhere=""))
     await world.serving.reconcile()
@@ -246,12 +246,12 @@ async def test_a_lost_repository_is_written_again_under_the_number_that_requests
 
 
 async def test_a_restarted_triton_is_given_everything_that_it_takes(world: World) -> None:
-    world.publish(sample_bundle(small="base.gguf"))
+    world.publish(sample_bundle(small="base.Q8_0.gguf"))
     await world.promote("a", "b")
     world.server.models.clear()
     world.server.unloadable.add("a")
     await world.serving.reconcile()
-    assert world.loaded == {"base.gguf", "b"}
+    assert world.loaded == {"base.Q8_0.gguf", "b"}
 
 
 async def test_what_triton_refuses_is_tried_again_after_a_while_and_not_at_every_look(world: World) -> None:
@@ -283,14 +283,14 @@ async def test_a_version_that_is_loaded_and_answers_nothing_is_loaded_anew(world
 
 
 async def test_a_deployment_without_its_adapter_is_told_and_keeps_no_other_from_being_served(world: World) -> None:
-    world.publish(sample_bundle(small="base.gguf"))
+    world.publish(sample_bundle(small="base.Q8_0.gguf"))
     await world.promote("a")
     world.repository.versions.clear()
     world.server.models.clear()
     world.repository.adapters.clear()
     world.restart()
     await world.serving.reconcile()
-    assert world.loaded == {"base.gguf"}
+    assert world.loaded == {"base.Q8_0.gguf"}
     assert world.serving.status()[0][1] == "adapter_path: there is no PEFT adapter in 'a/adapter'"
 
 

@@ -8,7 +8,7 @@ from services.serving.llama_backend import choose_versions, model_versions, rend
 
 @pytest.fixture
 def base_gguf(tmp_path: Path) -> Path:
-    path = tmp_path / "base.gguf"
+    path = tmp_path / "base.Q8_0.gguf"
     path.write_bytes(b"GGUF")
     return path
 
