@@ -112,7 +112,7 @@ class Interaction(Event, frozen=True, kw_only=True):
     received_at: datetime
     finished_at: datetime
     streamed: bool = False
-    # What was asked, as the model saw it, before documents, memory and the task's system prompt were added.
+    # What was asked, masked. A model saw more (documents, memory, the task's prompt), a specialist no system message.
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     language: str = ""
@@ -261,7 +261,7 @@ class Candidate(Event, frozen=True, kw_only=True):
     base_model: str
     adapter_path: str  # folder of the PEFT adapter, relative to the artifacts folder
     system_prompt: str
-    response_schema: str = ""  # JSON Schema that answers are held to
+    response_schema: str = ""  # JSON Schema that answers are held to where a request offers no functions
     dataset_id: str
     training_request_ids: tuple[str, ...] = ()
     holdout_request_ids: tuple[str, ...] = ()

@@ -66,8 +66,8 @@ def generic_messages(prompt: str, messages: Sequence[Message], tools: Sequence[T
     ]
 
 
-def generic_schema(tools: Sequence[Tool], function_call: bool) -> str:
-    """Return the JSON Schema that a generic model's answer is held to: a call of one of the request's functions.
+def offered_schema(tools: Sequence[Tool], function_call: bool) -> str:
+    """Return the JSON Schema that an answer is held to: a call of one of the functions that the request offers.
 
     Empty where the task wants text, or the request offers no function.
     """
@@ -109,7 +109,10 @@ def decodable_schema(node: Any) -> dict[str, Any]:
 
 
 def specialist_messages(prompt: str, messages: Sequence[Message]) -> list[ChatMessage]:
-    """Return the chat for a specialist: its own prompt, then the request, without function documents."""
+    """Return the chat for a specialist: its own prompt, then the request's turns, as it was taught.
+
+    The application's system messages and function documents are left out: what they say, it has learned.
+    """
     return [{"role": "system", "content": prompt}, *_turns(messages)]
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from schemas.bundle import Bundle, Learning, Task
 from schemas.events import BundlePublished, Deployment, EdgeCase, Label, Message, Sensitivity, Tool
-from schemas.prompts import Prompt, decodable_schema, generic_messages, generic_schema, specialist_messages
+from schemas.prompts import Prompt, decodable_schema, generic_messages, offered_schema, specialist_messages
 from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
 from services.runtime.errors import FailedPrecondition, NotFound, Rejected
 from services.trainer.dataset import LabelledRow
@@ -142,7 +142,7 @@ class Contestant:
         model: As Triton names it.
         version: Of the model; empty: Triton's choice.
         prompt: A specialist's system prompt, or a generic model's with `{tools}` in it.
-        schema: JSON Schema that a specialist's answers are held to; empty: none.
+        schema: JSON Schema that a specialist's answers are held to where a request offers no functions; empty: none.
         specialist: Whether it does without function documents.
         function_call: Whether the task's answers are function calls.
         max_tokens: Longest answer.
@@ -160,14 +160,15 @@ class Contestant:
     def question(self, row: LabelledRow) -> Prompt:
         """Return what this side is asked for a held-out request, as the router would ask it."""
         turns = [Message(role=turn.role, content=turn.content) for turn in row.messages if turn.role != "system"]
+        tools = [tool_of(tool) for tool in row.tools]
         sampling: dict[str, Any] = {"temperature": 0, "max_tokens": self.max_tokens}
+        schema = offered_schema(tools, self.function_call)
         if self.specialist:
-            messages, schema = specialist_messages(self.prompt, turns), self.schema
+            messages = specialist_messages(self.prompt, turns)
+            schema = schema or self.schema
         else:
-            tools = [tool_of(tool) for tool in row.tools]
             own = [Message(role="system", content=row.system)] if row.system else []
             messages = generic_messages(self.prompt, [*own, *turns], tools)
-            schema = generic_schema(tools, self.function_call)
         if schema:
             sampling["response_format"] = {
                 "type": "json_schema",

@@ -7,7 +7,7 @@ import msgspec
 
 from schemas.bundle import Task
 from schemas.events import Message, Tool, ToolCall
-from schemas.prompts import Prompt, generic_messages, generic_schema, specialist_messages
+from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import Knowledge
 from services.router.domain.request import Sampling
@@ -22,16 +22,13 @@ def prompt(
     sampling: Sampling,
 ) -> Prompt:
     """Return what a candidate is asked: the task's instructions, what context knows, memory, then the request."""
-    # A client that sends the whole conversation itself would otherwise have its turns doubled by memory.
-    said = {(message.role, message.content) for message in messages}
-    memory = [turn.message for turn in knowledge.turns if (turn.message.role, turn.message.content) not in said]
-    turns = [*memory, *messages]
+    turns = [*(turn.message for turn in knowledge.turns), *messages]
+    schema = sampling.response_schema or offered_schema(tools, task.answers == "function-call")
     if candidate.deployment is None:
         chat = generic_messages(task.generic_prompt, turns, tools)
-        schema = sampling.response_schema or generic_schema(tools, task.answers == "function-call")
     else:
         chat = specialist_messages(candidate.deployment.system_prompt, turns)
-        schema = sampling.response_schema or candidate.deployment.response_schema
+        schema = schema or candidate.deployment.response_schema
     if knowledge.passages:
         passages = "\n\n".join(f"[{passage.title}]\n{passage.text}" for passage in knowledge.passages)
         system = {**chat[0], "content": f"{chat[0]['content']}\n\nWhat is known:\n\n{passages}"}

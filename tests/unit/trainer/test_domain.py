@@ -185,7 +185,7 @@ def test_the_incumbent_is_the_live_specialist_or_else_the_cheapest_generic_model
     both = BUNDLE.model_copy(update={"models": {"a": large, "b": small}})
     for deployment in (None, gone):
         assert incumbent(both, task, deployment).name == "b"
-    neither = BUNDLE.model_copy(update={"models": {"s": small.model_copy(update={"tier": "specialist"})}})
+    neither = BUNDLE.model_copy(update={"models": {}})
     with pytest.raises(FailedPrecondition, match="no generic model"):
         incumbent(neither, task, None)
 
