@@ -132,8 +132,9 @@ def traffic() -> tuple[TrafficRequest, ...]:
     entries = list(_entries())
     occurrences = Counter(function for _, function, _ in entries)
     task_of = {function: task for task, functions in TASKS.items() for function in functions}
+    earlier: Counter[str] = Counter()
     requests = []
-    for entry, function, ground_truth in entries:
+    for entry, function, ground_truth in sorted(entries, key=lambda each: _digest(each[0]["id"])):
         if occurrences[function] < FEWEST_REQUESTS_PER_FUNCTION:
             continue
         requests.append(
@@ -146,18 +147,20 @@ def traffic() -> tuple[TrafficRequest, ...]:
                 function=function,
                 expected_call_json=_expected_call(function, entry["function"], ground_truth[0][function]),
                 ground_truth=ground_truth,
-                split="held-out" if _digest(entry["id"]) % _HELD_OUT_ONE_IN == 0 else "traffic",
+                # By function, so that each is learned and asked for in the proportion in which it occurs.
+                split="held-out" if earlier[function] % _HELD_OUT_ONE_IN == _HELD_OUT_ONE_IN // 2 else "traffic",
             )
         )
-    return tuple(sorted(requests, key=lambda request: _digest(request.id)))
+        earlier[function] += 1
+    return tuple(requests)
 
 
 def by_offer(requests: Iterable[TrafficRequest]) -> list[TrafficRequest]:
     """The requests with those that offer the same functions one after the other, as an application's come.
 
-    A model that keeps the last prompt's beginning then reads the function documents once for all of them.
+    A model that keeps the last prompt's beginning then reads what their function documents have in common once.
     """
-    return sorted(requests, key=lambda request: _digest(json.dumps(request.tools)))
+    return sorted(requests, key=lambda request: json.dumps(request.tools))
 
 
 def _entries() -> Iterator[tuple[dict[str, Any], str, list[dict[str, Any]]]]:
