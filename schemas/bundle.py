@@ -46,7 +46,7 @@ class Application(_Frozen):
 class Model(_Frozen):
     """A generic model. Specialists are not listed: serving announces them on its deployments topic."""
 
-    tier: Literal["specialist", "small", "large", "frontier"]
+    tier: Literal["small", "large", "frontier"]
     # The model's name in Triton.
     triton_model: str
     # GGUF file under the models folder that serving loads for it; empty: Triton has it already.
@@ -106,7 +106,11 @@ class Bundle(_Frozen):
         for name, task in self.tasks.items():
             if task.tenant not in self.tenants:
                 raise ValueError(f"tasks.{name}.tenant: {task.tenant!r} is not in tenants.yaml")
+        owners: dict[str, str] = {}
         for name, application in self.applications.items():
+            for key in application.key_sha256:
+                if owners.setdefault(key, name) != name:
+                    raise ValueError(f"applications.{name}.key_sha256: {key[:8]}... is {owners[key]}'s already")
             if application.tenant not in self.tenants:
                 raise ValueError(f"applications.{name}.tenant: {application.tenant!r} is not in tenants.yaml")
             for asked in application.tasks:

@@ -44,6 +44,7 @@ def test_it_survives_the_way_through_kafka() -> None:
         ("tenants.yaml", "expert_share: 0.95", "expert_share: 2", "tenants.customer-care.expert_share"),
         ("tenants.yaml", "expert_share: 0.95", "expert_sahre: 0.9", "expert_sahre"),
         ("models.yaml", "tier: small", "tier: tiny", "models.small.tier"),
+        ("models.yaml", "tier: small", "tier: specialist", "models.small.tier"),
         ("guardrails.yaml", "mask: [email", "mask: [e-mail", "guardrails.mask"),
         ("models.yaml", "small:", "small: [", "is not YAML"),
     ],
@@ -55,6 +56,14 @@ def test_a_wrong_field_is_named(folder: Path, file: str, old: str, new: str, com
     with pytest.raises(InvalidBundleError) as caught:
         load_bundle(folder)
     assert complaint in str(caught.value)
+
+
+def test_two_applications_cannot_have_one_key(folder: Path) -> None:
+    path = folder / "applications.yaml"
+    entry = path.read_text().split("concierge:", 1)[1]
+    path.write_text(f"{path.read_text()}\ncopy:{entry}")
+    with pytest.raises(InvalidBundleError, match=r"applications.copy.key_sha256: .* is concierge"):
+        load_bundle(folder)
 
 
 def test_a_missing_file_is_named(folder: Path) -> None:
