@@ -54,7 +54,7 @@ CREATE OR REPLACE VIEW gyre.interactions
     mean_logprob Nullable(Float64) COMMENT 'Mean log-probability of the tokens written',
     min_logprob Nullable(Float64) COMMENT 'Lowest log-probability of a token written',
     first_token_us Int64 COMMENT 'Microseconds to the first token',
-    total_us Int64 COMMENT 'Microseconds from request to release',
+    total_us Int64 COMMENT 'Microseconds from the request until its record was sealed, before Kafka acknowledged it',
     stages Array(Tuple(name LowCardinality(String), start_us Int64, duration_us Int64))
         COMMENT 'Microseconds spent in each function of the pipeline; stages may overlap',
     partition UInt32 COMMENT 'Kafka partition of its record',

@@ -7,14 +7,17 @@ CREATE OR REPLACE VIEW gyre.stages
     model LowCardinality(String) COMMENT 'Model that answered',
     received_at DateTime64(6, 'UTC') COMMENT 'When the request came in',
     stage LowCardinality(String) COMMENT 'Function of the pipeline',
-    start_us Int64 COMMENT 'Microseconds from the request to the beginning of the stage',
-    duration_us Int64 COMMENT 'Microseconds the stage took; stages may overlap'
+    start_us Int64 COMMENT 'Microseconds from the request to the first beginning of the stage',
+    duration_us Int64 COMMENT 'Microseconds the stage took in all; stages may overlap'
 )
 AS SELECT
     request_id, tenant, task, model, received_at,
-    timed.name AS stage, timed.start_us AS start_us, timed.duration_us AS duration_us
+    stage,
+    -- A stage that comes back, as governance does for the answer, is one row all the same.
+    arrayMin(each -> each.start_us, arrayFilter(each -> each.name = stage, stages)) AS start_us,
+    arraySum(each -> each.duration_us, arrayFilter(each -> each.name = stage, stages)) AS duration_us
 FROM gyre.router_interactions_v1
-ARRAY JOIN stages AS timed
+ARRAY JOIN arrayDistinct(arrayMap(each -> each.name, stages)) AS stage
 WHERE _error = '' AND phase = 'finished'
 COMMENT 'One row per request and function of the pipeline';
 
@@ -32,7 +35,7 @@ CREATE OR REPLACE VIEW gyre.orchestration_breakdown
     share_of_orchestration Nullable(Float64)
         COMMENT 'Its part of the time spent in the seven functions that day, 0 to 1; null for what is none of them',
     share_of_request Nullable(Float64)
-        COMMENT 'Its part of the time from request to release that day, 0 to 1; overlapping stages may add up to more than 1'
+        COMMENT 'Its part of the time from request to record that day, 0 to 1; overlapping stages may add up to more than 1'
 )
 AS WITH
     ['routing', 'governance', 'context-stitching', 'monitoring', 'policy', 'data-prep', 'audit'] AS orchestration,
