@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -13,7 +13,7 @@ from schemas.prompts import Generated
 from services.router.domain.answers import prompt, tool_call
 from services.router.domain.catalogue import Caller, Catalogue
 from services.router.domain.errors import GovernanceSilent, InvalidField, Refused, Unrecorded
-from services.router.domain.knowledge import NOTHING, InputVerdict, Knowledge, OutputVerdict
+from services.router.domain.knowledge import NOTHING, InputVerdict, Knowledge, OutputVerdict, without_said
 from services.router.domain.masking import texts_of, with_texts, without_texts
 from services.router.domain.preparation import cut, language_of, last_user_turn, normalise_messages
 from services.router.domain.request import Feedback, Request, check, check_feedback
@@ -39,10 +39,10 @@ from services.runtime.errors import DeadlineExceeded, Retryable, ServiceError
 
 @dataclass(frozen=True)
 class Patience:
-    """How long the router waits for the services beside it, in seconds, within the request's own deadline."""
+    """How long the router waits for the services beside it, within the request's own deadline."""
 
-    governance: float = 2.0
-    context: float = 0.5
+    governance_seconds: float
+    context_seconds: float
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Router:
     context: Context
     models: Models
     recorder: Recorder
-    clock: Clock = field(default_factory=Clock)
-    patience: Patience = field(default_factory=Patience)
+    clock: Clock
+    patience: Patience
 
     def __post_init__(self) -> None:
         self._late_records: set[asyncio.Task[None]] = set()
@@ -208,7 +208,7 @@ class Router:
         stitching = asyncio.create_task(self._stitch(journal))
         try:
             await self._check_input(journal)
-            knowledge = await stitching
+            knowledge = without_said(await stitching, journal.messages)
         finally:
             stitching.cancel()
         assert journal.verdict is not None
@@ -228,9 +228,12 @@ class Router:
     async def _check_input(self, journal: Journal) -> None:
         texts = texts_of(journal.messages, journal.tools)
         started = self.clock.monotonic()
-        verdict = await self._input_verdict(
-            journal.caller.application, journal.task_name, texts, self._remaining(journal)
-        )
+        remaining_seconds = self._remaining(journal)
+        try:
+            verdict = await self._input_verdict(journal.caller.application, journal.task_name, texts, remaining_seconds)
+        except GovernanceSilent:
+            self._remaining(journal)  # raises when it was the request's own deadline that passed
+            raise
         ended = self.clock.monotonic()
         start_us, policy_us = journal.timeline.since_arrival_us(started), verdict.policy_us
         whole_us = journal.timeline.since_arrival_us(ended) - start_us
@@ -250,7 +253,7 @@ class Router:
     ) -> InputVerdict:
         try:
             verdict = await self.governance.check_input(
-                application, task, texts, min(self.patience.governance, remaining_seconds)
+                application, task, texts, min(self.patience.governance_seconds, remaining_seconds)
             )
         except ServiceError as error:
             raise GovernanceSilent("refused: governance gave no verdict; try again later") from error
@@ -269,7 +272,7 @@ class Router:
                 budget_tokens=journal.task.context_budget_tokens,
                 # Governance is asked at the same time, so what may be seen is not known yet: routing drops the rest.
                 max_sensitivity=Sensitivity.RESTRICTED,
-                timeout_seconds=min(self.patience.context, self._remaining(journal)),
+                timeout_seconds=min(self.patience.context_seconds, self._remaining(journal)),
             )
             journal.context_available = True
         except ServiceError as error:
@@ -314,10 +317,10 @@ class Router:
             return ""
         part, start = window.text[:characters], window.start
         if verdict.verdict == "mask":
-            # Where the mask's text ends cannot be told from the whole; the part has a verdict of its own.
+            # The verdict covers what is held back too; only `part` leaves, so `part` is asked about by itself.
             verdict = await self._output_verdict(journal, part)
             part = verdict.text
-        _take_findings(journal, [f for f in verdict.findings if f.end <= characters], start)
+        _take_findings(journal, verdict.findings, start)
         window.release(characters)
         return part
 
@@ -331,14 +334,13 @@ class Router:
 
     async def _output_verdict(self, journal: Journal, text: str) -> OutputVerdict:
         started = self.clock.monotonic()
+        timeout_seconds = min(self.patience.governance_seconds, self._remaining(journal))
         try:
             verdict = await self.governance.check_output(
-                journal.caller.application,
-                journal.task_name,
-                text,
-                min(self.patience.governance, self._remaining(journal)),
+                journal.caller.application, journal.task_name, text, timeout_seconds
             )
         except ServiceError as error:
+            self._remaining(journal)  # raises when it was the request's own deadline that passed
             raise GovernanceSilent("refused: governance gave no verdict on the answer; try again later") from error
         finally:
             journal.timeline.add_repeated(GOVERNANCE, started, self.clock.monotonic())
@@ -411,10 +413,10 @@ class Router:
         telemetry.REQUESTS.labels(
             journal.caller.tenant, journal.task_name, chosen.name if chosen else "", journal.finish_reason
         ).inc()
+        journal.timeline.add(MONITORING, started, self.clock.monotonic())
         for stage in journal.timeline.stages():
             if stage.name != AUDIT:
                 telemetry.STAGE_SECONDS.labels(stage.name).observe(stage.duration_us / 1e6)
-        journal.timeline.add(MONITORING, started, self.clock.monotonic())
         # A caller that leaves while this is on its way must not have it written a second time, as cancelled.
         await asyncio.shield(self._later(self._record(journal, "finished")))
 
@@ -458,7 +460,9 @@ class Router:
         texts = [text for text in (feedback.text, feedback.comment) if text]
         if not texts:
             return "", ""
-        verdict = await self._input_verdict(caller.application, caller.tasks[0], texts, self.patience.governance)
+        verdict = await self._input_verdict(
+            caller.application, caller.tasks[0], texts, self.patience.governance_seconds
+        )
         if verdict.verdict == "refuse":
             raise Refused(f"refused: the feedback holds {_named(verdict.findings)}")
         masked = list(verdict.texts)

@@ -2,10 +2,13 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from msgspec import json
+from opentelemetry import propagate
+from opentelemetry.trace import SpanKind
 
 from services.router import openai
 from services.router.domain.errors import InvalidField, Refused
@@ -54,24 +57,37 @@ class Http:
 
     @web.middleware
     async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Give the request its id; turn errors into OpenAI's shape."""
+        """Give the request its id, a span and a time; turn errors into OpenAI's shape."""
         request_id = self._clock.new_id()
         call = Call(request_id=request_id, key="", arrived=self._clock.monotonic(), received_at=self._clock.now())
         request[_CALL] = call
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else "none"
+        caller = propagate.extract({key: value for key, value in request.headers.items() if key == "traceparent"})
+        status = "cancelled"
         try:
-            response = await handler(request)
-        except web.HTTPException as error:
-            response = _json(error.status, openai.error_of(error.reason, "invalid_request_error", "http", None))
-            if "Allow" in error.headers:
-                response.headers["Allow"] = error.headers["Allow"]
-        except Exception as error:
-            response = _json(*_answer(error))
+            with telemetry.tracer().start_as_current_span(route, caller, SpanKind.SERVER):
+                response = await self._answered(request, handler)
+            status = str(response.status)
+        finally:
+            telemetry.HTTP_SECONDS.labels(route, status).observe(self._clock.monotonic() - call.arrived)
         if not response.prepared:
             response.headers[REQUEST_ID] = request_id
         return response
 
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            response = _json(error.status, openai.error_of(error.reason, "invalid_request_error", "http", None))
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except Exception as error:
+            return _json(*_answer(error))
+
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        call = _authenticated(request)
+        call = _call(request)
         chat = openai.decode(await request.read(), openai.ChatRequest)
         asked = openai.request_of(chat, request.headers.get(TASK, ""))
         created = int(call.received_at.timestamp())
@@ -104,11 +120,11 @@ class Http:
         return response
 
     async def _models(self, request: web.Request) -> web.Response:
-        names = self._router.model_names(_authenticated(request).key)
+        names = self._router.model_names(_call(request).key)
         return web.Response(body=openai.models_body(names), content_type="application/json")
 
     async def _feedback(self, request: web.Request) -> web.Response:
-        call = _authenticated(request)
+        call = _call(request)
         feedback = openai.feedback_of(openai.decode(await request.read(), openai.FeedbackRequest))
         return _json(200, {"feedback_id": await self._router.send_feedback(call, feedback)})
 
@@ -117,15 +133,9 @@ class Http:
         return _json(200, {"status": "serving"})
 
 
-def _authenticated(request: web.Request) -> Call:
+def _call(request: web.Request) -> Call:
     """Return how the request came in, with the key that it shows; whose it is, the pipeline finds out."""
-    call = request[_CALL]
-    return Call(
-        request_id=call.request_id,
-        key=bearer_key(request.headers.get("authorization", "")),
-        arrived=call.arrived,
-        received_at=call.received_at,
-    )
+    return replace(request[_CALL], key=bearer_key(request.headers.get("authorization", "")))
 
 
 def _answer(error: Exception) -> tuple[int, dict[str, object]]:

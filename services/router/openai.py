@@ -22,7 +22,7 @@ S = TypeVar("S", bound=Struct)
 Name = Annotated[str, Meta(max_length=128)]
 User = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=262144)]
-FunctionName = Annotated[str, Meta(min_length=1, max_length=256)]
+FunctionName = Annotated[str, Meta(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*\Z")]
 StopText = Annotated[str, Meta(min_length=1, max_length=64)]
 NeutralZero = Annotated[float, Meta(ge=0, le=0)]
 NeutralOne = Annotated[float, Meta(ge=1, le=1)]
@@ -169,7 +169,7 @@ def request_of(chat: ChatRequest, header_task: str) -> Request:
     """Return what is asked. The task is the body's, or else the header's.
 
     Raises:
-        InvalidField: The body and the header name different tasks, or a message of the user has no text.
+        InvalidField: The body and the header name different tasks.
     """
     metadata = chat.metadata or _Metadata()
     if metadata.task and header_task and metadata.task != header_task:

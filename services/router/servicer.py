@@ -124,7 +124,7 @@ def _feedback(request: router_pb2.SendFeedbackRequest) -> Feedback:
     assert kind is not None  # its rule says required
     value = getattr(request, kind)
     return Feedback(
-        request_id=request.request_id,
+        request_id=request.request_id.lower(),  # as the record has it
         kind=kind,
         rating=value if kind == "rating" else None,
         text="" if kind == "rating" else value,

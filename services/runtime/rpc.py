@@ -159,7 +159,8 @@ async def _measured_and_answered(method: str, context: grpc.aio.ServicerContext[
     except errors.ServiceError as error:
         status = status_of(error)
         await context.abort_with_status(rpc_status.to_status(status))
-    except grpc.aio.AbortError:
+    except (asyncio.CancelledError, GeneratorExit):
+        status.code = code_pb2.CANCELLED
         raise
     except Exception as error:
         telemetry.log().error("call failed unexpectedly", method=method, exc_info=error)
@@ -213,9 +214,8 @@ def error_from(error: grpc.aio.AioRpcError, what: str) -> errors.ServiceError:
     for kind, known in _STATUS:
         if code is known:
             return kind(message)
-    if code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED):
-        return errors.Retryable(message)
-    return errors.Rejected(message)
+    # RESOURCE_EXHAUSTED, ABORTED, and what is that service's own trouble: INTERNAL, UNKNOWN.
+    return errors.Retryable(message)
 
 
 def channel(target: str) -> grpc.aio.Channel:

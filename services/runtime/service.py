@@ -46,14 +46,23 @@ async def _run(build: Build) -> int:
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    settings = TelemetrySettings()
+    telemetry.set_up_logs(settings)
+    log = telemetry.log()
+    stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
     async with AsyncExitStack() as stack:
-        service = await build(stack)
-        telemetry.set_up(service.name, TelemetrySettings(), service.settings.host, service.settings.metrics_port)
-        log = telemetry.log()
+        building = asyncio.ensure_future(build(stack))
+        # What is waited for while building may stay away, and whoever stops the process then must not wait too.
+        await asyncio.wait([building, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not building.done():
+            building.cancel()
+            await asyncio.gather(building, return_exceptions=True)
+            return 0
+        service = building.result()
+        telemetry.set_up(service.name, settings, service.settings.host, service.settings.metrics_port)
         server = rpc.Server(service.settings, service.servicers)
         await server.start()
         tasks = [asyncio.create_task(loop()) for loop in service.loops]
-        stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
         readying = asyncio.create_task(_all_ready(service, server))
         try:
             done, _ = await asyncio.wait([*tasks, stopping, readying], return_when=asyncio.FIRST_COMPLETED)

@@ -20,7 +20,9 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 # Every gRPC call that a service answered, by method and status.
 RPC_SECONDS = Histogram("gyre_rpc_seconds", "Time to answer a gRPC call", ["method", "code"], buckets=SECONDS)
-# Records that a service took from Kafka and what became of them: handled, retried, dead-lettered.
+# Every HTTP request that the router answered, by route and status; for a stream, until its last byte.
+HTTP_SECONDS = Histogram("gyre_http_seconds", "Time to answer an HTTP request", ["route", "status"], buckets=SECONDS)
+# Records that a service took from Kafka and what became of them: handled, passed over, retried, dead-lettered.
 RECORDS = Counter("gyre_records_total", "Records taken from Kafka", ["topic", "outcome"])
 # Records between the last one handled and the end of the topic.
 LAG = Gauge("gyre_lag_records", "Records not handled yet", ["topic", "partition"])
@@ -31,8 +33,8 @@ STAGE_SECONDS = Histogram("gyre_stage_seconds", "Time in one function of the pip
 OPEN_ITEMS = Gauge("gyre_open_items", "Edge cases waiting for an expert", ["tenant", "task"])
 
 
-def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: int) -> None:
-    """Configure logging, metrics and traces of this process. Called once, by `services.runtime.service`."""
+def set_up_logs(settings: TelemetrySettings) -> None:
+    """Configure logging of this process. Called once, by `services.runtime.service`, before anything can be logged."""
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     structlog.configure(
@@ -49,6 +51,10 @@ def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: i
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: int) -> None:
+    """Configure metrics and traces of this process, and name the service in its logs. Called once, as `set_up_logs`."""
     structlog.contextvars.bind_contextvars(service=service)
     if metrics_port:
         start_http_server(metrics_port, addr=host)
@@ -64,5 +70,5 @@ def tracer() -> trace.Tracer:
 
 
 def log() -> structlog.stdlib.BoundLogger:
-    """Return the logger. Events are named in the past tense; values are fields, never part of the text."""
+    """Return the logger. Values are fields, never part of the text."""
     return structlog.get_logger()  # type: ignore[no-any-return] # structlog types it as Any

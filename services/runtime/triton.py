@@ -13,8 +13,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from schemas.prompts import Generated, Prompt
-from services.runtime.errors import InvalidArgument, Retryable
-from services.runtime.rpc import error_from
+from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable
 
 # As tritonclient's own, but that a restarted Triton is found again within seconds and not within two minutes.
 CHANNEL_OPTIONS = [
@@ -74,7 +73,8 @@ class TritonModels:
                 if usage:
                     yield _generated(prompt.model, usage, result.get_response().model_version)
         except grpc.aio.AioRpcError as error:
-            raise error_from(error, f"model {prompt.model!r}") from error
+            kind = DeadlineExceeded if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else Retryable
+            raise kind(f"model {prompt.model!r} did not answer: {error.details()}") from error
         except InferenceServerException as error:
             raise _model_error(prompt.model, error) from error
         finally:

@@ -7,6 +7,7 @@ contract test holds this to the library's verdict. A rule that is not known here
 Documented at https://protovalidate.com/schemas/standard-rules/.
 """
 
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -129,6 +130,12 @@ def _defined_only(known: Mapping[int, Any]) -> Check:
     return lambda v: None if v in known else f"must be one of {sorted(known)}, is {v}"
 
 
+@cache
+def _pattern(expression: str) -> re.Pattern[str]:
+    # Unlike RE2's, Python's $ also stands before a line feed at the end.
+    return re.compile(re.sub(r"\$$", r"\\Z", expression))
+
+
 def _is_uuid(text: str) -> bool:
     try:
         return str(uuid.UUID(text)) == text.lower()
@@ -159,6 +166,7 @@ _RULES: dict[tuple[str, str], Callable[[Any], Check]] = {
             None if len(v) * 4 <= b or len(v.encode()) <= b else f"must have at most {b} bytes, has {len(v.encode())}"
         )
     ),
+    ("string", "pattern"): lambda b: lambda v: None if _pattern(b).search(v) else f"must match {b}",
     ("string", "in"): lambda b: lambda v: None if v in b else f"must be one of {', '.join(b)}",
     ("string", "uuid"): lambda b: lambda v: None if _is_uuid(v) else "must be a UUID",
     ("repeated", "min_items"): lambda b: lambda v: None if len(v) >= b else f"must have at least {b} items",

@@ -14,7 +14,7 @@ _VALUES = {sensitivity: value for value, sensitivity in _SENSITIVITIES.items()}
 
 
 def sensitivity_of(value: types_pb2.Sensitivity.ValueType) -> Sensitivity:
-    """Return a sensitivity that another service answered.
+    """Return a sensitivity that came over the wire.
 
     Raises:
         Retryable: It is none; nothing may be read into that.

@@ -13,7 +13,7 @@ from services.runtime.errors import NotFound, Unauthenticated
 AUTO = "auto"
 # What policies and clearances call the specialist of the request's task.
 SPECIALIST = "specialist"
-_TIERS = ("specialist", "small", "large", "frontier")
+_TIERS = ("small", "large", "frontier")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What governance and context answered, in the router's words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.events import Finding, Message, Sensitivity
@@ -69,3 +69,21 @@ class Knowledge:
 
 
 NOTHING = Knowledge()
+
+
+def without_said(knowledge: Knowledge, messages: Sequence[Message]) -> Knowledge:
+    """Return the knowledge without the newest turns that the request tells again: a client may send its history itself.
+
+    What is told again is the end of what is remembered, as one piece of the request; a turn that is merely worded like
+    an earlier one stays.
+    """
+    remembered, told = [_said(turn.message) for turn in knowledge.turns], [_said(message) for message in messages]
+    for start in range(len(remembered)):
+        end = remembered[start:]
+        if any(told[i : i + len(end)] == end for i in range(len(told) - len(end) + 1)):
+            return Knowledge(knowledge.passages, knowledge.turns[:start])
+    return knowledge
+
+
+def _said(message: Message) -> tuple[object, ...]:
+    return (message.role, message.content, tuple((call.name, call.arguments) for call in message.tool_calls))

@@ -24,7 +24,7 @@ class Sampling:
 
     Attributes:
         temperature: 0 for the likeliest answer.
-        max_tokens: Longest answer; 0 for the task's own limit, which a larger number does not lift.
+        max_tokens: Longest answer; 0 for the smaller of the task's and the model's limit, which nothing lifts.
         stop: Texts before which the answer ends.
         seed: From 0 to `MAX_SEED`.
         response_schema: JSON Schema that the answer must obey; empty for free text.
@@ -70,7 +70,8 @@ def check(request: Request) -> None:
     """
     if not any(message.role == "user" for message in request.messages):
         raise InvalidField("messages", "wanted at least one of role user")
-    size = sum(len(text.encode()) for text in _texts(request))
+    texts = [text for _, text in numbered_texts(request.messages, request.tools)]
+    size = sum(len(text.encode()) for text in texts)
     if size > MAX_REQUEST_BYTES:
         raise InvalidField("messages", f"{size} bytes with the tools; wanted at most {MAX_REQUEST_BYTES}")
     for i, message in enumerate(request.messages):
@@ -82,9 +83,8 @@ def check(request: Request) -> None:
         if tool.name in names:
             raise InvalidField(f"tools[{i}].name", f"{tool.name!r} is offered twice; wanted each once")
         names.add(tool.name)
-    texts = sum(1 for _ in _texts(request))
-    if texts > MAX_TEXTS:
-        raise InvalidField("messages", f"{texts} texts with tool calls and tools; wanted at most {MAX_TEXTS}")
+    if len(texts) > MAX_TEXTS:
+        raise InvalidField("messages", f"{len(texts)} texts with tool calls and tools; wanted at most {MAX_TEXTS}")
     if request.sampling.seed is not None and not 0 <= request.sampling.seed <= MAX_SEED:
         raise InvalidField("seed", f"{request.sampling.seed}; wanted 0 to {MAX_SEED}")
     if len(request.sampling.response_schema.encode()) > MAX_SCHEMA_BYTES:
@@ -139,12 +139,10 @@ def _json_object(text: str, field: str) -> dict[str, Any]:
     return value
 
 
-def _texts(request: Request) -> Sequence[str]:
-    return [text for _, text in numbered_texts(request.messages, request.tools)]
-
-
 def numbered_texts(messages: Sequence[Message], tools: Sequence[Tool]) -> list[tuple[tuple[str, int, int], str]]:
     """Return every text that a model could see, in order, with its place: what it is of, and its two numbers.
+
+    Not the names of functions: the edges take identifiers alone, which hold no personal data and no sentence.
 
     The places are `message` (i), `call` (i, j), `description` (i) and `parameters` (i). Empty texts are left out.
     """

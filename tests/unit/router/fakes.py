@@ -12,7 +12,7 @@ from schemas.events import Deployment, Feedback, Finding, Interaction, Message, 
 from schemas.prompts import Generated, Prompt
 from services.router.domain.catalogue import SPECIALIST, Catalogue
 from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, Knowledge, OutputVerdict
-from services.router.handlers import Router
+from services.router.handlers import Patience, Router
 from services.router.journal import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
@@ -52,6 +52,7 @@ class FakeGovernance:
     time: ScriptedClock
     log: list[str]
     seconds: float = 0.0
+    output_seconds: float = 0.0
     policy_us: int = 0
     silent: bool = False
     waits_for: asyncio.Event | None = None
@@ -92,6 +93,7 @@ class FakeGovernance:
 
     async def check_output(self, application: str, task: str, text: str, timeout_seconds: float) -> OutputVerdict:
         self.log.append("check output")
+        self.time.advance(self.output_seconds)
         if self.silent_after_outputs is not None and len(self.outputs) >= self.silent_after_outputs:
             raise Retryable("governance is away")
         self.outputs.append(text)
@@ -331,6 +333,7 @@ class Stack:
             models=self.models,
             recorder=self.recorder,
             clock=self.clock,
+            patience=Patience(governance_seconds=2.0, context_seconds=0.5),
         )
 
     def call(self, key: str = KEY, deadline_seconds: float | None = None) -> Call:

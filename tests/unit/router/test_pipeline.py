@@ -2,6 +2,7 @@ import asyncio
 from collections import Counter
 from contextlib import aclosing
 
+import msgspec
 import pytest
 
 from schemas.events import Message, Sensitivity, ToolCall
@@ -321,6 +322,15 @@ async def test_a_live_specialist_of_the_task_answers_if_it_is_cleared() -> None:
     assert stack.recorder.last.candidate_id == "c1"
 
 
+async def test_a_specialist_is_held_to_the_functions_that_a_request_offers() -> None:
+    stack = Stack(deployment(task="calls", schema='{"type":"object"}'))
+    await stack.router.complete(stack.call(), ask("Light!", task="calls", tools=(LIGHTS,)))
+    await stack.router.complete(stack.call(), ask("Light!", task="calls"))
+    offered, taught = (prompt.sampling["response_format"]["json_schema"]["schema"] for prompt in stack.models.prompts)
+    assert [call["properties"]["name"] for call in offered["anyOf"]] == [{"const": "lights"}]
+    assert taught == {"type": "object"}
+
+
 @pytest.mark.parametrize("other", [deployment(state="none"), deployment(task="calls"), deployment(tenant="bank")])
 async def test_a_specialist_of_something_else_does_not_answer(other: object) -> None:
     stack = Stack(other)  # type: ignore[arg-type]
@@ -396,8 +406,22 @@ async def test_memory_comes_before_the_request_and_is_not_doubled() -> None:
     stack.context.knowledge = Knowledge(turns=turns)
     await stack.router.complete(stack.call(), ask("three", conversation_id="c"))
     assert [message["content"] for message in stack.models.prompts[0].messages[1:]] == ["one", "two", "three"]
-    await stack.router.complete(stack.call(), ask("one", "three", conversation_id="c"))
-    assert [message["content"] for message in stack.models.prompts[1].messages[1:]] == ["two", "one", "three"]
+    own_history = (user("one"), Message(role="assistant", content="two"), user("three"))
+    await stack.router.complete(stack.call(), Request(messages=own_history, conversation_id="c"))
+    assert [message["content"] for message in stack.models.prompts[1].messages[1:]] == ["one", "two", "three"]
+    assert [record.memory_turns for record in stack.recorder.interactions] == [2, 0]
+
+
+async def test_a_turn_that_is_worded_like_a_remembered_one_takes_nothing_from_memory() -> None:
+    stack = Stack()
+    called = ToolCall(id="1", name="lights", arguments='{"room": "hall"}')
+    remembered = (user("yes"), Message(role="assistant", tool_calls=(called,)))
+    stack.context.knowledge = Knowledge(turns=tuple(Turn(each, Sensitivity.INTERNAL, 2) for each in remembered))
+    other = msgspec.structs.replace(called, arguments='{"room": "kitchen"}')
+    await stack.router.complete(stack.call(), ask("yes", conversation_id="c"))
+    told = (user("no"), Message(role="assistant", tool_calls=(other,)), user("yes"))
+    await stack.router.complete(stack.call(), Request(messages=told, conversation_id="c"))
+    assert [record.memory_turns for record in stack.recorder.interactions] == [2, 2]
 
 
 async def test_the_oldest_turns_are_cut_to_the_budget_and_counted() -> None:
@@ -472,6 +496,18 @@ async def test_the_model_gets_what_is_left_of_the_shorter_deadline() -> None:
 async def test_a_deadline_that_passes_on_the_way_is_on_record() -> None:
     stack = Stack()
     stack.governance.seconds = 20.0
+    with pytest.raises(DeadlineExceeded):
+        await stack.router.complete(stack.call(), ask("Hi"))
+    assert stack.recorder.last.finish_reason == "error"
+
+
+@pytest.mark.parametrize("silent", ["input", "output"])
+async def test_a_deadline_that_passes_while_governance_decides_is_no_silence_of_governance(silent: str) -> None:
+    stack = Stack()
+    if silent == "input":
+        stack.governance.seconds, stack.governance.silent = 20.0, True
+    else:
+        stack.governance.output_seconds, stack.governance.silent_after_outputs = 20.0, 0
     with pytest.raises(DeadlineExceeded):
         await stack.router.complete(stack.call(), ask("Hi"))
     assert stack.recorder.last.finish_reason == "error"

@@ -44,7 +44,7 @@ class ProveResponse(_message.Message):
 
     PROOF_JSON_FIELD_NUMBER: _builtins.int
     proof_json: _builtins.str
-    """JSON document described in docs/analysts.md."""
+    """Inclusion and consistency proofs, as one JSON document."""
     def __init__(
         self,
         *,

@@ -30,7 +30,7 @@ class Sampling(_message.Message):
     RESPONSE_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     max_tokens: _builtins.int
-    """0: the model's own limit."""
+    """0: the smaller of the task's and the model's limit."""
     seed: _builtins.int
     response_schema_json: _builtins.str
     """JSON Schema that the answer must obey; empty: free text."""
@@ -69,7 +69,7 @@ class CompleteRequest(_message.Message):
     task: _builtins.str
     """What the request is for. Empty: the application's default task."""
     model: _builtins.str
-    """A model of the bundle, or empty to let the router choose."""
+    """A model of the bundle, a live specialist or a task; empty or "auto" lets the router choose."""
     conversation_id: _builtins.str
     """Earlier turns of this conversation are remembered under this name; empty: none."""
     user: _builtins.str

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgyre/api/types/v1/types.proto\x12\x11gyre.api.types.v1\x1a\x1b\x62uf/validate/validate.proto\"]\n\x08ToolCall\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x18\n\x04name\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12!\n\x0e\x61rguments_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"\xbf\x01\n\x07Message\x12=\n\x04role\x18\x01 \x01(\tB/\xbaH,r*R\x06systemR\tdeveloperR\x04userR\tassistantR\x04tool\x12\x1a\n\x07\x63ontent\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x39\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1b.gyre.api.types.v1.ToolCallB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x1e\n\x0ctool_call_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"d\n\x04Tool\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1e\n\x0b\x64\x65scription\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x01\x12\"\n\x0fparameters_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"W\n\x07\x46inding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\ntext_index\x18\x03 \x01(\r\x12\r\n\x05start\x18\x04 \x01(\r\x12\x0b\n\x03\x65nd\x18\x05 \x01(\r*\x96\x01\n\x0bSensitivity\x12\x1b\n\x17SENSITIVITY_UNSPECIFIED\x10\x00\x12\x16\n\x12SENSITIVITY_PUBLIC\x10\x01\x12\x18\n\x14SENSITIVITY_INTERNAL\x10\x02\x12\x1c\n\x18SENSITIVITY_CONFIDENTIAL\x10\x03\x12\x1a\n\x16SENSITIVITY_RESTRICTED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgyre/api/types/v1/types.proto\x12\x11gyre.api.types.v1\x1a\x1b\x62uf/validate/validate.proto\"w\n\x08ToolCall\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x32\n\x04name\x18\x02 \x01(\tB$\xbaH!r\x1f\x18\x80\x02\x32\x1a^[A-Za-z_][A-Za-z0-9_.-]*$\x12!\n\x0e\x61rguments_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"\xbf\x01\n\x07Message\x12=\n\x04role\x18\x01 \x01(\tB/\xbaH,r*R\x06systemR\tdeveloperR\x04userR\tassistantR\x04tool\x12\x1a\n\x07\x63ontent\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x39\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1b.gyre.api.types.v1.ToolCallB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x1e\n\x0ctool_call_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"~\n\x04Tool\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x18\x80\x02\x32\x1a^[A-Za-z_][A-Za-z0-9_.-]*$\x12\x1e\n\x0b\x64\x65scription\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x01\x12\"\n\x0fparameters_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"W\n\x07\x46inding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\ntext_index\x18\x03 \x01(\r\x12\r\n\x05start\x18\x04 \x01(\r\x12\x0b\n\x03\x65nd\x18\x05 \x01(\r*\x96\x01\n\x0bSensitivity\x12\x1b\n\x17SENSITIVITY_UNSPECIFIED\x10\x00\x12\x16\n\x12SENSITIVITY_PUBLIC\x10\x01\x12\x18\n\x14SENSITIVITY_INTERNAL\x10\x02\x12\x1c\n\x18SENSITIVITY_CONFIDENTIAL\x10\x03\x12\x1a\n\x16SENSITIVITY_RESTRICTED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOLCALL'].fields_by_name['id']._loaded_options = None
   _globals['_TOOLCALL'].fields_by_name['id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_TOOLCALL'].fields_by_name['name']._loaded_options = None
-  _globals['_TOOLCALL'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_TOOLCALL'].fields_by_name['name']._serialized_options = b'\272H!r\037\030\200\0022\032^[A-Za-z_][A-Za-z0-9_.-]*$'
   _globals['_TOOLCALL'].fields_by_name['arguments_json']._loaded_options = None
   _globals['_TOOLCALL'].fields_by_name['arguments_json']._serialized_options = b'\272H\006r\004(\200\200\004'
   _globals['_MESSAGE'].fields_by_name['role']._loaded_options = None
@@ -47,19 +47,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE'].fields_by_name['tool_call_id']._loaded_options = None
   _globals['_MESSAGE'].fields_by_name['tool_call_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_TOOL'].fields_by_name['name']._loaded_options = None
-  _globals['_TOOL'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_TOOL'].fields_by_name['name']._serialized_options = b'\272H!r\037\030\200\0022\032^[A-Za-z_][A-Za-z0-9_.-]*$'
   _globals['_TOOL'].fields_by_name['description']._loaded_options = None
   _globals['_TOOL'].fields_by_name['description']._serialized_options = b'\272H\006r\004(\200\200\001'
   _globals['_TOOL'].fields_by_name['parameters_json']._loaded_options = None
   _globals['_TOOL'].fields_by_name['parameters_json']._serialized_options = b'\272H\006r\004(\200\200\004'
-  _globals['_SENSITIVITY']._serialized_start=562
-  _globals['_SENSITIVITY']._serialized_end=712
+  _globals['_SENSITIVITY']._serialized_start=614
+  _globals['_SENSITIVITY']._serialized_end=764
   _globals['_TOOLCALL']._serialized_start=81
-  _globals['_TOOLCALL']._serialized_end=174
-  _globals['_MESSAGE']._serialized_start=177
-  _globals['_MESSAGE']._serialized_end=368
-  _globals['_TOOL']._serialized_start=370
-  _globals['_TOOL']._serialized_end=470
-  _globals['_FINDING']._serialized_start=472
-  _globals['_FINDING']._serialized_end=559
+  _globals['_TOOLCALL']._serialized_end=200
+  _globals['_MESSAGE']._serialized_start=203
+  _globals['_MESSAGE']._serialized_end=394
+  _globals['_TOOL']._serialized_start=396
+  _globals['_TOOL']._serialized_end=522
+  _globals['_FINDING']._serialized_start=524
+  _globals['_FINDING']._serialized_end=611
 # @@protoc_insertion_point(module_scope)
