@@ -146,7 +146,7 @@ def train(
     model = add_lora(base, rank=configuration.lora_rank, alpha=configuration.lora_alpha)
     loss_of = CompletionLoss(base, model).to(worker.device)
     optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad], weight_decay=0.0
+        [parameter for parameter in model.parameters() if parameter.requires_grad], weight_decay=0.0, fused=True
     )
     if resume_from is not None:
         load_adapter(model, resume_from / "adapter")

@@ -72,7 +72,7 @@ def test_nothing_in_a_configuration_is_left_to_a_default(specification: RunSpeci
 def test_more_workers_than_rows_in_a_batch_are_refused(specification: RunSpecification, tmp_path: Path) -> None:
     many = msgspec.structs.replace(specification.configuration, workers=17)
     write_specification(tmp_path / "run", msgspec.structs.replace(specification, configuration=many))
-    with pytest.raises(ValueError, match=r"workers \(17\) must not exceed configuration\.batch_size \(16\)"):
+    with pytest.raises(ValueError, match=r"workers \(17\) must not exceed configuration\.batch_size \(4\)"):
         read_specification(tmp_path / "run")
 
 
