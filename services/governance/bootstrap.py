@@ -4,9 +4,9 @@ from contextlib import AsyncExitStack
 
 from gyre.api.governance.v1.governance_pb2_grpc import add_GovernanceServicer_to_server
 from schemas.topics import Topic
-from services.governance.consumer import RulesInForce
 from services.governance.servicer import GovernanceServicer
 from services.governance.settings import Settings
+from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
 from services.runtime.kafka import Follower
 from services.runtime.rpc import Registration

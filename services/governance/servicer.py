@@ -5,8 +5,8 @@ from typing import Any
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from services.governance import handlers
-from services.governance.consumer import RulesInForce
 from services.governance.domain.guardrails import Finding, Verdict
+from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
 from services.runtime.wire import sensitivity_value
 

@@ -1,4 +1,4 @@
-"""Governance's Kafka edge: the bundle in force."""
+"""The bundle in force, as the topic tells it."""
 
 from schemas.bundle import InvalidBundleError
 from schemas.events import BundlePublished

@@ -6,11 +6,11 @@ from functools import partial
 from gyre.api.router.v1 import router_pb2_grpc
 from schemas.topics import Topic
 from services.router.adapters import GrpcContext, GrpcGovernance, KafkaRecorder
-from services.router.directory import Directory
 from services.router.handlers import Patience, Router
 from services.router.http import Http, serve
 from services.router.servicer import RouterServicer
 from services.router.settings import Settings
+from services.router.state import Directory
 from services.runtime import rpc
 from services.runtime.clock import Clock
 from services.runtime.kafka import Follower, Producer

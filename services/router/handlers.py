@@ -1,8 +1,8 @@
 """The pipeline that every request goes through, in the order of its steps."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -19,12 +19,10 @@ from services.router.domain.preparation import cut, language_of, last_user_turn,
 from services.router.domain.request import Feedback, Request, check, check_feedback
 from services.router.domain.routing import decide
 from services.router.domain.timeline import (
-    AUDIT,
     CONTEXT_STITCHING,
     DATA_PREP,
     GOVERNANCE,
     INFERENCE,
-    MONITORING,
     POLICY,
     ROUTING,
     Timeline,
@@ -32,6 +30,7 @@ from services.router.domain.timeline import (
 from services.router.domain.windows import Window
 from services.router.journal import Call, Completion, Journal
 from services.router.ports import Context, Governance, Models, Recorder
+from services.router.records import Records
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import DeadlineExceeded, Retryable, ServiceError
@@ -66,7 +65,7 @@ class Router:
     patience: Patience
 
     def __post_init__(self) -> None:
-        self._late_records: set[asyncio.Task[None]] = set()
+        self._records = Records(self.recorder, self.clock)
 
     async def complete(self, call: Call, request: Request) -> Completion:
         """Answer a request; on return the record of it is acknowledged.
@@ -75,7 +74,7 @@ class Router:
             ServiceError: It is not answered. Once the request was understood, that is recorded too.
         """
         journal = self._prepare(call, request, streamed=False)
-        async with self._end_recorded(journal):
+        async with self._records.ending(journal):
             await self._decide(journal)
             async with aclosing(self._generate(journal)) as pieces:
                 text = "".join([piece async for piece in pieces])
@@ -92,7 +91,7 @@ class Router:
             ServiceError: As `complete`; also in the middle.
         """
         journal = self._prepare(call, request, streamed=True)
-        async with self._end_recorded(journal):
+        async with self._records.ending(journal):
             await self._decide(journal)
             window = Window(journal.catalogue.bundle.guardrails.deny)
             async with aclosing(self._generate(journal)) as pieces:
@@ -102,11 +101,11 @@ class Router:
                     due = "" if journal.answers_with_calls else window.due()
                     released = await self._released_part(journal, window, due) if due else ""
                     if released:
-                        await self._open(journal)
+                        await self._records.open(journal)
                         journal.answer += released
                         yield released
             rest = await self._released(journal, window.text, window.start)
-            await self._open(journal)
+            await self._records.open(journal)
             await self._conclude(journal, rest)
             if rest and not journal.tool_calls:
                 yield rest
@@ -166,7 +165,7 @@ class Router:
 
     async def drain(self) -> None:
         """Wait for the records of requests whose callers went away."""
-        await asyncio.gather(*self._late_records, return_exceptions=True)
+        await self._records.drain()
 
     # The steps, in their order.
 
@@ -351,12 +350,6 @@ class Router:
             raise Refused(f"refused: the answer holds {_named(verdict.findings)}")
         return verdict
 
-    async def _open(self, journal: Journal) -> None:
-        """Have a stream's first record acknowledged before its first byte."""
-        if not journal.is_opened:
-            await self._record(journal, "opened")
-            journal.is_opened = True
-
     async def _conclude(self, journal: Journal, rest: str) -> None:
         """The answer is complete: say how it ended, and have that acknowledged."""
         assert journal.generated is not None
@@ -366,84 +359,7 @@ class Router:
             call = tool_call(journal.answer, journal.tools, f"call_{journal.call.request_id.replace('-', '')}")
             if call is not None:
                 journal.tool_calls, journal.finish_reason = (call,), "tool_calls"
-        await self._finish(journal)
-
-    # How a request ends.
-
-    @asynccontextmanager
-    async def _end_recorded(self, journal: Journal) -> AsyncIterator[None]:
-        """Record a request that ends without an answer."""
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):
-            # Whoever waits is being stopped, so the record is written by a task that nobody waits for until `drain`.
-            self._later(self._finish_unanswered(journal, "cancelled", "the caller went away"))
-            raise
-        except Unrecorded:
-            raise
-        except (Refused, GovernanceSilent) as error:
-            await self._finish_unanswered(journal, "refused", str(error))
-            raise
-        except ServiceError as error:
-            await self._finish_unanswered(journal, "error", str(error))
-            raise
-        except Exception as error:
-            await self._finish_unanswered(journal, "error", f"unexpected {type(error).__name__}")
-            raise
-
-    async def _finish_unanswered(self, journal: Journal, finish_reason: str, error: str) -> None:
-        if journal.is_finished:
-            return
-        journal.finish_reason, journal.error = finish_reason, error
-        try:
-            await self._finish(journal)
-        except Unrecorded as silent:
-            # Nothing was answered, so nothing is released unrecorded: the caller gets the first error.
-            telemetry.log().error(
-                "unrecorded",
-                request_id=journal.call.request_id,
-                finish_reason=finish_reason,
-                error=str(silent.__cause__),
-            )
-
-    async def _finish(self, journal: Journal) -> None:
-        journal.is_finished = True
-        started = self.clock.monotonic()
-        chosen = journal.decision.chosen if journal.decision else None
-        telemetry.REQUESTS.labels(
-            journal.caller.tenant, journal.task_name, chosen.name if chosen else "", journal.finish_reason
-        ).inc()
-        journal.timeline.add(MONITORING, started, self.clock.monotonic())
-        for stage in journal.timeline.stages():
-            if stage.name != AUDIT:
-                telemetry.STAGE_SECONDS.labels(stage.name).observe(stage.duration_us / 1e6)
-        # A caller that leaves while this is on its way must not have it written a second time, as cancelled.
-        await asyncio.shield(self._later(self._record(journal, "finished")))
-
-    async def _record(self, journal: Journal, phase: str) -> None:
-        """Write a record; on return it is acknowledged.
-
-        The stage of its own that a record holds can only be what it took to make it: encoding and acknowledgement end
-        after it is sealed. The metric has the whole, and a stream's `finished` record what `opened` took.
-        """
-        started = self.clock.monotonic()
-        interaction = journal.interaction(phase, self.clock.now(), journal.timeline.since_arrival_us(started))
-        sealed = self.clock.monotonic()
-        journal.timeline.add_repeated(AUDIT, started, sealed)
-        try:
-            await self.recorder.interaction(msgspec.structs.replace(interaction, stages=journal.timeline.stages()))
-        except Retryable as error:
-            raise Unrecorded("the answer could not be recorded and is withheld; try again later") from error
-        acknowledged = self.clock.monotonic()
-        if phase == "opened":
-            journal.timeline.add_repeated(AUDIT, sealed, acknowledged)
-        telemetry.STAGE_SECONDS.labels(AUDIT).observe(acknowledged - started)
-
-    def _later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._late_records.add(task)
-        task.add_done_callback(self._late_records.discard)
-        return task
+        await self._records.finish(journal)
 
     def _remaining(self, journal: Journal) -> float:
         """Return the seconds left until the request's deadline.

@@ -204,14 +204,7 @@ def feedback_of(body: FeedbackRequest) -> Feedback:
     if len(said) != 1:
         raise InvalidField("feedback", f"exactly one of {', '.join(kinds)} must be set, {len(said)} are")
     ((kind, value),) = said.items()
-    return Feedback(
-        request_id=str(body.request_id),
-        kind=kind,
-        rating=value if kind == "rating" else None,
-        text="" if kind == "rating" else value,
-        comment=body.comment,
-        user=body.user,
-    )
+    return Feedback.of(str(body.request_id), kind, value, body.comment, body.user)
 
 
 def _message(message: _Message) -> Message:

@@ -122,15 +122,8 @@ def _completion(completion: Completion) -> router_pb2.CompleteResponse:
 def _feedback(request: router_pb2.SendFeedbackRequest) -> Feedback:
     kind = request.WhichOneof("feedback")
     assert kind is not None  # its rule says required
-    value = getattr(request, kind)
-    return Feedback(
-        request_id=request.request_id.lower(),  # as the record has it
-        kind=kind,
-        rating=value if kind == "rating" else None,
-        text="" if kind == "rating" else value,
-        comment=request.comment,
-        user=request.user,
-    )
+    request_id = request.request_id.lower()  # as the record has it
+    return Feedback.of(request_id, kind, getattr(request, kind), request.comment, request.user)
 
 
 def _explanation(explanation: Explanation) -> router_pb2.ExplainResponse:

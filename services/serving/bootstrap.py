@@ -10,9 +10,10 @@ from services.runtime.service import Service
 from services.runtime.settings import KafkaSettings
 from services.serving.adapters import FolderExporter, FolderRepository, KafkaAnnouncer, TritonServer
 from services.serving.consumer import Reconciler, follower, transformer
-from services.serving.handlers import DesiredState, Serving
+from services.serving.handlers import Serving
 from services.serving.servicer import ServingServicer
 from services.serving.settings import Settings
+from services.serving.state import DesiredState
 
 
 async def build(stack: AsyncExitStack) -> Service:

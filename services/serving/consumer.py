@@ -8,7 +8,8 @@ from services.runtime.clock import Clock
 from services.runtime.errors import Rejected, Retryable
 from services.runtime.kafka import Follower, Transformer
 from services.runtime.settings import KafkaSettings
-from services.serving.handlers import DesiredState, Serving
+from services.serving.handlers import Serving
+from services.serving.state import DesiredState
 
 
 def follower(settings: KafkaSettings, state: DesiredState) -> Follower:

@@ -3,13 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from schemas.bundle import Bundle
-from schemas.events import BundlePublished, Candidate, Deployment
+from schemas.events import Candidate, Deployment
 from schemas.topics import Topic
 from services.runtime import telemetry
-from services.runtime.bundles import bundle_of
 from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Rejected, Retryable
 from services.runtime.kafka import Outgoing
@@ -23,6 +21,7 @@ from services.serving.domain import (
     wanted_versions,
 )
 from services.serving.ports import Announcer, Exporter, ModelServer, Repository
+from services.serving.state import DesiredState
 
 # A version that fails this often in a row is unloaded and loaded anew: Triton calls one ready whose process was killed.
 FAILURES_BEFORE_RELOAD = 2
@@ -30,44 +29,6 @@ FAILURES_BEFORE_RELOAD = 2
 REFUSED_SECONDS = 60.0
 # In which a deployment that was told must come back from its topic.
 READ_BACK_SECONDS = 10.0
-
-
-@dataclass
-class DesiredState:
-    """What the topics say: the bundle, every candidate, and the newest deployment of each task."""
-
-    bundle: Bundle | None = None
-    candidates: dict[str, Candidate] = field(default_factory=dict)
-    deployments: dict[str, Deployment] = field(default_factory=dict)
-    # Ids of every deployment read, and of the candidates that were ever live.
-    read: set[str] = field(default_factory=set)
-    were_live: set[str] = field(default_factory=set)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def take_bundle(self, published: BundlePublished) -> None:
-        """Put a bundle in force.
-
-        Raises:
-            Rejected: It cannot be used.
-        """
-        self.bundle = bundle_of(published)
-
-    def take_candidate(self, candidate: Candidate) -> None:
-        """Remember a candidate, for rollbacks and exports."""
-        self.candidates[candidate.candidate_id] = candidate
-
-    def take_deployment(self, deployment: Deployment) -> None:
-        """Put a deployment in force."""
-        self.deployments[deployment.task_key] = deployment
-        self.read.add(deployment.deployment_id)
-        self.were_live.update((*deployment.previous, *filter(None, [deployment.candidate_id])))
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def until_read(self, deployment: Deployment) -> None:
-        """Wait until a deployment has come back from its topic."""
-        while deployment.deployment_id not in self.read:
-            await self._changed.wait()
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from services.runtime.triton import TritonModels
 from services.trainer.adapters import GrpcTrial, KafkaAnnouncer, ProcessLearner
 from services.trainer.consumer import follower
 from services.trainer.contest import Contest
-from services.trainer.domain import Knowledge
 from services.trainer.handlers import Recipe, Training
 from services.trainer.runs import Runs
 from services.trainer.servicer import TrainingServicer
 from services.trainer.settings import Settings
+from services.trainer.state import Knowledge
 from services.trainer.training import configuration
 
 

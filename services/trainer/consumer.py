@@ -3,7 +3,7 @@
 from schemas.topics import Topic
 from services.runtime.kafka import Follower
 from services.runtime.settings import KafkaSettings
-from services.trainer.domain import Knowledge
+from services.trainer.state import Knowledge
 
 
 def follower(settings: KafkaSettings, knowledge: Knowledge) -> Follower:

@@ -14,10 +14,11 @@ from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
 from services.trainer.answers import answer_schema, is_correct
 from services.trainer.dataset import LabelledRow, read_rows
-from services.trainer.domain import Contestant, Knowledge, highest, incumbent
+from services.trainer.domain import Contestant, highest, incumbent
 from services.trainer.gate import GateRule, judge
 from services.trainer.ports import Models, Trial
 from services.trainer.runs import Run, Runs
+from services.trainer.state import Knowledge
 from services.trainer.training.configuration import read_specification
 
 T = TypeVar("T")

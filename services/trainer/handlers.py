@@ -11,9 +11,9 @@ from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, NotFound, Rejected, Retryable, ServiceError
 from services.trainer.contest import Contest, patiently
 from services.trainer.dataset import DatasetPolicy, build_dataset, read_manifest
-from services.trainer.domain import Knowledge
 from services.trainer.ports import Announcer, Learner
 from services.trainer.runs import Run, Runs, State
+from services.trainer.state import Knowledge
 from services.trainer.training.configuration import RunSpecification, TrainingConfiguration, write_specification
 
 SEED = 0

@@ -11,7 +11,7 @@ from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
 from services.runtime.settings import KafkaSettings
-from services.triage.adapters import FollowedBundles, KafkaLabels
+from services.triage.adapters import KafkaLabels
 from services.triage.console import Console
 from services.triage.consumer import Triage
 from services.triage.domain.leases import Signer
@@ -19,6 +19,7 @@ from services.triage.domain.queue import Queue
 from services.triage.handlers import Desk
 from services.triage.servicer import Review
 from services.triage.settings import Settings
+from services.triage.state import FollowedBundles
 
 
 async def build(stack: AsyncExitStack) -> Service:

@@ -30,13 +30,13 @@ from services.runtime.errors import Fatal, Rejected, Retryable
 from services.runtime.kafka import Producer, Record, until_answered
 from services.runtime.settings import KafkaSettings
 from services.triage import tables
-from services.triage.adapters import FollowedBundles
 from services.triage.domain.labels import SKIPPED
 from services.triage.domain.queue import Queue, QueueName
 from services.triage.domain.rows import Item, Labelled, Remembered
 from services.triage.domain.selection import Selector
 from services.triage.handlers import Considered, consider, reconsider
 from services.triage.settings import Settings
+from services.triage.state import FollowedBundles
 
 GROUP = "gyre-triage"
 POLL_SECONDS = 0.2

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import msgspec
@@ -60,6 +60,12 @@ class Feedback:
     text: str = ""
     comment: str = ""
     user: str = ""
+
+    @classmethod
+    def of(cls, request_id: str, kind: str, value: Any, comment: str, user: str) -> Self:
+        """Return what is said by one value: a rating is a number, everything else a text."""
+        said = {"rating": value} if kind == "rating" else {"text": value}
+        return cls(request_id, kind, **said, comment=comment, user=user)
 
 
 def check(request: Request) -> None:

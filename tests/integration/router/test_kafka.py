@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from schemas.events import BundlePublished, Feedback, Interaction
 from schemas.topics import Topic
 from services.router.adapters import KafkaRecorder
-from services.router.directory import Directory
 from services.router.domain.request import Feedback as Said
 from services.router.domain.request import Request
+from services.router.state import Directory
 from services.runtime.kafka import Follower, Producer
 from services.runtime.settings import KafkaSettings
 from tests.unit.router.fakes import Stack, bundle, deployment, user

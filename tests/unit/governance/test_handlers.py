@@ -7,9 +7,9 @@ import pytest
 
 from schemas.bundle import Bundle, load_bundle
 from schemas.events import BundlePublished, Sensitivity
-from services.governance.consumer import RulesInForce
 from services.governance.domain.guardrails import Finding, Guardrails, Verdict
 from services.governance.handlers import Rules, check_input, check_output
+from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
 from services.runtime.errors import InvalidArgument, NotFound, Rejected, Retryable
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from schemas.events import BundlePublished
-from services.router.directory import Directory
+from services.router.state import Directory
 from services.runtime.errors import Rejected, Retryable, Unauthenticated
 from tests.unit.router.fakes import KEY, bundle, deployment
 

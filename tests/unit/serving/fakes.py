@@ -12,7 +12,8 @@ from schemas.events import BundlePublished, Candidate, Deployment, Sensitivity
 from services.runtime.clock import Clock
 from services.runtime.errors import Rejected, Retryable
 from services.serving.domain import Placed
-from services.serving.handlers import DesiredState, Serving
+from services.serving.handlers import Serving
+from services.serving.state import DesiredState
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TENANT, TASK = "care", "orders"

@@ -17,10 +17,10 @@ from services.runtime.clock import Clock
 from services.runtime.errors import Rejected, Retryable
 from services.trainer.contest import Contest
 from services.trainer.dataset import read_rows
-from services.trainer.domain import Knowledge
 from services.trainer.handlers import Recipe, Training
 from services.trainer.ports import Progress
 from services.trainer.runs import Run, Runs
+from services.trainer.state import Knowledge
 from services.trainer.training.configuration import cpu, read_specification
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -12,7 +12,8 @@ from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import NOTHING
 from services.router.domain.request import Sampling
 from services.runtime.errors import FailedPrecondition, Rejected
-from services.trainer.domain import Contestant, Knowledge, highest, incumbent
+from services.trainer.domain import Contestant, highest, incumbent
+from services.trainer.state import Knowledge
 from tests.unit.trainer.fakes import NOW, TASK, TENANT, TRACK, edge_case, label
 
 BUNDLE = load_bundle(Path("deploy/bundle"))

@@ -89,6 +89,7 @@ class VerifyResponse(_message.Message):
     FIRST_BAD_OFFSET_FIELD_NUMBER: _builtins.int
     HEAD_HASH_FIELD_NUMBER: _builtins.int
     intact: _builtins.bool
+    """True with 0 rows: nothing is stored of that partition."""
     rows: _builtins.int
     first_bad_offset: _builtins.int
     """The first row that does not follow from the one before it; only when not intact."""

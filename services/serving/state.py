@@ -1,0 +1,46 @@
+"""The desired state, as the topics tell it."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from schemas.bundle import Bundle
+from schemas.events import BundlePublished, Candidate, Deployment
+from services.runtime.bundles import bundle_of
+
+
+@dataclass
+class DesiredState:
+    """What the topics say: the bundle, every candidate, and the newest deployment of each task."""
+
+    bundle: Bundle | None = None
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    deployments: dict[str, Deployment] = field(default_factory=dict)
+    # Ids of every deployment read, and of the candidates that were ever live.
+    read: set[str] = field(default_factory=set)
+    were_live: set[str] = field(default_factory=set)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take_bundle(self, published: BundlePublished) -> None:
+        """Put a bundle in force.
+
+        Raises:
+            Rejected: It cannot be used.
+        """
+        self.bundle = bundle_of(published)
+
+    def take_candidate(self, candidate: Candidate) -> None:
+        """Remember a candidate, for rollbacks and exports."""
+        self.candidates[candidate.candidate_id] = candidate
+
+    def take_deployment(self, deployment: Deployment) -> None:
+        """Put a deployment in force."""
+        self.deployments[deployment.task_key] = deployment
+        self.read.add(deployment.deployment_id)
+        self.were_live.update((*deployment.previous, *filter(None, [deployment.candidate_id])))
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def until_read(self, deployment: Deployment) -> None:
+        """Wait until a deployment has come back from its topic."""
+        while deployment.deployment_id not in self.read:
+            await self._changed.wait()

@@ -1,0 +1,90 @@
+"""What the topics say: the bundle, what is live, and what there is to learn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from schemas.bundle import Bundle, Learning, Task
+from schemas.events import BundlePublished, Deployment, EdgeCase, Label
+from schemas.prompts import decodable_schema
+from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
+from services.runtime.errors import FailedPrecondition, NotFound, Rejected
+from services.trainer.dataset import LabelledRow
+from services.trainer.domain import row, shown, tool_document
+
+LEARNABLE = ("confirmed", "corrected")
+
+
+@dataclass
+class Knowledge:
+    """What the topics say: the bundle, what is live, and every edge case with its newest label."""
+
+    bundle: Bundle | None = None
+    bundle_version: str = ""
+    deployments: dict[tuple[str, str], Deployment] = field(default_factory=dict)
+    edge_cases: dict[str, EdgeCase] = field(default_factory=dict)
+    labels: dict[tuple[str, str], dict[str, Label]] = field(default_factory=dict)  # by task, then by request
+
+    def take_bundle(self, published: BundlePublished) -> None:
+        """Put a bundle in force.
+
+        Raises:
+            Rejected: It cannot be used.
+        """
+        self.bundle = bundle_of(published)
+        self.bundle_version = published.version
+
+    def take_deployment(self, deployment: Deployment) -> None:
+        """Remember what is live for a task."""
+        self.deployments[deployment.tenant, deployment.task] = deployment
+
+    def take_edge_case(self, case: EdgeCase) -> None:
+        """Remember an edge case, whose label may come.
+
+        Raises:
+            Rejected: It is not a request that a model could learn to answer; the message names the field.
+        """
+        try:
+            shown(case, prompt="")
+            for tool in case.tools:
+                decodable_schema(tool_document(tool)["parameters"])
+        except (ValueError, TypeError, AttributeError, msgspec.MsgspecError) as error:
+            raise Rejected(f"edge case {case.request_id}: messages or tools cannot be learned from: {error}") from error
+        self.edge_cases[case.request_id] = case
+
+    def take_label(self, label: Label) -> None:
+        """Remember the newest label of a request. One that was skipped says nothing, and takes no other's place."""
+        labels = self.labels.setdefault((label.tenant, label.task), {})
+        known = labels.get(label.request_id)
+        if label.outcome != "skipped" and (known is None or known.labelled_at <= label.labelled_at):
+            labels[label.request_id] = label
+
+    def task(self, tenant: str, task: str) -> tuple[Task, Learning]:
+        """Return a task of the bundle and how it learns.
+
+        Raises:
+            NotFound: The bundle has no such task.
+            FailedPrecondition: It does not learn, or there is no bundle.
+        """
+        if self.bundle is None:
+            raise FailedPrecondition(NOTHING_PUBLISHED)
+        found = self.bundle.tasks.get(task)
+        if found is None or found.tenant != tenant:
+            raise NotFound(f"task: {tenant}/{task} is not in bundle {self.bundle_version}")
+        if found.learning is None:
+            raise FailedPrecondition(f"tasks.{task}.learning is not set in bundle {self.bundle_version}")
+        return found, found.learning
+
+    def rows(self, tenant: str, task: str, prompt: str) -> list[LabelledRow]:
+        """Return what can be learned from for a task: labels that say what was right, of edge cases that are known."""
+        return [row(self.edge_cases[label.request_id], label, prompt) for label in self.learnable(tenant, task)]
+
+    def learnable(self, tenant: str, task: str) -> Iterator[Label]:
+        """Yield the labels of a task that `rows` are made of.
+
+        Not one whose answer is empty: who confirms that a request was rightly refused shows no answer to learn.
+        """
+        for label in self.labels.get((tenant, task), {}).values():
+            if label.outcome in LEARNABLE and label.answer.strip() and label.request_id in self.edge_cases:
+                yield label
