@@ -139,7 +139,7 @@ class Recorder:
             return  # read before its place was known; it will be read again from there
         records = [Record.of(message) for message in messages]
         try:
-            self._heads[partition] = await keep(self._ledger, producer, self._clock, head, records)
+            kept = await keep(self._ledger, producer, self._clock, head, records)
         except Retryable as error:
             self._heads.pop(partition, None)
             if partition in consumer.assignment():
@@ -147,6 +147,9 @@ class Recorder:
             telemetry.RECORDS.labels(partition.topic, "retried").inc(len(records))
             self._wait(partition, error)
             return
+        # Not where the group has shared out the partitions anew meanwhile: one that is paused waits to be placed.
+        if self._heads.get(partition) is head:
+            self._heads[partition] = kept
         telemetry.RECORDS.labels(partition.topic, "handled").inc(len(records))
         behind = (consumer.highwater(partition) or 0) - records[-1].offset - 1
         telemetry.LAG.labels(partition.topic, partition.partition).set(max(behind, 0))
