@@ -30,19 +30,19 @@ def interaction(request_id: str, phase: str = "finished", candidate_id: str = ""
     return Interaction(
         request_id=request_id,
         phase=phase,
-        tenant="acme",
+        tenant="customer-care",
         application="helpdesk",
-        task="find_event",
+        task="consumer-services",
         user="u-17",
         received_at=BEGIN + timedelta(minutes=minutes),
         finished_at=BEGIN + timedelta(minutes=minutes, seconds=1),
         streamed=phase == "opened",
         messages=(Message(role="user", content="Any concerts in Zürich tonight?"),),
-        tools=(Tool(name="find_event", description="Finds events", parameters='{"type": "object"}'),),
-        answer='{"name": "find_event", "arguments": {"city": "Zürich"}}' if phase == "finished" else "",
-        tool_calls=(ToolCall(id="1", name="find_event", arguments='{"city": "Zürich"}'),),
+        tools=(Tool(name="find_events", description="Finds events", parameters='{"type": "object"}'),),
+        answer='{"name": "find_events", "arguments": {"city": "Zürich"}}' if phase == "finished" else "",
+        tool_calls=(ToolCall(id="1", name="find_events", arguments='{"city": "Zürich"}'),),
         finish_reason="tool_calls" if phase == "finished" else "",
-        model="specialist-acme-find_event" if candidate_id else "small",
+        model="specialist-customer-care-consumer-services" if candidate_id else "small",
         model_version="1",
         tier="specialist" if candidate_id else "small",
         candidate_id=candidate_id,
@@ -68,7 +68,12 @@ def interaction(request_id: str, phase: str = "finished", candidate_id: str = ""
 def story() -> tuple[str, list[tuple[Topic, Event]]]:
     """The id of a request, and everything on record from its answer to an answer by the model that learned from it."""
     first, later, candidate = str(uuid.uuid4()), str(uuid.uuid4()), str(uuid.uuid4())
-    shared = {"tenant": "acme", "task": "find_event", "bundle_version": "b-1", "sensitivity": Sensitivity.INTERNAL}
+    shared = {
+        "tenant": "customer-care",
+        "task": "consumer-services",
+        "bundle_version": "b-1",
+        "sensitivity": Sensitivity.INTERNAL,
+    }
     return first, [
         (Topic.INTERACTIONS, interaction(first)),
         (
@@ -76,7 +81,7 @@ def story() -> tuple[str, list[tuple[Topic, Event]]]:
             Feedback(
                 feedback_id=str(uuid.uuid4()),
                 request_id=first,
-                tenant="acme",
+                tenant="customer-care",
                 application="helpdesk",
                 given_at=BEGIN + timedelta(minutes=1),
                 source="explicit",
@@ -137,13 +142,13 @@ def story() -> tuple[str, list[tuple[Topic, Event]]]:
         (
             Topic.DEPLOYMENTS,
             Deployment(
-                task_key="acme/find_event",
-                tenant="acme",
-                task="find_event",
+                task_key="customer-care/consumer-services",
+                tenant="customer-care",
+                task="consumer-services",
                 deployment_id=str(uuid.uuid4()),
                 state="live",
                 candidate_id=candidate,
-                model="specialist-acme-find_event",
+                model="specialist-customer-care-consumer-services",
                 model_version="1",
                 deployed_at=BEGIN + timedelta(minutes=5),
                 reason="promoted",

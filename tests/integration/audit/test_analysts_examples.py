@@ -75,7 +75,7 @@ async def test_every_table_view_and_column_says_what_it_is(analyst: ClickHouse, 
 async def test_the_shares_of_the_seven_functions_add_up(analyst: ClickHouse, told: dict[str, str]) -> None:
     rows = await analyst.rows(
         "SELECT sum(share_of_orchestration) AS total, count() AS stages FROM gyre.orchestration_breakdown "
-        "WHERE tenant = 'acme' AND day = '2026-05-04' AND is_orchestration"
+        "WHERE tenant = 'customer-care' AND day = '2026-05-04' AND is_orchestration"
     )
     assert rows == [{"total": pytest.approx(1.0), "stages": 7}]
 

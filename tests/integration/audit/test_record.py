@@ -286,7 +286,7 @@ async def test_what_is_not_on_record_is_not_found(audit: AuditAsyncStub) -> None
 async def test_proving_and_erasing_say_that_they_are_still_to_come(audit: AuditAsyncStub) -> None:
     for call in (
         audit.Prove(audit_pb2.ProveRequest(request_id=str(uuid.uuid4()))),
-        audit.Erase(audit_pb2.EraseRequest(tenant="acme", subject="u-17")),
+        audit.Erase(audit_pb2.EraseRequest(tenant="customer-care", subject="u-17")),
     ):
         with pytest.raises(AioRpcError) as raised:
             await call

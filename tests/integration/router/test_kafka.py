@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from schemas.events import BundlePublished, Feedback, Interaction
@@ -29,10 +30,9 @@ async def test_what_kafka_tells_decides_and_what_is_decided_is_told_to_kafka(kaf
         )
         following = asyncio.create_task(follower.run())
         await asyncio.wait_for(follower.caught_up(), 60)
-        stack.router.catalogue = directory.catalogue
-        stack.router.recorder = KafkaRecorder(producer)
-        completion = await stack.router.complete(stack.call(), Request(messages=(user("Hi"),)))
-        await stack.router.send_feedback(stack.call(), Said(completion.request_id, "rating", rating=1.0))
+        router = replace(stack.router, catalogue=directory.catalogue, recorder=KafkaRecorder(producer))
+        completion = await router.complete(stack.call(), Request(messages=(user("Hi"),)))
+        await router.send_feedback(stack.call(), Said(completion.request_id, "rating", rating=1.0))
         following.cancel()
         # Acknowledged: so a reader that starts now finds both.
         reader = Follower(settings, {Topic.INTERACTIONS: seen.append, Topic.FEEDBACK: seen.append}, "reader")
