@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -18,7 +17,9 @@ from openai import (
     NotFoundError,
     PermissionDeniedError,
 )
+from prometheus_client import REGISTRY
 
+from embedded.ports import free_ports
 from services.router.http import Http, serve
 from tests.unit.router.fakes import DENIED, KEY, Stack, deployment
 
@@ -45,9 +46,7 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     stack = Stack(deployment("calls"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     task = asyncio.create_task(serve(Http(stack.router, stack.clock).application(), "127.0.0.1", port, 1.0))
     server = Served(stack, port)
     async with httpx.AsyncClient() as client, asyncio.timeout(10):
@@ -74,6 +73,20 @@ async def test_a_plain_answer(served: Served) -> None:
     assert answer.usage.total_tokens == 13
     assert raw.headers["x-request-id"] == answer.id == served.stack.recorder.last.request_id
     assert (served.stack.recorder.last.user, served.stack.recorder.last.conversation_id) == ("ann", "c1")
+
+
+async def test_every_answer_is_timed_by_route_and_status(served: Served) -> None:
+    def counted(status: str) -> float:
+        labels = {"route": "/v1/chat/completions", "status": status}
+        return REGISTRY.get_sample_value("gyre_http_seconds_count", labels) or 0.0
+
+    before = {status: counted(status) for status in ("200", "401")}
+    async with served.client() as client:
+        await client.chat.completions.create(model="auto", messages=HI)
+    async with served.client("nobody's") as client:
+        with pytest.raises(AuthenticationError):
+            await client.chat.completions.create(model="auto", messages=HI)
+    assert {status: counted(status) - count for status, count in before.items()} == {"200": 1, "401": 1}
 
 
 async def test_a_streamed_answer_with_usage(served: Served) -> None:

@@ -105,6 +105,13 @@ async def test_what_a_bug_raises_is_not_shown_to_the_caller(server: Any, service
     assert "secret-value" not in str(caught.value.details())
 
 
+async def test_a_bug_of_a_service_is_no_fault_of_its_caller(server: Any, servicer: Scripted) -> None:
+    servicer.raises = RuntimeError("a bug")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await router_pb2_grpc.RouterStub(server[1]).SendFeedback(FEEDBACK)
+    assert isinstance(rpc.error_from(caught.value, "router"), errors.Retryable)
+
+
 async def test_an_error_in_mid_stream_comes_after_what_was_sent(server: Any, servicer: Scripted) -> None:
     servicer.raises = errors.Retryable("gone")
     request = router_pb2.CompleteStreamRequest(

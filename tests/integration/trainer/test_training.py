@@ -108,6 +108,14 @@ def test_the_loss_falls_and_the_metrics_tell_what_was_done(specification: RunSpe
     assert metrics["label_ids_too_long"] == []
 
 
+def test_in_bfloat16_the_loss_falls_too_and_the_adapter_stays_float32(
+    specification: RunSpecification, tmp_path: Path
+) -> None:
+    metrics = _train(_with(specification, precision="bfloat16"), tmp_path)
+    assert metrics["loss_per_epoch"][-1] < 0.8 * metrics["loss_per_epoch"][0]
+    assert {tensor.dtype for tensor in _adapter(tmp_path).values()} == {torch.float32}
+
+
 def test_training_the_upper_layers_on_cached_activations_is_training_them_in_the_whole_model(
     specification: RunSpecification, tmp_path: Path
 ) -> None:

@@ -12,8 +12,9 @@ from schemas.events import Deployment, Feedback, Finding, Interaction, Message, 
 from schemas.prompts import Generated, Prompt
 from services.router.domain.catalogue import SPECIALIST, Catalogue
 from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, Knowledge, OutputVerdict
+from services.router.domain.request import Request
 from services.router.handlers import Patience, Router
-from services.router.journal import Call
+from services.router.journal import Call, Completion
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
 
@@ -338,3 +339,13 @@ class Stack:
 
     def call(self, key: str = KEY, deadline_seconds: float | None = None) -> Call:
         return Call(self.clock.new_id(), key, self.clock.monotonic(), self.clock.now(), deadline_seconds)
+
+
+def ask(*contents: str, **more: object) -> Request:
+    return Request(messages=tuple(user(content) for content in contents), **more)  # type: ignore[arg-type]
+
+
+async def collect(stack: Stack, request: Request) -> tuple[list[str], Completion]:
+    pieces = [piece async for piece in stack.router.stream(stack.call(), request)]
+    assert isinstance(pieces[-1], Completion)
+    return [piece for piece in pieces if isinstance(piece, str)], pieces[-1]

@@ -91,6 +91,11 @@ def test_tools_that_are_not_to_be_chosen_are_not_offered() -> None:
         (b'{"model":"m","messages":[{"role":"user"}],"metadata":{"x":"y"}}', "metadata.x", "unknown"),
         (b'{"model":"m","messages":[{"role":"user"}],"tools":[{"type":"web"}]}', "tools[0].type", "web"),
         (
+            b'{"model":"m","messages":[{"role":"user"}],"tools":[{"type":"function","function":{"name":"jo@example.com"}}]}',
+            "tools[0].function.name",
+            "matching regex",
+        ),
+        (
             b'{"model":"m","messages":[{"role":"user"}],"tools":[{"type":"function","function":{"name":"f","parameters":'
             + b'{"a":' * 100_000,
             "body",

@@ -1,0 +1,51 @@
+"""Who holds a partition, while the group shares them out anew."""
+
+import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from schemas.topics import Topic
+from services.audit.consumer import Recorder
+from services.audit.domain import EMPTY, Row
+from services.audit.settings import Settings
+from services.runtime.clock import Clock
+from services.runtime.settings import KafkaSettings
+from tests.unit.audit.fakes import FakeDeadLetters, FakeLedger
+
+PARTITION = TopicPartition(str(Topic.FEEDBACK), 0)
+
+
+class SlowLedger(FakeLedger):
+    """Stores when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        self.asked.set()
+        await self.let.wait()
+        await super().append(rows)
+
+
+@pytest.mark.parametrize("goes", [False, True])
+async def test_a_partition_that_goes_while_its_rows_are_stored_has_to_be_placed_again(goes: bool) -> None:
+    ledger = SlowLedger()
+    recorder = Recorder(KafkaSettings(), Settings(), ledger, Clock())
+    message = SimpleNamespace(topic=PARTITION.topic, partition=0, offset=0, timestamp=0, key=b"k", value=b"not avro")
+    consumer: Any = SimpleNamespace(highwater=lambda partition: 1)
+    letters: Any = FakeDeadLetters()
+    recorder._heads[PARTITION] = EMPTY
+    keeping = asyncio.create_task(recorder._keep(letters, consumer, PARTITION, [message]))
+    await ledger.asked.wait()
+    if goes:
+        recorder.forget([PARTITION])
+    ledger.let.set()
+    await keeping
+    assert (PARTITION in recorder._heads) is not goes
+    assert [row.record.offset for row in ledger.rows[Topic.FEEDBACK, 0]] == [0]

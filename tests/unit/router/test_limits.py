@@ -1,0 +1,97 @@
+"""What is refused before it is decided, what is cut, and deadlines."""
+
+import pytest
+
+from services.router.domain.errors import InvalidField
+from services.router.domain.request import Request, Sampling
+from services.runtime.errors import DeadlineExceeded, InvalidArgument, NotFound, Unauthenticated
+from tests.unit.router.fakes import LIGHTS, Stack, ask
+
+
+async def test_the_oldest_turns_are_cut_to_the_budget_and_counted() -> None:
+    stack = Stack()
+    await stack.router.complete(stack.call(), ask("old " * 99, "new"))
+    assert [message.content for message in stack.recorder.last.messages] == ["new"]
+    assert stack.recorder.last.truncated_tokens == 103
+
+
+async def test_a_last_turn_over_the_budget_is_refused_by_name() -> None:
+    stack = Stack()
+    with pytest.raises(InvalidField, match="messages: instructions and last user turn are about"):
+        await stack.router.complete(stack.call(), ask("long " * 200))
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "said"),
+    [
+        (Request(messages=()), InvalidArgument, "messages: wanted at least one of role user"),
+        (ask("\u200b \n"), InvalidArgument, r"messages\[0\].content: has no text"),
+        (ask("x" * 2**20, "y"), InvalidArgument, "messages: 1048577 bytes"),
+        (ask("Hi", task="nope"), NotFound, "task: 'nope' is not known; wanted one of chat, calls"),
+        (ask("Hi", task="advice"), NotFound, "task: 'advice' is not known"),
+        (ask("Hi", model="nope"), NotFound, "model: 'nope' is not known; wanted one of auto, chat, calls, small, big"),
+        (ask("Hi", task="chat", model="calls"), InvalidArgument, "model: names the task 'calls'"),
+        (ask("Hi", tools=(LIGHTS,)), InvalidArgument, "tools: the task 'chat' answers in text"),
+        (ask("Hi", sampling=Sampling(seed=-1)), InvalidArgument, "seed: -1; wanted 0"),
+        (ask("Hi", sampling=Sampling(response_schema="{")), InvalidArgument, "response_schema: wanted a JSON object"),
+    ],
+)
+async def test_bad_input_is_refused_by_name(request_: Request, error: type[Exception], said: str) -> None:
+    stack = Stack()
+    with pytest.raises(error, match=said):
+        await stack.router.complete(stack.call(), request_)
+    assert stack.log == []
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    ["{", "[]", "1", '{"properties": []}', '{"properties": {"a": true}}', '{"required": [1]}', '{"required": "a"}',
+     '{"properties": {"a": {"enum": 1}}}', "[" * 10_000, '{"a": NaN}', '"\\ud800x"'],
+)  # fmt: skip
+async def test_a_tool_schema_that_is_none_is_refused_by_name(parameters: str) -> None:
+    stack = Stack()
+    tool = type(LIGHTS)(name="t", parameters=parameters)
+    with pytest.raises(InvalidField, match=r"tools\[0\]\.parameters"):
+        await stack.router.complete(stack.call(), ask("Hi", task="calls", tools=(tool,)))
+
+
+async def test_an_unknown_key_is_turned_away() -> None:
+    stack = Stack()
+    with pytest.raises(Unauthenticated):
+        await stack.router.complete(stack.call(key="wrong"), ask("Hi"))
+    assert stack.log == []
+
+
+async def test_a_deadline_that_has_passed_is_said_before_anybody_is_asked() -> None:
+    stack = Stack()
+    with pytest.raises(DeadlineExceeded):
+        await stack.router.complete(stack.call(deadline_seconds=-0.1), ask("Hi"))
+    assert stack.log == []
+
+
+async def test_the_model_gets_what_is_left_of_the_shorter_deadline() -> None:
+    stack = Stack()
+    stack.governance.seconds = 1.0
+    await stack.router.complete(stack.call(deadline_seconds=3.0), ask("Hi"))
+    await stack.router.complete(stack.call(deadline_seconds=300.0), ask("Hi"))
+    assert stack.models.timeouts == [pytest.approx(2.0), pytest.approx(9.0)]
+
+
+async def test_a_deadline_that_passes_on_the_way_is_on_record() -> None:
+    stack = Stack()
+    stack.governance.seconds = 20.0
+    with pytest.raises(DeadlineExceeded):
+        await stack.router.complete(stack.call(), ask("Hi"))
+    assert stack.recorder.last.finish_reason == "error"
+
+
+@pytest.mark.parametrize("silent", ["input", "output"])
+async def test_a_deadline_that_passes_while_governance_decides_is_no_silence_of_governance(silent: str) -> None:
+    stack = Stack()
+    if silent == "input":
+        stack.governance.seconds, stack.governance.silent = 20.0, True
+    else:
+        stack.governance.output_seconds, stack.governance.silent_after_outputs = 20.0, 0
+    with pytest.raises(DeadlineExceeded):
+        await stack.router.complete(stack.call(), ask("Hi"))
+    assert stack.recorder.last.finish_reason == "error"

@@ -1,0 +1,115 @@
+"""Answers in pieces, and callers that go away."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from services.router.domain.errors import Refused, Unrecorded
+from tests.unit.router.fakes import DENIED, LIGHTS, Stack, ask, collect
+
+
+async def test_a_stream_without_the_acknowledgement_of_its_end_does_not_end_well() -> None:
+    stack = Stack()
+    stack.recorder.silent_after = 1
+    stack.models.pieces = ["word " * 60]
+    with pytest.raises(Unrecorded):
+        await collect(stack, ask("Hi"))
+    assert [record.phase for record in stack.recorder.interactions] == ["opened"]
+
+
+async def test_a_stream_is_the_answer_in_pieces_between_its_two_records() -> None:
+    stack = Stack()
+    words = [f"word{i} " for i in range(100)]
+    stack.models.pieces = words
+    pieces, completion = await collect(stack, ask("Hi"))
+    assert "".join(pieces) == "".join(words) == completion.message.content
+    assert len(pieces) > 3
+    assert [record.phase for record in stack.recorder.interactions] == ["opened", "finished"]
+    assert stack.recorder.interactions[0].answer == ""
+    assert stack.recorder.last.answer == "".join(words)
+    assert stack.recorder.last.streamed
+
+
+async def test_no_byte_of_a_stream_leaves_before_opened_is_acknowledged_nor_the_last_before_finished() -> None:
+    stack = Stack()
+    stack.models.pieces = ["word " * 30] * 3
+    async with aclosing(stack.router.stream(stack.call(), ask("Hi"))) as stream:
+        async for piece in stream:
+            stack.log.append("released" if isinstance(piece, str) else "ended")
+    assert stack.log.index("record opened") < stack.log.index("released")
+    assert stack.log[-3:] == ["record finished", "released", "ended"]
+
+
+@pytest.mark.parametrize("cut", range(1, len(DENIED)))
+async def test_a_denied_text_cut_in_two_never_leaves_a_stream(cut: int) -> None:
+    stack = Stack()
+    stack.models.pieces = ["fine words " * 20 + DENIED[:cut], DENIED[cut:] + " and more" * 20]
+    text = ""
+
+    async def read() -> None:
+        nonlocal text
+        async for piece in stack.router.stream(stack.call(), ask("Hi")):
+            text += str(piece)
+
+    with pytest.raises(Refused):
+        await read()
+    assert "the" not in text
+    assert set(text.split()) <= {"fine", "words"}
+    assert (stack.recorder.last.finish_reason, stack.recorder.last.answer) == ("refused", text)
+
+
+async def test_an_address_cut_in_two_leaves_a_stream_masked() -> None:
+    stack = Stack()
+    before = "some words " * 20
+    stack.models.pieces = [before + "bob@exam", "ple.com", " " + "and then " * 30]
+    pieces, _ = await collect(stack, ask("Hi"))
+    assert "".join(pieces) == before + "<EMAIL> " + "and then " * 30
+    found = [finding for finding in stack.recorder.last.findings if finding.direction == "output"]
+    assert [(finding.start, finding.end) for finding in found] == [(len(before), len(before) + 15)]
+
+
+async def test_a_caller_that_goes_away_stops_the_model_and_is_on_record() -> None:
+    stack = Stack()
+    stack.models.pieces = ["word " * 60, "more", "never"]
+    stack.models.hangs_after = 1
+    stream = stack.router.stream(stack.call(), ask("Hi"))
+    assert isinstance(await anext(stream), str)
+    await stream.aclose()
+    await stack.router.drain()
+    assert stack.models.was_stopped
+    record = stack.recorder.last
+    assert (record.phase, record.finish_reason) == ("finished", "cancelled")
+    assert record.answer.startswith("word")
+
+
+async def test_a_caller_that_goes_away_while_it_waits_stops_the_model_and_is_on_record() -> None:
+    stack = Stack()
+    stack.models.hangs_after = 1
+    task = asyncio.create_task(stack.router.complete(stack.call(), ask("Hi")))
+    await stack.models.hanging.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await stack.router.drain()
+    assert stack.models.was_stopped
+    assert [record.finish_reason for record in stack.recorder.interactions] == ["cancelled"]
+
+
+async def test_a_caller_that_goes_away_after_the_record_leaves_one_finished_record() -> None:
+    stack = Stack()
+    stream = stack.router.stream(stack.call(), ask("Hi"))
+    assert await anext(stream) == "Hello there"
+    await stream.aclose()
+    await stack.router.drain()
+    assert [record.phase for record in stack.recorder.interactions] == ["opened", "finished"]
+    assert stack.recorder.last.finish_reason == "stop"
+
+
+async def test_a_streamed_function_call_is_released_whole() -> None:
+    stack = Stack()
+    stack.models.pieces = ['{"name": "lights", "arguments": {"room": "', "x" * 500, '"}}']
+    pieces, completion = await collect(stack, ask("Light!", task="calls", tools=(LIGHTS,)))
+    assert pieces == []
+    assert completion.finish_reason == "tool_calls"
+    assert [record.phase for record in stack.recorder.interactions] == ["opened", "finished"]
