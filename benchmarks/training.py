@@ -8,8 +8,9 @@ Three measurements, one after the other, each in a process of its own, so that e
     full depth     a plain PyTorch loop: LoRA on every linear layer of every layer, no Ray, no cache
     trainer        `python -m services.trainer.run` with the `cpu` configuration
 
-Rows are synthetic, of the shape and length of real function-calling requests. Tokens are those of the rows, padding
-not counted. The floor and the plain loop stop after `--seconds` each.
+All three compute in the type that `cpu` takes on this machine, so that the ratios tell what the trainer's way is worth.
+Rows are synthetic, of the shape and length of real function-calling requests. Tokens are those of the rows, padding not
+counted. The floor and the plain loop stop after `--seconds` each.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import msgspec
 import psutil
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from services.trainer.dataset import DatasetPolicy, LabelledRow, Message, build_dataset, read_rows
 from services.trainer.settings import Settings
@@ -119,7 +120,7 @@ def _in_a_process(measure: str, base: Path, dataset: Path, seconds: float) -> di
 
 
 def _forward_only(base: Path, dataset: Path, seconds: float) -> dict[str, float]:
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = _load(base)
 
     def step(ids: torch.Tensor, _labels: torch.Tensor) -> None:
         with torch.inference_mode():
@@ -131,7 +132,7 @@ def _forward_only(base: Path, dataset: Path, seconds: float) -> dict[str, float]
 def _full_depth(base: Path, dataset: Path, seconds: float) -> dict[str, float]:
     configuration = cpu()
     model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        _load(base),
         LoraConfig(r=configuration.lora_rank, lora_alpha=configuration.lora_alpha, target_modules="all-linear"),
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=configuration.learning_rate)
@@ -142,6 +143,11 @@ def _full_depth(base: Path, dataset: Path, seconds: float) -> dict[str, float]:
         optimizer.zero_grad()
 
     return _measure(step, base, dataset, seconds)
+
+
+def _load(base: Path) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, cpu().precision))
+    return model
 
 
 def _measure(

@@ -26,13 +26,25 @@ def is_correct(answer: str, label: str) -> bool:
     strings without regard to case and white space, objects without regard to the order of keys, lists in order; the
     answer must be the call's JSON and nothing else. A plain-text label is matched by the same normalised text.
     """
-    called = _parse_call(label)
+    called = parse_call(label)
     if called is None:
         return normalise_text(answer) == normalise_text(label)
-    answered = _parse_call(answer)
+    answered = parse_call(answer)
     if answered is None:
         return False
     return answered[0] == called[0] and _canonical(answered[1]) == _canonical(called[1])
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
+    """(name, arguments) of a function call; None of any other answer."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(value, dict) or value.keys() != {"name", "arguments"}:
+        return None
+    name, arguments = value["name"], value["arguments"]
+    return (name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
 
 
 def arrange_completion(completion: str, tools: Sequence[Tool]) -> str:
@@ -42,7 +54,7 @@ def arrange_completion(completion: str, tools: Sequence[Tool]) -> str:
     order; a model taught another order would be pushed off what it learned. Plain text and calls of functions that are
     not in `tools` come back as they are.
     """
-    called = _parse_call(completion)
+    called = parse_call(completion)
     parameters = None if called is None else _parameters_by_name(tools).get(called[0])
     if called is None or parameters is None:
         return completion
@@ -64,24 +76,13 @@ def answer_schema(labelled: Iterable[tuple[str, Sequence[Tool]]]) -> dict[str, A
     """
     variants: dict[str, dict[str, Any]] = {}
     for completion, tools in labelled:
-        called = _parse_call(completion)
+        called = parse_call(completion)
         if called is None:
             return None
         parameters = _parameters_by_name(tools).get(called[0], {"type": "object"})
         variant = call_schema(called[0], parameters)
         variants.setdefault(json.dumps(variant), variant)
     return {"anyOf": [variants[key] for key in sorted(variants)]} if variants else None
-
-
-def _parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(value, dict) or value.keys() != {"name", "arguments"}:
-        return None
-    name, arguments = value["name"], value["arguments"]
-    return (name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
 
 
 def _canonical(value: Any) -> Any:

@@ -24,9 +24,13 @@ class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_un
         precision: Type of the frozen weights, and of what is multiplied. Adapter weights and loss are always float32.
         lora_rank: Rank of every adapter matrix pair (LoRA, Hu et al. 2021).
         lora_alpha: Adapter output is scaled by `lora_alpha / lora_rank`. All linear layers of a block are adapted.
-        learning_rate: Peak rate of AdamW; falls to zero on a half cosine.
+        learning_rate: Peak rate of AdamW for the adapter's A matrices; falls to zero on a half cosine.
+        lora_plus_ratio: The B matrices' rate as a multiple of it (LoRA+, Hayou et al. 2024); 1 is plain LoRA.
+        adam_beta2: How slowly AdamW forgets how large gradients were.
         warmup_steps: Steps over which the rate rises linearly to its peak.
         max_gradient_norm: Gradients are scaled down to this norm when they exceed it.
+        replaced_mentions: Probability with which, in each epoch anew, a value that a labelled call took over from its
+            request is replaced in both (see `mentions`); 0 trains on the rows as they were labelled.
         epochs: Passes over the training rows.
         batch_size: Rows per step, over all workers together.
         forward_tokens: Most tokens, padding included, of one forward pass; a larger batch is taken in several, with the
@@ -46,6 +50,9 @@ class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     lora_rank: PositiveInt
     lora_alpha: PositiveInt
     learning_rate: PositiveFloat
+    lora_plus_ratio: Annotated[float, msgspec.Meta(ge=1)]
+    adam_beta2: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    replaced_mentions: Annotated[float, msgspec.Meta(ge=0, le=1)]
     warmup_steps: PositiveInt
     max_gradient_norm: PositiveFloat
     epochs: PositiveInt
@@ -67,7 +74,11 @@ def cpu(cpus_per_worker: int = 2) -> TrainingConfiguration:
         precision="bfloat16" if _multiplies_bfloat16() else "float32",
         lora_rank=16,
         lora_alpha=32,
-        learning_rate=7e-4,
+        learning_rate=4e-4,
+        lora_plus_ratio=4.0,
+        # Over a few hundred steps the usual 0.999 forgets too little.
+        adam_beta2=0.95,
+        replaced_mentions=0.7,
         warmup_steps=8,
         max_gradient_norm=1.0,
         epochs=4,
@@ -98,6 +109,9 @@ def gpu(workers: int = 1) -> TrainingConfiguration:
         lora_rank=16,
         lora_alpha=32,
         learning_rate=1e-3,
+        lora_plus_ratio=1.0,
+        adam_beta2=0.999,
+        replaced_mentions=0.0,
         warmup_steps=8,
         max_gradient_norm=1.0,
         epochs=5,

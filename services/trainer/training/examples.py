@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from services.trainer.dataset import LabelledRow
+from services.trainer.training.configuration import TrainingConfiguration
+from services.trainer.training.mentions import Mentions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,6 +58,50 @@ def encode(row: LabelledRow, tokenizer: "PreTrainedTokenizerBase") -> Example:
     # What templates put behind the end of a turn (often a line break) is never generated: not worth learning.
     end = max((i for i, token in enumerate(whole) if token == tokenizer.eos_token_id and i >= len(before)), default=-1)
     return Example(row.label_id, tuple(whole[: end + 1] if end >= 0 else whole), len(before))
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a run learns from.
+
+    Attributes:
+        examples: Every different one, once.
+        epochs: Of each epoch, the indices of the examples it takes: one per row, in the rows' order.
+        too_long: Labels of the rows that were left out.
+    """
+
+    examples: list[Example]
+    epochs: list[list[int]]
+    too_long: list[str]
+
+
+def training_set(
+    rows: Sequence[LabelledRow], tokenizer: "PreTrainedTokenizerBase", configuration: TrainingConfiguration, seed: int
+) -> TrainingSet:
+    """Renders rows for every epoch, with mentions replaced as the configuration says; depends on its arguments alone.
+
+    Raises:
+        ValueError: All rows are longer than `max_tokens`, or see `encode`.
+    """
+    as_labelled = {row.label_id: encode(row, tokenizer) for row in rows}
+    too_long = [name for name, example in as_labelled.items() if len(example.token_ids) > configuration.max_tokens]
+    taken = [row for row in rows if row.label_id not in too_long]
+    if not taken:
+        raise ValueError(f"dataset: all {len(rows)} rows are longer than max_tokens ({configuration.max_tokens})")
+    mentions = Mentions(taken)
+    indices: dict[Example, int] = {}
+    epochs = []
+    for epoch in range(configuration.epochs):
+        rng = random.Random(f"{seed}/{epoch}/mentions")  # noqa: S311  # a choice, not a secret
+        seen = []
+        for row in taken:
+            replaced = mentions.replace(row, configuration.replaced_mentions, rng)
+            example = as_labelled[row.label_id] if replaced is row else encode(replaced, tokenizer)
+            if len(example.token_ids) > configuration.max_tokens:
+                example = as_labelled[row.label_id]
+            seen.append(indices.setdefault(example, len(indices)))
+        epochs.append(seen)
+    return TrainingSet(list(indices), epochs, too_long)
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 
 from services.trainer.dataset import read_manifest, read_rows
 from services.trainer.training.cached_activations import CachedActivations
-from services.trainer.training.configuration import RunSpecification, TrainingConfiguration
-from services.trainer.training.examples import Example, encode, epoch_batches, forward_passes
+from services.trainer.training.configuration import RunSpecification
+from services.trainer.training.examples import Example, TrainingSet, epoch_batches, forward_passes, training_set
 from services.trainer.training.model import (
     IGNORED,
     Base,
@@ -124,11 +125,9 @@ def train(
     torch.manual_seed(specification.seed)
 
     tokenizer = load_tokenizer(Path(specification.base))
-    encoded = [encode(row, tokenizer) for row in read_rows(Path(specification.dataset), "train")]
-    examples = [example for example in encoded if len(example.token_ids) <= configuration.max_tokens]
-    too_long = [example.label_id for example in encoded if len(example.token_ids) > configuration.max_tokens]
-    if not examples:
-        raise ValueError(f"dataset: all {len(encoded)} rows are longer than max_tokens ({configuration.max_tokens})")
+    rows = read_rows(Path(specification.dataset), "train")
+    learned = training_set(rows, tokenizer, configuration, specification.seed)
+    examples = learned.examples
 
     position = _Position()
     base = Base.load(Path(specification.base), configuration.trained_depth, getattr(torch, configuration.precision))
@@ -145,15 +144,21 @@ def train(
         position.caching_seconds = time.monotonic() - started
     model = add_lora(base, rank=configuration.lora_rank, alpha=configuration.lora_alpha)
     loss_of = CompletionLoss(base, model).to(worker.device)
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad], weight_decay=0.0, fused=True
+    optimizer = create_loraplus_optimizer(
+        model,
+        torch.optim.AdamW,
+        lr=configuration.learning_rate,
+        loraplus_lr_ratio=configuration.lora_plus_ratio,
+        betas=(0.9, configuration.adam_beta2),
+        fused=True,
     )
+    peak_rates = [group["lr"] for group in optimizer.param_groups]
     if resume_from is not None:
         load_adapter(model, resume_from / "adapter")
         position.load(resume_from, optimizer)
 
     lengths = [len(example.token_ids) for example in examples]
-    steps_per_epoch = len(epoch_batches(lengths, configuration.batch_size, seed=specification.seed, epoch=0))
+    steps_per_epoch = math.ceil(len(learned.epochs[0]) / configuration.batch_size)
     steps = steps_per_epoch * configuration.epochs
     if worker.rank == 0:
         progress.report("worker", pid=os.getpid(), steps=steps, resumed_at_step=position.step)
@@ -166,11 +171,15 @@ def train(
     parallel.train()
     last_report = 0.0
     for epoch in range(position.step // steps_per_epoch, configuration.epochs):
-        batches = epoch_batches(lengths, configuration.batch_size, seed=specification.seed, epoch=epoch)
-        for batch in batches[position.step % steps_per_epoch :]:
+        seen = learned.epochs[epoch]
+        batches = epoch_batches(
+            [lengths[i] for i in seen], configuration.batch_size, seed=specification.seed, epoch=epoch
+        )
+        for rows_of_batch in batches[position.step % steps_per_epoch :]:
+            batch = [seen[row] for row in rows_of_batch]
             started = time.monotonic()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(configuration, position.step, steps)
+            for group, peak in zip(optimizer.param_groups, peak_rates, strict=True):
+                group["lr"] = peak * share_of_peak_rate(configuration.warmup_steps, position.step, steps)
             completion_tokens = sum(examples[i].completion_tokens for i in batch)
             *but_last, last = forward_passes(batch[worker.rank :: worker.size], lengths, configuration.forward_tokens)
             loss = torch.zeros((), device=worker.device)
@@ -203,14 +212,14 @@ def train(
                 )
         if (epoch + 1) % configuration.checkpoint_every_epochs == 0 or epoch + 1 == configuration.epochs:
             position.peak_memory_bytes = max(position.peak_memory_bytes, _peak_memory_bytes(worker.device))
-            metrics = _metrics(specification, base, model, examples, too_long, steps_per_epoch, position)
+            metrics = _metrics(specification, base, model, learned, steps_per_epoch, position)
             save_checkpoint(fill, metrics)
 
 
-def learning_rate(configuration: TrainingConfiguration, step: int, steps: int) -> float:
-    """Rate of a step (from 0) of `steps`: a linear rise to the peak, under a half cosine down to zero."""
-    rise = min(1.0, (step + 1) / configuration.warmup_steps)
-    return configuration.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+def share_of_peak_rate(warmup_steps: int, step: int, steps: int) -> float:
+    """Of a step (from 0) of `steps`: a linear rise to 1, under a half cosine down to zero."""
+    rise = min(1.0, (step + 1) / warmup_steps)
+    return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _cache(
@@ -260,8 +269,7 @@ def _metrics(
     specification: RunSpecification,
     base: Base,
     model: nn.Module,
-    examples: Sequence[Example],
-    too_long: Sequence[str],
+    learned: TrainingSet,
     steps_per_epoch: int,
     position: _Position,
 ) -> dict[str, Any]:
@@ -271,10 +279,9 @@ def _metrics(
         "dataset_id": read_manifest(Path(specification.dataset)).dataset_id,
         "configuration": specification.configuration.name,
         "seed": specification.seed,
-        "rows": len(examples),
-        "label_ids_too_long": list(too_long),
-        "tokens_per_epoch": sum(len(example.token_ids) for example in examples),
-        "completion_tokens_per_epoch": sum(example.completion_tokens for example in examples),
+        "rows": len(learned.epochs[0]),
+        "examples": len(learned.examples),
+        "label_ids_too_long": learned.too_long,
         "layers": base.layer_count,
         "first_trained_layer": base.first_trained,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),

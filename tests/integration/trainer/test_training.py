@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from services.trainer.dataset import LabelledRow, Message, read_rows
 from services.trainer.training.cached_activations import CachedActivations
 from services.trainer.training.configuration import RunSpecification, TrainingConfiguration
-from services.trainer.training.examples import encode
+from services.trainer.training.examples import encode, training_set
 from services.trainer.training.loop import alone, train
-from services.trainer.training.model import Base, add_lora, load_adapter
+from services.trainer.training.model import Base, add_lora, load_adapter, load_tokenizer
 from services.trainer.training.progress import Progress
 
 
@@ -102,8 +102,10 @@ def test_the_loss_falls_and_the_metrics_tell_what_was_done(specification: RunSpe
     metrics = _train(specification, tmp_path)
     assert metrics["loss_per_epoch"][-1] < 0.8 * metrics["loss_per_epoch"][0]
     assert len(metrics["loss_per_step"]) == metrics["steps"]
-    assert metrics["rows"] == len(read_rows(Path(specification.dataset), "train"))
-    assert metrics["tokens"] == 4 * metrics["tokens_per_epoch"]
+    rows = read_rows(Path(specification.dataset), "train")
+    tokenizer = load_tokenizer(Path(specification.base))
+    assert metrics["rows"] == metrics["examples"] == len(rows)
+    assert metrics["tokens"] == 4 * sum(len(encode(row, tokenizer).token_ids) for row in rows)
     assert (metrics["layers"], metrics["first_trained_layer"]) == (3, 1)
     assert metrics["label_ids_too_long"] == []
 
@@ -114,6 +116,47 @@ def test_in_bfloat16_the_loss_falls_too_and_the_adapter_stays_float32(
     metrics = _train(_with(specification, precision="bfloat16"), tmp_path)
     assert metrics["loss_per_epoch"][-1] < 0.8 * metrics["loss_per_epoch"][0]
     assert {tensor.dtype for tensor in _adapter(tmp_path).values()} == {torch.float32}
+
+
+def test_with_mentions_replaced_every_epoch_takes_each_row_once_and_the_same_way_in_another_process(
+    base: Path, configuration: TrainingConfiguration
+) -> None:
+    rows = [
+        LabelledRow(
+            request_id=name,
+            label_id=name,
+            labelled_at_ms=0,
+            tenant="retail",
+            task="films",
+            sensitivity="internal",
+            source="expert",
+            messages=(Message("user", f"Something by {name}"),),
+            completion=json.dumps({"name": "find", "arguments": {"director": name}}),
+        )
+        for name in ("Henson", "Bigelow", "Varda", "Ozu", "Kurosawa", "Akerman")
+    ]
+    tokenizer = load_tokenizer(base)
+    replaced = msgspec.structs.replace(configuration, replaced_mentions=0.7)
+    learned = training_set(rows, tokenizer, replaced, seed=0)
+    assert [[learned.examples[i].label_id for i in epoch] for epoch in learned.epochs] == [
+        [row.label_id for row in rows]
+    ] * configuration.epochs
+    assert len({tuple(epoch) for epoch in learned.epochs}) == configuration.epochs
+    assert len(set(learned.examples)) == len(learned.examples) > len(rows)
+    assert training_set(rows, tokenizer, replaced, seed=0) == learned != training_set(rows, tokenizer, replaced, seed=1)
+
+
+def test_the_adapters_b_matrices_learn_faster_by_the_lora_plus_ratio(
+    specification: RunSpecification, tmp_path: Path
+) -> None:
+    """After AdamW's first step every weight has moved by its rate, and B, which began at zero, is there."""
+    one_step = {"epochs": 1, "batch_size": 40, "warmup_steps": 1, "learning_rate": 1e-3}
+    _train(_with(specification, **one_step), tmp_path / "plain")
+    _train(_with(specification, **one_step, lora_plus_ratio=4.0), tmp_path / "plus")
+    plain, plus = _adapter(tmp_path / "plain"), _adapter(tmp_path / "plus")
+    for name in plain:
+        if "lora_B" in name:
+            assert torch.allclose(plus[name], 4 * plain[name], atol=1e-5)
 
 
 def test_training_the_upper_layers_on_cached_activations_is_training_them_in_the_whole_model(
