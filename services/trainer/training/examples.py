@@ -85,7 +85,7 @@ def training_set(
     """
     as_labelled = {row.label_id: encode(row, tokenizer) for row in rows}
     too_long = [name for name, example in as_labelled.items() if len(example.token_ids) > configuration.max_tokens]
-    taken = [row for row in rows if row.label_id not in too_long]
+    taken = [row for row in rows if len(as_labelled[row.label_id].token_ids) <= configuration.max_tokens]
     if not taken:
         raise ValueError(f"dataset: all {len(rows)} rows are longer than max_tokens ({configuration.max_tokens})")
     mentions = Mentions(taken)
