@@ -81,6 +81,13 @@ async def played(triage: Process, review: Any, producer: Producer) -> list[str]:
     before = await _until(lambda: review.Stats(pb.StatsRequest(), timeout=10))
     ids = await _play(producer, 100)
     await _until(lambda: _seen(review, sum(queue.seen for queue in before.queues) + 100))
+
+    async def all_flagged_are_in_the_queue() -> bool:
+        queue = await _queue(review)
+        assert queue is not None
+        return queue.open + queue.leased + queue.labelled + queue.skipped >= queue.flagged
+
+    await _until(all_flagged_are_in_the_queue)
     return ids
 
 
