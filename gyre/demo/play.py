@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import httpx
 
@@ -51,7 +52,10 @@ class Played:
 
 
 async def play(router: str, requests: Sequence[TrafficRequest], done: Callable[[], None]) -> list[Played]:
-    """Send requests, a few at a time, in their order, and return what came back.
+    """Send requests as a few applications would, each one at a time, and return what came back.
+
+    Neighbours that offer the same functions come from one application: a model that keeps the last prompt's beginning
+    then reads their function documents once.
 
     Args:
         router: Base URL of the router's HTTP interface.
@@ -61,18 +65,20 @@ async def play(router: str, requests: Sequence[TrafficRequest], done: Callable[[
     Raises:
         DemoError: The router refused a request or did not answer.
     """
-    gate = asyncio.Semaphore(IN_FLIGHT)
+    offers = (list(group) for _, group in groupby(requests, key=lambda request: request.tools))
+    played: list[Played] = []
     async with httpx.AsyncClient(
         base_url=router, headers={"Authorization": f"Bearer {DEMO_KEY}"}, timeout=TIMEOUT_SECONDS
     ) as client:
 
-        async def one(request: TrafficRequest) -> Played:
-            async with gate:
-                played = await _ask(client, request)
-                done()
-                return played
+        async def application() -> None:
+            for offer in offers:
+                for request in offer:
+                    played.append(await _ask(client, request))
+                    done()
 
-        return list(await asyncio.gather(*(one(request) for request in requests)))
+        await asyncio.gather(*(application() for _ in range(IN_FLIGHT)))
+    return played
 
 
 async def _ask(client: httpx.AsyncClient, request: TrafficRequest) -> Played:

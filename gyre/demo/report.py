@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from gyre.demo.checker import wilson_interval
-from gyre.demo.play import Played
+from gyre.demo.play import IN_FLIGHT, Played
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _plot(report: Report, path: Path) -> None:
     )
     bars(
         panels[2],
-        "seconds per answer\n(median, 2 in flight)",
+        f"seconds per answer\n(median, {IN_FLIGHT} in flight)",
         [s.seconds_median for s in sides],
         [f"{s.seconds_median:.2f} s" for s in sides],
     )

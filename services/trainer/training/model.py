@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -219,7 +220,9 @@ class CompletionLoss(nn.Module):
         counted = wanted != IGNORED
         dtype = next(head.parameters()).dtype
         # The adapter's float32 weights are multiplied in the base's type.
-        with torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32):
+        autocast = torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32)
+        # Without the helper PEFT makes every adapter's input float32, only for autocast to make it what it was.
+        with disable_input_dtype_casting(self.model), autocast:
             hidden = decoder(**{kind: inputs}).last_hidden_state[:, :-1]
             logits = head(hidden[counted])
         return functional.cross_entropy(logits.float(), wanted[counted], reduction="sum") / completion_tokens
