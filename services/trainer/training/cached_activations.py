@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from services.trainer.training.examples import Example
+from services.trainer.training.examples import Example, forward_passes
 from services.trainer.training.model import Base
 
 
@@ -37,13 +37,13 @@ class CachedActivations:
         self._mapped: Tensor | None = None
 
     @torch.no_grad()
-    def compute(self, base: Base, *, batch_size: int, report: Callable[[int], None]) -> None:
+    def compute(self, base: Base, *, forward_tokens: int, report: Callable[[int], None]) -> None:
         """Fills the file, unless a run before this one has.
 
         Args:
             base: The model, lower layers included.
-            batch_size: Rows per forward pass.
-            report: Told the number of rows done after each of them.
+            forward_tokens: Most tokens, padding included, of a forward pass.
+            report: Told the number of rows done after each pass.
 
         Raises:
             OSError: The disk has no room for it.
@@ -57,16 +57,17 @@ class CachedActivations:
         partial = self._path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         values = self._map(partial, writable=True)
-        by_length = sorted(range(len(self._examples)), key=lambda i: len(self._examples[i].token_ids))
+        lengths = [len(example.token_ids) for example in self._examples]
+        done = 0
         with base.only_lower():
-            for start in range(0, len(by_length), batch_size):
-                batch = by_length[start : start + batch_size]
+            for batch in forward_passes(range(len(lengths)), lengths, forward_tokens):
                 rows = [torch.tensor(self._examples[i].token_ids) for i in batch]
                 ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(base.causal_lm.device)
                 hidden = base.decoder(input_ids=ids).last_hidden_state
                 for row, i in zip(hidden, batch, strict=True):
-                    self._rows_of(values, i).copy_(row[: len(self._examples[i].token_ids)])
-                report(start + len(batch))
+                    self._rows_of(values, i).copy_(row[: lengths[i]])
+                done += len(batch)
+                report(done)
         partial.rename(self._path)
 
     def __getitem__(self, index: int) -> Tensor:

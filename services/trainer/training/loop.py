@@ -139,7 +139,7 @@ def train(
     cached = None
     if base.first_trained > 0:
         started = time.monotonic()
-        cached = _cache(base, examples, work_dir, configuration.batch_size, worker, progress)
+        cached = _cache(base, examples, work_dir, configuration.forward_tokens, worker, progress)
         base.drop_lower()
         position.caching_seconds = time.monotonic() - started
     model = add_lora(base, rank=configuration.lora_rank, alpha=configuration.lora_alpha)
@@ -223,14 +223,14 @@ def share_of_peak_rate(warmup_steps: int, step: int, steps: int) -> float:
 
 
 def _cache(
-    base: Base, examples: Sequence[Example], work_dir: Path, batch_size: int, worker: Worker, progress: Progress
+    base: Base, examples: Sequence[Example], work_dir: Path, forward_tokens: int, worker: Worker, progress: Progress
 ) -> CachedActivations:
     decoder_dtype = base.causal_lm.dtype
     cached = CachedActivations(work_dir / "activations.bin", examples, base.causal_lm.config.hidden_size, decoder_dtype)
     if worker.rank == 0:
         cached.compute(
             base,
-            batch_size=batch_size,
+            forward_tokens=forward_tokens,
             report=lambda done: progress.report("caching", rows_done=done, rows=len(examples)),
         )
     worker.wait_for_others()

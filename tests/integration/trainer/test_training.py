@@ -227,7 +227,7 @@ def test_cached_activations_are_not_begun_without_the_disk_for_them(
     cached = CachedActivations(tmp_path / "activations.bin", [example], 32, torch.float32)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(OSError, match=r"cached activations need [\d,]+ bytes .* which has 100 free"):
-        cached.compute(Base.load(base, 2 / 3, torch.float32), batch_size=1, report=lambda _: None)
+        cached.compute(Base.load(base, 2 / 3, torch.float32), forward_tokens=1, report=lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
