@@ -159,7 +159,8 @@ class Story:
         deadline = time.monotonic() + TRAINING_SECONDS
         waited = 0.0
         async with self._progress() as progress:
-            task = progress.add_task("waiting for the run", total=None, note="")
+            training = progress.add_task("waiting for the run", total=None, note="")
+            gate = progress.add_task("gate", total=None, note="", visible=False)
             while time.monotonic() < deadline:
                 status = await self._training_status()
                 new = [run for run in status.runs if run.run_id not in known]
@@ -171,30 +172,25 @@ class Story:
                     await asyncio.sleep(1)
                     continue
                 run = new[-1]
-                if run.state == training_pb2.RUN_STATE_GATING:
-                    progress.update(
-                        task,
-                        description="gate",
-                        completed=run.gated,
-                        total=run.gate_items,
-                        note="old and new, same items",
-                    )
-                else:
-                    note = f"loss {run.loss:.3f}, {run.tokens_per_second:.0f} tokens/s" if run.step else "preparing"
-                    progress.update(
-                        task,
-                        description=f"training on {run.training_rows} rows",
-                        completed=run.step,
-                        total=run.steps or None,
-                        note=note,
-                    )
                 if run.state in ENDED:
                     if run.state != training_pb2.RUN_STATE_PROMOTED:
                         raise DemoError(
                             f"The run ended without a promotion: {run.detail}. Look at `gyre logs trainer`."
                         )
-                    progress.update(task, note=run.detail)
+                    progress.update(gate, visible=True, completed=run.gate_items, total=run.gate_items, note="passed")
                     return run
+                note = f"loss {run.loss:.3f}, {run.tokens_per_second:.0f} tokens/s" if run.step else "preparing"
+                progress.update(
+                    training,
+                    description=f"training on {run.training_rows} rows",
+                    completed=run.step,
+                    total=run.steps or None,
+                    note=note,
+                )
+                if run.state == training_pb2.RUN_STATE_GATING:
+                    progress.update(
+                        gate, visible=True, completed=run.gated, total=run.gate_items, note="old and new, same items"
+                    )
                 await asyncio.sleep(1)
         raise DemoError("Training took too long. Look at `gyre logs trainer`.")
 
