@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from services.trainer.training.lora import make_one_operation_each
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -174,6 +175,7 @@ def add_lora(base: Base, *, rank: int, alpha: int) -> PeftModel:
     )
     model = get_peft_model(base.causal_lm, config)
     assert isinstance(model, PeftModel)
+    make_one_operation_each(model)
     return model
 
 
@@ -218,11 +220,6 @@ class CompletionLoss(nn.Module):
         decoder, head = self._parts
         wanted = labels[:, 1:]
         counted = wanted != IGNORED
-        dtype = next(head.parameters()).dtype
-        # The adapter's float32 weights are multiplied in the base's type.
-        autocast = torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32)
-        # Without the helper PEFT makes every adapter's input float32, only for autocast to make it what it was.
-        with disable_input_dtype_casting(self.model), autocast:
-            hidden = decoder(**{kind: inputs}).last_hidden_state[:, :-1]
-            logits = head(hidden[counted])
+        hidden = decoder(**{kind: inputs}).last_hidden_state[:, :-1]
+        logits = head(hidden[counted])
         return functional.cross_entropy(logits.float(), wanted[counted], reduction="sum") / completion_tokens

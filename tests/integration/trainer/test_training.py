@@ -203,6 +203,24 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_as_if_nothing_had_bee
     assert caching == (tmp_path / "a" / "progress.jsonl").read_text().count('"caching"'), "cached once, for both starts"
 
 
+def test_a_lora_layer_as_one_operation_computes_what_pefts_own_does(base: Path) -> None:
+    model = add_lora(Base.load(base, 1.0, torch.float32), rank=4, alpha=8)
+    adapter = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    for weight in adapter.values():
+        torch.nn.init.normal_(weight, std=0.1)  # PEFT begins with zeros, which would hide half of it
+
+    def loss_and_gradients() -> list[torch.Tensor]:
+        loss = model(input_ids=torch.tensor([[1, 2, 3], [4, 5, 6]])).logits.square().mean()
+        return [loss.detach(), *torch.autograd.grad(loss, list(adapter.values()))]
+
+    ours = loss_and_gradients()
+    replaced = [module for module in model.modules() if "forward" in vars(module)]
+    for module in replaced:
+        del module.forward
+    assert replaced
+    torch.testing.assert_close(ours, loss_and_gradients())
+
+
 def test_rows_that_are_too_long_are_left_out_by_name(specification: RunSpecification, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(specification.base)
     lengths = {
