@@ -52,7 +52,7 @@ class Played:
 
 
 async def play(router: str, requests: Sequence[TrafficRequest], done: Callable[[], None]) -> list[Played]:
-    """Send requests as a few applications would, each one at a time, and return what came back.
+    """Send requests as a few applications would, each one at a time, and return what came back, as it came.
 
     Neighbours that offer the same functions come from one application: a model that keeps the last prompt's beginning
     then reads their function documents once.

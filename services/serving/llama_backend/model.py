@@ -270,8 +270,9 @@ def _is_common(schema):
 
 _COMMON_KEYWORDS = {
     "type": lambda value, _: value in ("object", "array", "string", "number", "integer", "boolean", "null"),
-    "const": lambda value, _: _is_scalar(value),
-    "enum": lambda value, _: _is_list(value, _is_scalar),
+    # Alone, since beside others they can contradict them, and no answer at all is what llguidance gives up.
+    "const": lambda value, schema: len(schema) == 1 and _is_scalar(value),
+    "enum": lambda value, schema: len(schema) == 1 and _is_list(value, _is_scalar),
     "anyOf": lambda value, schema: len(schema) == 1 and _is_list(value, _is_common),
     "items": lambda value, _: _is_common(value),
     "properties": lambda value, _: isinstance(value, dict) and all(map(_is_common, value.values())),

@@ -102,7 +102,7 @@ def test_a_run_survives_what_is_done_to_it_and_leaves_an_adapter_and_no_ray(
         _until(lambda: "raylet" in _names(process), process)
         ray_processes = _descendants(process)
         process.kill()
-    # Killed while Ray was still starting: what had only just begun notices late, on a cold machine after a minute.
+    # Killed while Ray was still starting; that all of it was gone has been seen to take more than a minute.
     _until(lambda: not _alive(ray_processes), seconds=150)
 
     with _running(tmp_path) as process:
