@@ -62,16 +62,24 @@ class TritonModels:
             ],
         }
         responses = self._client.stream_infer(_once(inference), stream_timeout=timeout_seconds)
+        generated, refusal = None, None
         try:
             async for result, error in responses:
                 if error is not None:
-                    raise _model_error(prompt.model, error)
+                    refusal = error
+                    continue
                 text = _output(result, "text_output")
                 if text:
                     yield text
                 usage = _output(result, "usage")
                 if usage:
-                    yield _generated(prompt.model, usage, result.get_response().model_version)
+                    generated = _generated(prompt.model, usage, result.get_response().model_version)
+            # Only now: of a stream that is cancelled between its last response and its end, Triton 2.51 counts the
+            # request as under way for ever, and keeps the model in memory when it is unloaded.
+            if refusal is not None:
+                raise refusal
+            if generated is not None:
+                yield generated
         except grpc.aio.AioRpcError as error:
             kind = DeadlineExceeded if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else Retryable
             raise kind(f"model {prompt.model!r} did not answer: {error.details()}") from error

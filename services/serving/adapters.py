@@ -1,5 +1,6 @@
 """Serving's ports made real: Triton by gRPC, its repository and exports as folders, deployments by Kafka."""
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -32,10 +33,11 @@ BASE_GGUF = "base.Q8_0.gguf"
 class TritonServer:
     """Triton's model control, and its models asked as anyone would ask them."""
 
-    def __init__(self, url: str, load_seconds: float) -> None:
+    def __init__(self, url: str, load_seconds: float, parallel: int) -> None:
         self._client = InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
         self._models = TritonModels(url)
         self._load_seconds = load_seconds
+        self._parallel = parallel
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,10 +82,10 @@ class TritonServer:
             raise Retryable(reason) from error
 
     async def check(self, model: str, version: int) -> None:
-        """Ask a version for one token."""
-        question = [{"role": "user", "content": "ping"}]
+        """Ask a version for one token, at once as often as it has processes: one of them may be dead."""
+        question = Prompt(model, str(version), [{"role": "user", "content": "ping"}], {"max_tokens": 1})
         try:
-            await self._models.answer(Prompt(model, str(version), question, {"max_tokens": 1}), self._load_seconds)
+            await asyncio.gather(*(self._models.answer(question, self._load_seconds) for _ in range(self._parallel)))
         except InvalidArgument as error:
             raise Retryable(str(error)) from error
 
@@ -92,12 +94,12 @@ class FolderRepository:
     """Triton's model repository as folders, for llama.cpp on CPU."""
 
     def __init__(
-        self, repository: Path, models_dir: Path, artifacts_dir: Path, threads: int, parallel: int, context_tokens: int
+        self, repository: Path, models_dir: Path, artifacts_dir: Path, parallel: int, context_tokens: int
     ) -> None:
         self._repository = repository
         self._models_dir = models_dir
         self._artifacts_dir = artifacts_dir
-        self._how: dict[str, Any] = {"threads": threads, "parallel": parallel, "context_tokens": context_tokens}
+        self._how: dict[str, Any] = {"parallel": parallel, "context_tokens": context_tokens}
 
     def write_generic(self, model: str, weights: str) -> Placed:
         """Write a generic model's version for these weights, unless its newest is just that."""

@@ -20,12 +20,13 @@ async def build(stack: AsyncExitStack) -> Service:
     """Build the service. It serves once Triton has been brought to the desired state."""
     settings, kafka, clock = Settings(), KafkaSettings(), Clock()
     producer = await stack.enter_async_context(Producer(kafka))
-    server = await stack.enter_async_context(TritonServer(settings.triton_url, settings.load_seconds))
+    server = await stack.enter_async_context(
+        TritonServer(settings.triton_url, settings.load_seconds, settings.parallel)
+    )
     repository = FolderRepository(
         settings.triton_repository,
         settings.models_dir,
         settings.artifacts_dir,
-        settings.threads,
         settings.parallel,
         settings.context_tokens,
     )

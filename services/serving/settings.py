@@ -20,6 +20,5 @@ class Settings(ServiceSettings):
     artifacts_dir: Path = Field(default=Path(".state/artifacts"), validation_alias="GYRE_ARTIFACTS_DIR")
     reconcile_seconds: float = Field(default=5.0, gt=0, description="between two looks at Triton")
     load_seconds: float = Field(default=60.0, gt=0, description="for loading a model, or asking it whether it answers")
-    threads: int = Field(default=2, ge=1, description="CPU threads of each model version")
-    parallel: int = Field(default=4, ge=1, description="answers that a model version generates at once")
+    parallel: int = Field(default=2, ge=1, description="answers that a model version generates at once, a core each")
     context_tokens: int = Field(default=2048, ge=256, description="prompt and answer together, per request")

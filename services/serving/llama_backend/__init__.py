@@ -28,22 +28,25 @@ output [
   {{ name: "text_output" data_type: TYPE_STRING dims: [ -1 ] }},
   {{ name: "usage" data_type: TYPE_STRING dims: [ -1 ] }}
 ]
-instance_group [ {{ count: 1 kind: KIND_CPU }} ]
+instance_group [ {{ count: {parallel} kind: KIND_CPU }} ]
 version_policy: {{ specific: {{ versions: [ {versions} ] }} }}
 """
 
 
-def render_config(model_name: str, versions: Sequence[int]) -> str:
-    """Renders config.pbtxt for a model of which just these versions are loaded.
+def render_config(model_name: str, versions: Sequence[int], parallel: int) -> str:
+    """Renders config.pbtxt for a model of which just these versions are loaded, in `parallel` processes each.
 
     Raises:
-        ValueError: The name would not be a plain folder name, or there is no version, or one below 1.
+        ValueError: The name would not be a plain folder name, or there is no version, or a number is below 1.
     """
     if not _MODEL_NAME.fullmatch(model_name):
         raise ValueError(f"model_name: {model_name!r}; wanted letters, digits, dots, dashes and underscores")
     if not versions or min(versions) < 1:
         raise ValueError(f"versions: {list(versions)}; wanted at least one, all from 1")
-    return _CONFIG.format(name=model_name, versions=", ".join(str(version) for version in sorted(set(versions))))
+    if parallel < 1:
+        raise ValueError(f"parallel: {parallel}; wanted 1 or more")
+    listed = ", ".join(str(version) for version in sorted(set(versions)))
+    return _CONFIG.format(name=model_name, versions=listed, parallel=parallel)
 
 
 def write_model_version(
@@ -55,8 +58,7 @@ def write_model_version(
     adapter_gguf: Path | None,
     loaded_versions: Sequence[int] | None = None,
     candidate_id: str = "",
-    threads: int = 2,
-    parallel: int = 4,
+    parallel: int = 2,
     context_tokens: int = 2048,
 ) -> None:
     """Writes `<repository>/<model_name>/<version>/` and the model's config.pbtxt.
@@ -72,18 +74,16 @@ def write_model_version(
         adapter_gguf: A LoRA adapter, or None for the model as it is.
         loaded_versions: The versions that Triton is to keep loaded; by default those there are and this one.
         candidate_id: Of a specialist, kept in its model.json; the model itself makes no use of it.
-        threads: CPU threads of this version, each of which generates answers of its own.
-        parallel: Answers generated at once.
-        context_tokens: Prompt and answer together, per request; costs memory times `parallel`.
+        parallel: Answers generated at once: processes of one thread each, of every loaded version of the model.
+        context_tokens: Prompt and answer together; costs memory times `parallel`.
 
     Raises:
         ValueError: A bad name or number.
         FileNotFoundError: There is no such model or adapter, or no such version as is to be loaded.
         FileExistsError: The version exists.
     """
-    for field, number in (("threads", threads), ("parallel", parallel), ("context_tokens", context_tokens)):
-        if number < 1:
-            raise ValueError(f"{field}: {number}; wanted 1 or more")
+    if context_tokens < 1:
+        raise ValueError(f"context_tokens: {context_tokens}; wanted 1 or more")
     for path in (base_gguf, adapter_gguf):
         if path is not None and not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
@@ -91,7 +91,7 @@ def write_model_version(
     target = folder / str(version)
     written = {*model_versions(repository, model_name), version}
     loaded = sorted(written) if loaded_versions is None else list(loaded_versions)
-    config = render_config(model_name, loaded)
+    config = render_config(model_name, loaded, parallel)
     if missing := set(loaded) - written:
         raise FileNotFoundError(f"{folder}: versions {sorted(missing)} are to be loaded and do not exist")
     if target.exists():
@@ -106,7 +106,6 @@ def write_model_version(
         settings = {
             "base_gguf": str(base_gguf.resolve()),
             "adapter_gguf": "adapter.gguf" if adapter_gguf is not None else None,
-            "threads": threads,
             "parallel": parallel,
             "context_tokens": context_tokens,
             "candidate_id": candidate_id,
@@ -124,7 +123,8 @@ def choose_versions(repository: Path, model_name: str, versions: Sequence[int]) 
     """
     if missing := set(versions) - set(model_versions(repository, model_name)):
         raise FileNotFoundError(f"{repository / model_name}: versions {sorted(missing)} do not exist")
-    _replace(repository / model_name / "config.pbtxt", render_config(model_name, versions))
+    parallel = version_settings(repository, model_name, max(versions))["parallel"]
+    _replace(repository / model_name / "config.pbtxt", render_config(model_name, versions, parallel))
 
 
 def model_versions(repository: Path, model_name: str) -> list[int]:

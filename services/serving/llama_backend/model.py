@@ -8,25 +8,26 @@ own chat template, and the last response of a request carries `usage`.
 model.json beside this file says what to load:
     base_gguf       path of the model; relative paths are relative to this folder
     adapter_gguf    path of a LoRA adapter, applied at scale 1, or null
-    threads         CPU threads: as many llama.cpp servers of one thread each, since threads of one server spin while
-                    they wait for one another, which on a core that is shared costs ten times what it gains
-    parallel        answers generated at once; further requests wait
-    context_tokens  prompt and answer together, per request
+    context_tokens  prompt and answer together
+
+One process has one thread and gives one answer at a time; Triton runs as many processes as answers are wanted at once,
+and further requests wait in its queue. Threads of one llama.cpp spin while they wait for one another, which on a core
+that is shared costs ten times what it gains; answers of one llama.cpp together took twice as long as one after the
+other; and several llama.cpp in a process prepare a schema's grammar anew for each answer, without a lock.
 """
 
 import json
 import math
 import os
 import secrets
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 import xllamacpp
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+# The second one is for the question by which serving sees whether the model is well: it would push the first one out.
+_PROMPTS_KEPT = 2
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -35,7 +36,7 @@ class _InputError(ValueError):
 
 
 class TritonPythonModel:
-    """One version of one model: as many llama.cpp servers as it has threads."""
+    """One process of one version of a model."""
 
     def initialize(self, args):
         """Loads the model; an exception here makes Triton refuse the version and keep the one before."""
@@ -50,7 +51,6 @@ class TritonPythonModel:
             return path
 
         self._limit_tokens = int(settings["context_tokens"])
-        threads, parallel = int(settings["threads"]), int(settings["parallel"])
         parameters = xllamacpp.CommonParams()
         parameters.model.path = existing("base_gguf")
         if settings.get("adapter_gguf"):
@@ -58,14 +58,14 @@ class TritonPythonModel:
             adapter.path = existing("adapter_gguf")
             adapter.scale = 1.0
             parameters.lora_adapters = [adapter]
-        parameters.n_parallel = math.ceil(parallel / threads)
-        parameters.n_ctx = self._limit_tokens * parameters.n_parallel
+        parameters.n_parallel = _PROMPTS_KEPT
+        parameters.n_ctx = self._limit_tokens * _PROMPTS_KEPT
         parameters.cpuparams.n_threads = 1
         parameters.cpuparams_batch.n_threads = 1
         # A thread that waits must not burn a core that another model could use.
         parameters.cpuparams.poll = 0
         parameters.cpuparams_batch.poll = 0
-        # Each slot keeps its last prompt, so a shared beginning is not read again; no cache beyond that.
+        # The last prompts are kept, so a shared beginning is not read again; no cache beyond that.
         parameters.cache_prompt = True
         parameters.cache_ram_mib = 0
         parameters.warmup = False
@@ -76,26 +76,15 @@ class TritonPythonModel:
         parameters.api_keys = [secrets.token_urlsafe(32)]
         parameters.ui = False
         parameters.endpoint_slots = False
-        self._lanes = [_Lane(xllamacpp.Server(parameters)) for _ in range(threads)]
-        self._lanes_lock = threading.Lock()
-        self._workers = ThreadPoolExecutor(parallel, thread_name_prefix="answer")
-        self._stopping = threading.Event()
+        self._server = xllamacpp.Server(parameters)
 
     def execute(self, requests):
-        """Takes requests over; their answers follow from the workers (decoupled)."""
+        """Answers one request after the other, each by its own sender (decoupled)."""
         for request in requests:
-            self._workers.submit(self._answer, request, request.get_response_sender())
-
-    def finalize(self):
-        """Stops what is being generated, answers what waits with an error, and frees the model."""
-        self._stopping.set()
-        self._workers.shutdown(wait=True)
-        self._lanes = []
+            self._answer(request, request.get_response_sender())
 
     def _answer(self, request, sender):
         try:
-            if self._stopping.is_set():
-                raise RuntimeError("the model is being unloaded")
             if sender.is_cancelled():
                 return _send_last(sender, "", _Usage().as_json("cancelled"))
             self._generate(request, sender)
@@ -103,18 +92,6 @@ class TritonPythonModel:
             _send_error(sender, str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # whatever it is, the caller must get an answer
             _send_error(sender, f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
-
-    @contextmanager
-    def _lane(self):
-        """The server with the least to do, for one answer."""
-        with self._lanes_lock:
-            lane = min(self._lanes, key=lambda each: each.answering)
-            lane.answering += 1
-        try:
-            yield lane
-        finally:
-            with self._lanes_lock:
-                lane.answering -= 1
 
     def _generate(self, request, sender):
         body = _chat_request(request)
@@ -132,16 +109,11 @@ class TritonPythonModel:
                 sender.send(_response(text))
             elif text:
                 pieces.append(text)
-            if self._stopping.is_set():
-                failures.append({"message": "the model is being unloaded"})
-            elif sender.is_cancelled():
-                usage.cancelled = True
-            # True stops the generation.
-            return usage.cancelled or self._stopping.is_set()
+            usage.cancelled = sender.is_cancelled()
+            return usage.cancelled  # True stops the generation
 
         try:
-            with self._lane() as lane:
-                lane.server.handle_chat_completions(body, on_chunk)
+            self._server.handle_chat_completions(body, on_chunk)
         except ValueError as error:  # llama.cpp's refusal of a schema or of the messages
             raise _InputError(f"text_input or sampling_parameters: llama.cpp refuses them: {error}") from error
         if failures:
@@ -153,14 +125,6 @@ class TritonPythonModel:
                 raise _InputError(f"text_input or sampling_parameters: {failure.get('message')}")
             raise RuntimeError(failure.get("message", failure))
         _send_last(sender, "".join(pieces), usage.as_json())
-
-
-class _Lane:
-    """One llama.cpp server and how many answers it is at."""
-
-    def __init__(self, server):
-        self.server = server
-        self.answering = 0
 
 
 class _Usage:

@@ -80,8 +80,8 @@ async def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     address, folder = request.getfixturevalue("triton")
     models = request.getfixturevalue("models")
     artifacts = tmp_path_factory.mktemp("artifacts")
-    repository = FolderRepository(folder, models, artifacts, threads=1, parallel=1, context_tokens=512)
-    async with TritonServer(address, load_seconds=60) as server:
+    repository = FolderRepository(folder, models, artifacts, parallel=1, context_tokens=512)
+    async with TritonServer(address, load_seconds=60, parallel=1) as server:
         yield Bench(TritonBench(server, repository, artifacts))
         await server.unload(MODEL)
 
@@ -173,7 +173,7 @@ def test_a_damaged_adapter_is_rejected(tmp_path: Path, name: str, content: bytes
     (tmp_path / "adapter" / name).unlink()
     if content is not None:
         (tmp_path / "adapter" / name).write_bytes(content)
-    repository = FolderRepository(tmp_path / "triton", tmp_path / "models", tmp_path, 1, 1, 512)
+    repository = FolderRepository(tmp_path / "triton", tmp_path / "models", tmp_path, 1, 512)
     with pytest.raises(Rejected, match=complaint):
         repository.write_specialist(MODEL, "damaged", "adapter")
     assert repository.placed() == {}

@@ -177,8 +177,7 @@ def serving_process(
         "GYRE_MODELS_DIR": str(models),
         "GYRE_ARTIFACTS_DIR": str(folder / "artifacts"),
         "GYRE_SERVING_RECONCILE_SECONDS": "1",
-        "GYRE_SERVING_THREADS": "1",
-        "GYRE_SERVING_PARALLEL": "1",
+        "GYRE_SERVING_PARALLEL": "2",
         "GYRE_SERVING_CONTEXT_TOKENS": "512",
     }
     with ServiceProcess("serving", folder / "log", environment) as process:

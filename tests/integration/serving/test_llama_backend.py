@@ -51,7 +51,6 @@ async def client(triton: tuple[str, Path], models: Path, adapter_gguf: Path) -> 
                 version,
                 base_gguf=models / "base.Q8_0.gguf",
                 adapter_gguf=adapter,
-                threads=1,
                 parallel=2,
                 context_tokens=1024,
             )

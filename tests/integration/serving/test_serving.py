@@ -1,5 +1,7 @@
 """Candidates to deployments to Triton, on real parts. The tests follow one task through its life, in this order."""
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -56,11 +58,19 @@ async def test_a_second_goes_live_beside_the_first_and_breaks_off_no_answer(loop
     assert first.sum_logprob != pytest.approx(second.sum_logprob, abs=1e-3)
 
 
-async def test_a_refused_candidate_is_unloaded(loop: Loop) -> None:
+async def test_a_refused_candidate_is_unloaded(loop: Loop, triton_pid: Callable[[], int]) -> None:
     model, version = await loop.deploy("refused", loop.adapter("refused"))
     await loop.answers(model, version)
+    await asyncio.gather(*(loop.answer(model, version) for _ in range(6)))
+    processes = _stubs(triton_pid(), f"{model}/{version}")
+    assert len(processes) == 2
     await loop.tell("refused", "refused/adapter", verdict="refuse")
     await loop.is_gone(model, version)
+
+    async def are_gone() -> bool:
+        return not processes & _stubs(triton_pid())
+
+    await until(are_gone)
     assert await loop.status("refused") is None
     assert (await loop.live("second")).state == "live"
 
@@ -86,12 +96,28 @@ async def test_candidates_that_cannot_be_loaded_are_dead_letters_and_leave_the_l
 
 async def test_a_killed_model_process_is_replaced(loop: Loop, triton_pid: Callable[[], int]) -> None:
     stubs = _stubs(triton_pid())
-    assert len(stubs) >= 3
+    assert len(stubs) >= 6
     for pid in stubs:
         os.kill(pid, signal.SIGKILL)
     await loop.is_gone("small", "")
     for model, version in (("small", ""), (MODEL, "1"), (MODEL, "2")):
         await loop.answers(model, version)
+
+
+async def test_one_killed_process_of_a_model_is_seen_beside_the_one_that_answers(
+    loop: Loop, triton_pid: Callable[[], int]
+) -> None:
+    before = _stubs(triton_pid(), "small")
+    assert len(before) == 2
+    os.kill(min(before), signal.SIGKILL)
+
+    async def two_are_new() -> bool:
+        # Triton keeps the other old one: the requests that met the killed one count as under way for ever.
+        return len(_stubs(triton_pid(), "small") - before) == 2
+
+    await until(two_are_new)
+    await loop.answers("small")
+    assert all(await asyncio.gather(*(loop.answer("small") for _ in range(4))))
 
 
 async def test_a_killed_triton_comes_back_with_all_that_was_loaded(loop: Loop, triton_pid: Callable[[], int]) -> None:
@@ -169,5 +195,11 @@ async def test_it_stops_when_it_is_told_to(loop: Loop) -> None:
     assert loop.process.stop() == 0
 
 
-def _stubs(server: int) -> list[int]:
-    return [each.pid for each in psutil.Process(server).children(recursive=True) if "stub" in each.name()]
+def _stubs(server: int, model: str = "") -> set[int]:
+    """The processes of a model in Triton."""
+    found = set()
+    for each in psutil.Process(server).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "stub" in each.name() and f"/{model}" in " ".join(each.cmdline()):  # of a zombie, none is left
+                found.add(each.pid)
+    return found

@@ -35,6 +35,17 @@ def test_the_caller_chooses_what_stays_loaded(tmp_path: Path, base_gguf: Path) -
         choose_versions(tmp_path, "small", [3])
 
 
+def test_a_version_is_as_many_processes_as_answers_at_once(tmp_path: Path, base_gguf: Path) -> None:
+    config = tmp_path / "small" / "config.pbtxt"
+    write_model_version(tmp_path, "small", 1, base_gguf=base_gguf, adapter_gguf=None, parallel=3)
+    assert "count: 3 kind: KIND_CPU" in config.read_text()
+    choose_versions(tmp_path, "small", [1])
+    assert "count: 3 kind: KIND_CPU" in config.read_text()
+    with pytest.raises(ValueError, match="parallel: 0; wanted 1 or more"):
+        write_model_version(tmp_path, "small", 2, base_gguf=base_gguf, adapter_gguf=None, parallel=0)
+    assert model_versions(tmp_path, "small") == [1]
+
+
 def test_a_version_is_never_overwritten(tmp_path: Path, base_gguf: Path) -> None:
     write_model_version(tmp_path, "small", 1, base_gguf=base_gguf, adapter_gguf=None)
     with pytest.raises(FileExistsError, match="never changed"):
@@ -50,4 +61,4 @@ def test_nothing_is_left_behind_when_the_adapter_is_missing(tmp_path: Path, base
 @pytest.mark.parametrize("name", ["", "../up", "a b", 'a" b', "."])
 def test_a_model_name_that_is_no_folder_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="model_name"):
-        render_config(name, [1])
+        render_config(name, [1], parallel=1)
