@@ -12,8 +12,8 @@ model.json beside this file says what to load:
 
 One process has one thread and gives one answer at a time; Triton runs as many processes as answers are wanted at once,
 and further requests wait in its queue. Threads of one llama.cpp spin while they wait for one another, which on a core
-that is shared costs ten times what it gains; two answers of one llama.cpp at once took as long, prompts counted in, as one
-after the other; and several llama.cpp in a process prepare a schema's grammar anew for each answer, without a lock.
+that is shared costs ten times what it gains; two answers of one llama.cpp at once took as long, prompts counted in, as
+one after the other; and several llama.cpp in a process prepare a schema's grammar anew for each answer, without a lock.
 """
 
 import json
