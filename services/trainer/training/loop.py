@@ -30,6 +30,8 @@ from services.trainer.training.model import (
 from services.trainer.training.progress import Progress
 
 _PROGRESS_INTERVAL_SECONDS = 1.0
+# oneDNN compiles each product anew, in milliseconds, for every number of tokens that it has not seen.
+_LENGTH_STEP = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,13 +252,21 @@ def _collate(
         torch.tensor([IGNORED] * example.prompt_tokens + list(example.token_ids[example.prompt_tokens :]))
         for example in taken
     ]
-    pad = torch.nn.utils.rnn.pad_sequence
-    padded_labels = pad(labels, batch_first=True, padding_value=IGNORED)
+    padded_labels = _padded(labels, IGNORED)
     if not share:
         padded_labels.fill_(IGNORED)
     if cached is not None:
-        return pad([cached[i] for i in share or (0,)], batch_first=True), padded_labels, "inputs_embeds"
-    return pad([torch.tensor(example.token_ids) for example in taken], batch_first=True), padded_labels, "input_ids"
+        return _padded([cached[i] for i in share or (0,)], 0), padded_labels, "inputs_embeds"
+    return _padded([torch.tensor(example.token_ids) for example in taken], 0), padded_labels, "input_ids"
+
+
+def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
+    """Rows of (tokens, ...) as one tensor, `value` behind their ends, its length a multiple of `_LENGTH_STEP`."""
+    length = math.ceil(max(len(row) for row in rows) / _LENGTH_STEP) * _LENGTH_STEP
+    padded = rows[0].new_full((len(rows), length, *rows[0].shape[1:]), value)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded
 
 
 def _peak_memory_bytes(device: torch.device) -> int:
