@@ -39,7 +39,7 @@ from services.trainer.training.examples import encode, epoch_batches
 from services.trainer.training.model import IGNORED, load_tokenizer
 
 _BASE = Settings().models_dir / Settings().base
-_SYSTEM = "Reply with one JSON function call."
+_SYSTEM = "You route store requests. Reply with one JSON function call."
 _CITIES = ("Lisbon", "San Francisco, CA", "Bonn", "Kyoto", "Nairobi", "Seattle, WA", "Oaxaca", "Tromsø")
 _GENRES = ("drama", "comedy", "thriller", "musical", "documentary")
 

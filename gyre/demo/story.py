@@ -21,8 +21,6 @@ from gyre.demo.traffic import TrafficRequest, by_offer, traffic
 
 TENANT = "customer-care"
 TASK = "consumer-services"
-# Of 439: the generic model's answers and the training take most of the round, and both grow with them.
-TRAFFIC_REQUESTS = 400
 CALL_SECONDS = 10.0
 START_SECONDS = 180.0
 TRAINING_SECONDS = 1800.0
@@ -60,7 +58,7 @@ class Story:
         started = time.monotonic()
         requests = [request for request in traffic() if request.task == TASK]
         held_out = by_offer(request for request in requests if request.split == "held-out")
-        learned = by_offer([request for request in requests if request.split == "traffic"][:TRAFFIC_REQUESTS])
+        learned = by_offer(request for request in requests if request.split == "traffic")
         await self._begin_with_the_generic_model()
 
         self._say(f"1. {len(held_out)} held-out requests, for later comparison")

@@ -46,7 +46,7 @@ async def test_a_run_goes_from_labels_to_a_candidate_that_is_told_with_its_linea
     assert (told.confidence, told.training_tokens, told.training_seconds) == (0.95, 1200, 34.5)
     assert told.sensitivity == "internal"
     assert '"const":"track"' in told.response_schema
-    assert told.system_prompt == "Reply with one JSON function call."
+    assert told.system_prompt == "You route store requests. Reply with one JSON function call."
 
 
 async def test_lineage_leaves_out_what_was_too_long_to_be_learned(world: World) -> None:
