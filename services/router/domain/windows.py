@@ -52,12 +52,13 @@ class Window:
     def releasable(self, looked_at: str, findings: Sequence[Finding]) -> int:
         """Return how many characters may leave, given what was found in what `due` returned.
 
-        A finding that reaches into what is held back may still grow, so it is held back whole.
+        A finding that reaches into what is held back may still grow, so it is held back whole. What a number is may be
+        said by the words before it ("social security"): they leave together, or the number would be looked at alone.
         """
         end = self._releasable_end(looked_at)
         for finding in sorted(findings, key=lambda finding: -finding.start):
-            if finding.start < end < finding.end:
-                end = finding.start
+            if end < finding.end:
+                end = min(end, self._releasable_end(looked_at[: finding.start]))
         return end
 
     def release(self, characters: int) -> None:

@@ -18,7 +18,15 @@ from tests.unit.router.fakes import Stack, user
 
 DENIED = ["the secret sauce", "con"]
 GUARDRAILS = Guardrails(Rules(deny=tuple(DENIED)))
-PERSONAL = ["bob.smith@mail.example.com", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "123-45-6789"]
+PERSONAL = [
+    "bob.smith@mail.example.com",
+    "4111 1111 1111 1111",
+    "DE89 3704 0044 0532 0130 00",
+    "123-45-6789",
+    # Numbers by the words before them alone.
+    "her social security number is 123456789",
+    "telephone, if any: 2125550",
+]
 NUMBERED = re.compile(r"<([A-Z]+)_[0-9]+>")
 
 
