@@ -6,7 +6,7 @@ A bundle folder holds `tenants.yaml`, `applications.yaml`, `models.yaml`, `tasks
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,6 +14,8 @@ from schemas.events import Sensitivity
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
+# What guardrails can mask.
+Masked = Literal["email", "phone", "card", "iban", "ssn", "secret"]
 
 
 class InvalidBundleError(ValueError):
@@ -83,10 +85,10 @@ class Task(_Frozen):
 class Guardrails(_Frozen):
     """What is masked and what is refused, on the way in and on the way out."""
 
-    mask: tuple[Literal["email", "phone", "card", "iban", "ssn"], ...] = ("email", "phone", "card", "iban", "ssn")
+    mask: tuple[Masked, ...] = get_args(Masked)
     # Texts (any case) that are refused.
     deny: tuple[Annotated[str, Field(min_length=3)], ...] = ()
-    # What a request becomes when personal data was found in it.
+    # What a request becomes when personal data or a secret was found in it.
     personal_data_sensitivity: Sensitivity = Sensitivity.CONFIDENTIAL
 
 

@@ -20,7 +20,7 @@ REFUSE = "refuse"
 _HINT_CHARACTERS = 32  # enough to be rare
 
 _STRENGTH = {detector.kind: strength for strength, detector in enumerate(DETECTORS)}
-_PLACEHOLDER = re.compile(r"<(EMAIL|PHONE|CARD|IBAN|SSN)_([0-9]{1,9})>")
+_PLACEHOLDER = re.compile(rf"<({'|'.join(detector.kind.upper() for detector in DETECTORS)})_([0-9]{{1,9}})>")
 
 
 class Verdict(Enum):
@@ -36,7 +36,7 @@ class Finding:
     """Something found in a text. It says where, never what.
 
     Attributes:
-        kind: email, phone, card, iban, ssn, denied; failed: a detector could not read the text.
+        kind: A detector's, or denied; failed: a detector could not read the text.
         action: mask or refuse.
         text_index: Which of the texts, from 0.
         start: First code point in that text, before masking.
@@ -55,7 +55,7 @@ class Screened:
     """What guardrails have to say of texts.
 
     Attributes:
-        texts: The texts with personal data masked, one for each text read.
+        texts: The texts with personal data and secrets masked, one for each text read.
         findings: What was found, in order of text and place.
     """
 

@@ -26,6 +26,9 @@ PERSONAL = [
     # Numbers by the words before them alone.
     "her social security number is 123456789",
     "telephone, if any: 2125550",
+    "password: hunter2hunter2",
+    "sk-" + "a1" * 200,
+    "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 20 + "-----END RSA PRIVATE KEY-----",
 ]
 NUMBERED = re.compile(r"<([A-Z]+)_[0-9]+>")
 

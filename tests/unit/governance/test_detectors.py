@@ -1,4 +1,7 @@
-"""Personal data is found wherever it stands and however it is spelled; what only looks like it is left alone."""
+"""Personal data and secrets are found wherever they stand; what only looks like them is left alone."""
+
+import re
+import string
 
 import pytest
 from hypothesis import given
@@ -120,6 +123,60 @@ def test_a_bare_number_is_a_telephone_number_where_the_text_says_so(text: str) -
     assert [kind for kind, _ in found(text)] == ["phone"]
 
 
+_WORD = "".join(string.ascii_letters + string.digits)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        r"(AKIA|ASIA)[0-9A-Z]{16}",
+        r"AIza[0-9A-Za-z_]{35}",
+        r"gh[pousr]_[0-9A-Za-z]{36}",
+        r"github_pat_[0-9A-Za-z]{22}_[0-9A-Za-z]{59}",
+        r"glpat-[0-9A-Za-z_]{20}",
+        r"hf_[A-Za-z]{34}",
+        r"npm_[0-9A-Za-z]{36}",
+        r"pypi-AgEIcHlwaS5vcmc[0-9A-Za-z]{60,90}",
+        r"sk_live_[0-9A-Za-z]{24}",
+        r"sk-(proj-|ant-api03-)?[0-9A-Za-z]{20}[0-9][0-9A-Za-z]{20}",
+        r"xoxb-[0-9]{11}-[0-9]{11}-[0-9A-Za-z]{24}",
+        r"eyJhbGciOiJIUzI1NiJ9\.eyJ[0-9A-Za-z_]{20,60}\.[0-9A-Za-z_]{43}",
+    ],
+)
+@given(data=st.data(), around=surroundings)
+def test_keys_and_tokens_are_found_by_their_issuers_forms(form: str, data: st.DataObject, around: str) -> None:
+    token = data.draw(st.from_regex(re.compile(form, re.ASCII), fullmatch=True))
+    assert found(f"{around} {token} {around}") == [("secret", token)]
+
+
+@given(
+    st.text(_WORD, min_size=8, max_size=60),
+    st.sampled_from(["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "]),
+    st.booleans(),
+)
+def test_a_private_key_is_found_whole_also_when_its_end_is_missing(body: str, algorithm: str, ended: bool) -> None:
+    end = f"\n-----END {algorithm}PRIVATE KEY-----" if ended else ""
+    key = f"-----BEGIN {algorithm}PRIVATE KEY-----\n{body}\n{body}{end}"
+    assert found(f"Here it is:\n{key}") == [("secret", key)]
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("my password is hunter2hunter2, do not tell", "hunter2hunter2"),
+        ("password: S3cret!pw.", "S3cret!pw"),
+        ('{"api_key": "0123456789abcdef"}', "0123456789abcdef"),
+        ("export DB_PASSWORD=tiger12345", "tiger12345"),
+        ("client_secret='a1b2c3d4e5'", "a1b2c3d4e5"),
+        ("Authorization: Bearer abcdefghijklmnopqrst", "abcdefghijklmnopqrst"),
+        ("Authorization: Basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA=="),
+        ("postgres://app:tiger@db.example.com/shop", "tiger@db.example.com"),
+    ],
+)
+def test_a_secret_is_found_where_the_text_says_that_it_is_one(text: str, secret: str) -> None:
+    assert found(text) == [("secret", secret)]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -133,6 +190,11 @@ def test_a_bare_number_is_a_telephone_number_where_the_text_says_so(text: str) -
         "ssn 000-12-3456, 666-12-3456, 900-12-3456",
         "DE88370400440532013000",
         "123e4567-e89b-12d3-a456-426614174000",
+        "reset your password: click the link, the token is missing",
+        "the secret is out and the key is under the mat",
+        "task-force-one-has-many-members, sk-learn-is-a-name-for-it",
+        "https://example.com:8080/a@b and 10:30",
+        "commit 3b18e512dba79e4c8300dd08aeb37f8e728b8dad",
     ],
 )
 def test_what_only_looks_like_personal_data_is_left_alone(text: str) -> None:
