@@ -142,7 +142,9 @@ def main() -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         format_log = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
         # It runs for a moment: compiling it thoroughly would take longer than it runs.
-        subprocess.run([java[0], "-XX:TieredStopAtLevel=1", *java[1:], *format_log], check=True)  # noqa: S603 - ours
+        formatted = subprocess.run([java[0], "-XX:TieredStopAtLevel=1", *java[1:], *format_log], check=False)  # noqa: S603 - ours
+        if formatted.returncode != 0:
+            raise EmbeddedError(f"Kafka cannot keep its log in {data_dir(settings)}; what Java says above is why.")
     os.execv(java[0], [*java, "kafka.Kafka", str(properties)])  # noqa: S606 - becomes Java, so that signals reach it
 
 

@@ -39,7 +39,7 @@ from embedded.supervision import (
 
 _POLL_SECONDS = 0.2
 _STARTS_BEFORE_GIVING_UP = 3
-_LOG_TAIL_LINES = 15
+_LOG_TAIL_LINES = 25  # more than a start that fails writes: the last one may have only begun
 _LOG_TAIL_BYTES = 64 * 1024
 # A part that has run for this long and still does not answer is no longer starting.
 _STARTING_SECONDS = 60
