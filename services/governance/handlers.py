@@ -50,7 +50,7 @@ class Checked:
 
     Attributes:
         screened: What became of its texts.
-        sensitivity: Of the request: its application's, or higher when personal data was found.
+        sensitivity: Of the request: its application's, or higher when personal data or a secret was found.
         clearances: The models that may see it, at this sensitivity and at each level above.
         policy_us: Microseconds spent on policy.
     """

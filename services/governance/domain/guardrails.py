@@ -72,7 +72,7 @@ class Screened:
 
     @property
     def personal_data(self) -> bool:
-        """Whether there is personal data in the texts, or nobody can tell."""
+        """Whether there is personal data or a secret in the texts, or nobody can tell."""
         return any(finding.kind != DENIED for finding in self.findings)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from schemas.events import Finding
 
-# Letters and digits of the longest card, phone, account and identity number, with room to spare.
+# Letters and digits of the longest card, phone, account and identity number, and of the words that name one.
 HELD = 48
 # Beyond this no word is an e-mail address (RFC 5321: 64 + 1 + 255 characters); such text is cut anywhere.
 LONGEST_WORD = 320
