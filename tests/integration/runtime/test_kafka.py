@@ -65,6 +65,21 @@ async def read(settings: KafkaSettings, topic: str, enough: Callable[[list[bytes
         await consumer.stop()
 
 
+async def all_committed(settings: KafkaSettings, group: str, topic: Topic) -> None:
+    """Wait until a group's offsets stand at the end of a topic; a failure says where they stand instead."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id=group)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(str(topic), number) for number in range(settings.partitions)]
+        ends = {each: end for each, end in (await consumer.end_offsets(partitions)).items() if end}
+        deadline = asyncio.get_running_loop().time() + 60
+        while (committed := {each: await consumer.committed(each) for each in ends}) != ends:
+            assert asyncio.get_running_loop().time() < deadline, f"committed: {committed}; wanted {ends}"
+            await asyncio.sleep(0.05)
+    finally:
+        await consumer.stop()
+
+
 def own(letters: Sequence[bytes]) -> list[DeadLetter]:
     """The dead letters of these tests, among those that others have left on the shared broker."""
     return [each for letter in letters if (each := dead_letter_codec().decode(letter)).hop == "test"]
@@ -130,23 +145,13 @@ async def test_a_transformer_writes_outputs_dead_letters_and_offsets_together(se
         made = await read(
             settings, str(Topic.BUNDLES), lambda found: sum(b"transform-" in value for value in found) >= 3
         )
+        # A transaction's end reaches each partition by itself: the outputs can be read before the offsets can.
+        await all_committed(settings, "gyre-test", Topic.FEEDBACK)
     dead = own(letters)
     assert {letter.reason[:10] for letter in dead} == {"of no use", "router.fee"}
     assert b"not avro" in {letter.value for letter in dead}
     assert sum(b"transform-" in value for value in made) == 3
     assert tried.count("transform-2") == 2
-
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id="gyre-test")
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(str(Topic.FEEDBACK), number) for number in range(2)]
-        ends = {each: end for each, end in (await consumer.end_offsets(partitions)).items() if end}
-        # A transaction's end reaches each partition by itself: the outputs can be read before the offsets can.
-        async with asyncio.timeout(30):
-            while {each: await consumer.committed(each) for each in ends} != ends:
-                await asyncio.sleep(0.05)
-    finally:
-        await consumer.stop()
 
 
 async def test_a_follower_catches_up_with_what_transactions_wrote(settings: KafkaSettings) -> None:
