@@ -1,9 +1,10 @@
 """Topics, the producer and the two ways of reading, on a real broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -36,8 +37,8 @@ def feedback(number: int, marker: str) -> Feedback:
 
 
 @asynccontextmanager
-async def running(loop: Callable[[], object]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(loop())  # type: ignore[arg-type] # a coroutine function
+async def running(loop: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    task = asyncio.create_task(loop())
     try:
         yield
     finally:
