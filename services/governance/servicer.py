@@ -5,7 +5,7 @@ from typing import Any
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from services.governance import handlers
-from services.governance.domain.guardrails import Finding, Verdict
+from services.governance.domain.guardrails import Finding, Mask, Verdict
 from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
 from services.runtime.wire import sensitivity_value
@@ -43,6 +43,7 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
             ],
             bundle_version=rules.version,
             policy_us=checked.policy_us,
+            masks=map(_mask, checked.screened.masks),
         )
 
     async def CheckOutput(  # noqa: N802 - the name that protos/ gives it
@@ -56,6 +57,7 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
             text=screened.texts[0],
             findings=map(_finding, screened.findings),
             bundle_version=rules.version,
+            masks=map(_mask, screened.masks),
         )
 
 
@@ -67,3 +69,7 @@ def _finding(finding: Finding) -> types_pb2.Finding:
         start=finding.start,
         end=finding.end,
     )
+
+
+def _mask(mask: Mask) -> governance_pb2.Mask:
+    return governance_pb2.Mask(placeholder=mask.placeholder, value=mask.value, text=mask.text)

@@ -11,7 +11,7 @@ from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import Feedback, Finding, Interaction, Sensitivity
 from schemas.topics import Topic
-from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, OutputVerdict, Passage, Turn
+from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, Mask, OutputVerdict, Passage, Turn
 from services.runtime import rpc
 from services.runtime.errors import Retryable
 from services.runtime.kafka import Producer
@@ -50,6 +50,7 @@ class GrpcGovernance:
             bundle_version=response.bundle_version,
             findings=_findings("input", response.findings),
             policy_us=response.policy_us,
+            masks=_masks(response.masks),
         )
 
     async def check_output(self, application: str, task: str, text: str, timeout_seconds: float) -> OutputVerdict:
@@ -59,7 +60,9 @@ class GrpcGovernance:
             response = await self._stub.CheckOutput(request, timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
             raise rpc.error_from(error, "governance") from error
-        return OutputVerdict(_verdict(response.verdict), response.text, _findings("output", response.findings))
+        return OutputVerdict(
+            _verdict(response.verdict), response.text, _findings("output", response.findings), _masks(response.masks)
+        )
 
 
 def _verdict(value: governance_pb2.Verdict.ValueType) -> str:
@@ -81,6 +84,10 @@ def _findings(direction: str, findings: Sequence[types_pb2.Finding]) -> tuple[Fi
         )
         for finding in findings
     )
+
+
+def _masks(masks: Sequence[governance_pb2.Mask]) -> tuple[Mask, ...]:
+    return tuple(Mask(mask.placeholder, mask.value, mask.text) for mask in masks)
 
 
 class GrpcContext:

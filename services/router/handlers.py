@@ -103,12 +103,12 @@ class Router:
                     if released:
                         await self._records.open(journal)
                         journal.answer += released
-                        yield released
+                        yield journal.restored(released)
             rest = await self._released(journal, window.text, window.start)
             await self._records.open(journal)
             await self._conclude(journal, rest)
             if rest and not journal.tool_calls:
-                yield rest
+                yield journal.restored(rest)
             yield journal.completion()
 
     async def explain(self, call: Call, request: Request) -> Explanation:
@@ -207,7 +207,7 @@ class Router:
         stitching = asyncio.create_task(self._stitch(journal))
         try:
             await self._check_input(journal)
-            knowledge = without_said(await stitching, journal.messages)
+            knowledge = journal.vault.apart(without_said(await stitching, journal.messages))
         finally:
             stitching.cancel()
         assert journal.verdict is not None
@@ -243,6 +243,7 @@ class Router:
             journal.messages, journal.tools = without_texts(journal.messages), ()
         else:
             journal.messages, journal.tools = with_texts(journal.messages, journal.tools, verdict.texts)
+            journal.vault.keep(verdict.masks, journal.messages, journal.tools)
         journal.verdict = verdict  # only now: from here on the texts are fit for the record
         if verdict.verdict == "refuse":
             raise Refused(f"refused: the request holds {_named(verdict.findings)}")
@@ -318,7 +319,7 @@ class Router:
         if verdict.verdict == "mask":
             # The verdict covers what is held back too; only `part` leaves, so `part` is asked about by itself.
             verdict = await self._output_verdict(journal, part)
-            part = verdict.text
+            part = journal.vault.named(verdict.text, verdict.masks)
         _take_findings(journal, verdict.findings, start)
         window.release(characters)
         return part
@@ -329,7 +330,7 @@ class Router:
             return ""
         verdict = await self._output_verdict(journal, text)
         _take_findings(journal, verdict.findings, start)
-        return verdict.text
+        return journal.vault.named(verdict.text, verdict.masks)
 
     async def _output_verdict(self, journal: Journal, text: str) -> OutputVerdict:
         started = self.clock.monotonic()

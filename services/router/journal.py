@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from schemas.bundle import Task
 from schemas.events import Finding, Interaction, Message, Sensitivity, Tool, ToolCall
 from schemas.prompts import Generated
 from services.router.domain.catalogue import Caller, Catalogue
 from services.router.domain.knowledge import InputVerdict
-from services.router.domain.masking import without_texts
+from services.router.domain.masking import Vault, without_texts
 from services.router.domain.request import Request
 from services.router.domain.routing import Decision
 from services.router.domain.timeline import Timeline
@@ -57,6 +59,7 @@ class Journal:
     """What is known of one request so far.
 
     `messages` and `tools` are what the application sent until governance has answered, then what a model may see.
+    `answer` and `tool_calls` are masked, as the record has them; the caller gets its own values back.
     """
 
     call: Call
@@ -74,6 +77,7 @@ class Journal:
     timeline: Timeline
     tools: tuple[Tool, ...] = ()
     verdict: InputVerdict | None = None
+    vault: Vault = field(default_factory=Vault)
     decision: Decision | None = None
     context_available: bool = False
     first_token_us: int = 0
@@ -91,6 +95,11 @@ class Journal:
     def answers_with_calls(self) -> bool:
         """Whether the answer may become a tool call, which cannot be told before it is whole."""
         return self.task.answers == "function-call" and bool(self.tools)
+
+    def restored(self, text: str) -> str:
+        """Return a part of the answer as the caller gets it."""
+        in_json = self.task.answers == "function-call" or bool(self.request.sampling.response_schema)
+        return self.vault.restored(text, in_json)
 
     def interaction(self, phase: str, now: datetime, total_us: int) -> Interaction:
         """Return the record, but for its stages, which end with the making of it."""
@@ -145,11 +154,14 @@ class Journal:
         assert self.decision is not None
         assert self.decision.chosen is not None
         assert self.generated is not None
+        tool_calls = tuple(
+            msgspec.structs.replace(call, arguments=self.restored(call.arguments)) for call in self.tool_calls
+        )
         return Completion(
             request_id=self.call.request_id,
             task=self.task_name,
             message=Message(
-                role="assistant", content="" if self.tool_calls else self.answer, tool_calls=self.tool_calls
+                role="assistant", content="" if self.tool_calls else self.restored(self.answer), tool_calls=tool_calls
             ),
             finish_reason=self.finish_reason,
             model=self.decision.chosen.name,

@@ -21,13 +21,13 @@ class Span:
         kind: secret, iban, card, ssn, email or phone.
         start: Its first character.
         end: One past its last.
-        value: What was found, spelled in one way, so that equal values compare equal.
+        value: What was found, spelled in one way, so that equal values compare equal; empty: as the text spells it.
     """
 
     kind: str
     start: int
     end: int
-    value: str
+    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ _IN_ADDRESS = re.compile(r"://[^\s/:@]{0,64}:([^\s/@]{1,128})@")
 def _find_secrets(text: str) -> Iterator[Span]:
     for pattern in (_ISSUED, _PRIVATE_KEY):
         for match in pattern.finditer(text):
-            yield Span("secret", match.start(), match.end(), match.group())
+            yield Span("secret", match.start(), match.end())
     for pattern in (_AUTHORIZATION, _IN_ADDRESS):
         for match in pattern.finditer(text):
-            yield Span("secret", match.start(1), match.end(1), match.group(1))
+            yield Span("secret", match.start(1), match.end(1))
     for match in _NAMED_SECRET.finditer(text):
         value = match.group(1).rstrip(".!?)]}")  # of the sentence around it
         if re.search("[0-9]", value) and re.search(r"[^\W\d_]", value):
-            yield Span("secret", match.start(1), match.start(1) + len(value), value)
+            yield Span("secret", match.start(1), match.start(1) + len(value))
 
 
 _LOCAL = r"[\w.!#$%&'+^~-]"

@@ -4,23 +4,27 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import hyperscan
 
 from schemas import bundle
+from schemas.masks import PLACEHOLDER
 from services.governance.domain.detectors import DETECTORS, Span
 from services.governance.domain.folding import Folded, fold
 
 DENIED = "denied"
+TOO_MANY = "too-many"
 MASK = "mask"
 REFUSE = "refuse"
+
+# Findings in one call. No answer or record of more fits its message; a text this full of personal data is an export.
+MAX_FINDINGS = 10_000
 
 _HINT_CHARACTERS = 32  # enough to be rare
 
 _STRENGTH = {detector.kind: strength for strength, detector in enumerate(DETECTORS)}
-_PLACEHOLDER = re.compile(rf"<({'|'.join(detector.kind.upper() for detector in DETECTORS)})_([0-9]{{1,9}})>")
 
 
 class Verdict(Enum):
@@ -36,7 +40,7 @@ class Finding:
     """Something found in a text. It says where, never what.
 
     Attributes:
-        kind: A detector's, or denied; failed: a detector could not read the text.
+        kind: A detector's, or denied; failed: a detector could not read the text; too-many: there is more to be found.
         action: mask or refuse.
         text_index: Which of the texts, from 0.
         start: First code point in that text, before masking.
@@ -51,16 +55,33 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """What stands in texts in place of a value.
+
+    Attributes:
+        placeholder: `<EMAIL_1>`.
+        value: In one spelling, so that equal values compare equal.
+        text: As the texts spell it where they hold it first.
+    """
+
+    placeholder: str
+    value: str = field(repr=False)
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Screened:
     """What guardrails have to say of texts.
 
     Attributes:
         texts: The texts with personal data and secrets masked, one for each text read.
         findings: What was found, in order of text and place.
+        masks: What was masked, each value once.
     """
 
     texts: tuple[str, ...]
     findings: tuple[Finding, ...]
+    masks: tuple[Mask, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -101,13 +122,15 @@ class Guardrails:
             found = list(self._personal_data(folded, hinted))
             pieces, done = [], 0
             for span, start, end in found:
-                pieces += [text[done:start], names.name(span)]
+                pieces += [text[done:start], names.name(span, text[start:end])]
                 done = end
             masked.append("".join([*pieces, text[done:]]))
             here = [Finding(span.kind, MASK, index, start, end) for span, start, end in found]
             here += [Finding(DENIED, REFUSE, index, start, end) for start, end in self._denied_spans(folded, hinted)]
             findings += sorted(here, key=lambda finding: (finding.start, finding.end))
-        return Screened(tuple(masked), tuple(findings))
+            if len(findings) > MAX_FINDINGS:
+                return Screened(("",) * len(texts), (Finding(TOO_MANY, REFUSE, index, 0, len(text)),))
+        return Screened(tuple(masked), tuple(findings), names.masks)
 
     def _personal_data(self, folded: Folded, hinted: set[int]) -> Iterator[tuple[Span, int, int]]:
         """Yield what is to be masked and where in the original text it is; none overlap."""
@@ -186,17 +209,21 @@ class _Names:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._last: dict[str, int] = defaultdict(int)
-        self._names: dict[tuple[str, str], str] = {}
+        self._masks: dict[tuple[str, str], Mask] = {}
         for text in texts:
-            for kind, number in _PLACEHOLDER.findall(text):
+            for kind, number in PLACEHOLDER.findall(text):
                 self._last[kind] = max(self._last[kind], int(number))
 
-    def name(self, span: Span) -> str:
-        key = span.kind.upper(), span.value
-        if key not in self._names:
-            self._last[key[0]] += 1
-            self._names[key] = f"<{key[0]}_{self._last[key[0]]}>"
-        return self._names[key]
+    def name(self, span: Span, text: str) -> str:
+        kind, value = span.kind.upper(), span.value or text
+        if (kind, value) not in self._masks:
+            self._last[kind] += 1
+            self._masks[kind, value] = Mask(f"<{kind}_{self._last[kind]}>", value, text)
+        return self._masks[kind, value].placeholder
+
+    @property
+    def masks(self) -> tuple[Mask, ...]:
+        return tuple(self._masks.values())
 
 
 def _merged(spans: Iterable[Span]) -> Iterator[Span]:

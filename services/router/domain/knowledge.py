@@ -1,9 +1,10 @@
 """What governance and context answered, in the router's words."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.events import Finding, Message, Sensitivity
+from schemas.masks import PLACEHOLDER
 
 
 @dataclass(frozen=True)
@@ -12,6 +13,15 @@ class Clearance:
 
     models: frozenset[str]
     policies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What stands in the texts of one verdict in place of a value: in one spelling, and as it was written."""
+
+    placeholder: str
+    value: str = field(repr=False)
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class InputVerdict:
     bundle_version: str
     findings: tuple[Finding, ...] = ()
     policy_us: int = 0
+    masks: tuple[Mask, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ class OutputVerdict:
     verdict: str
     text: str
     findings: tuple[Finding, ...] = ()
+    masks: tuple[Mask, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ def without_said(knowledge: Knowledge, messages: Sequence[Message]) -> Knowledge
     """Return the knowledge without the newest turns that the request tells again: a client may send its history itself.
 
     What is told again is the end of what is remembered, as one piece of the request; a turn that is merely worded like
-    an earlier one stays.
+    an earlier one stays. Which numbers masks had then does not matter.
     """
     remembered, told = [_said(turn.message) for turn in knowledge.turns], [_said(message) for message in messages]
     for start in range(len(remembered)):
@@ -86,4 +98,9 @@ def without_said(knowledge: Knowledge, messages: Sequence[Message]) -> Knowledge
 
 
 def _said(message: Message) -> tuple[object, ...]:
-    return (message.role, message.content, tuple((call.name, call.arguments) for call in message.tool_calls))
+    calls = tuple((call.name, _unnumbered(call.arguments)) for call in message.tool_calls)
+    return (message.role, _unnumbered(message.content), calls)
+
+
+def _unnumbered(text: str) -> str:
+    return PLACEHOLDER.sub(r"<\1>", text)

@@ -1,10 +1,15 @@
-"""The texts of a request on their way to governance and back."""
+"""The texts of a request on their way to governance and back, and what it masked in them."""
 
+import re
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
 from schemas.events import Message, Tool
+from schemas.masks import PLACEHOLDER
+from services.router.domain.knowledge import Knowledge, Mask
 from services.router.domain.request import check_parameters, numbered_texts
 
 
@@ -33,6 +38,100 @@ def with_texts(
 def without_texts(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Return messages of which only the roles are left: what may be recorded of text that nobody has masked."""
     return tuple(Message(role=message.role) for message in messages)
+
+
+class Vault:
+    """The names of all that is masked in one request and its answer, and by them the caller's own values.
+
+    It lives as long as the request, and no record or log has any of it. Governance numbers the values of each call by
+    itself; here a value has one number throughout, and no number stands for two.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], str] = {}
+        self._own: dict[str, str] = {}
+        self._last: dict[str, int] = defaultdict(int)
+
+    def keep(self, masks: Sequence[Mask], messages: Sequence[Message], tools: Sequence[Tool]) -> None:
+        """Take in what governance masked in a request, which is given as it may be seen."""
+        masked = {mask.placeholder: mask for mask in masks}
+        for (kind_of_text, _, _), text in numbered_texts(messages, tools):
+            for match in PLACEHOLDER.finditer(text):
+                self._use(match[1], int(match[2]))
+                mask = masked.pop(match[0], None)
+                if mask is not None:
+                    self._names[match[1], mask.value] = match[0]
+                    is_json = kind_of_text in ("call", "parameters")
+                    self._own[match[0]] = _unescaped(mask.text) if is_json else mask.text
+
+    def apart(self, knowledge: Knowledge) -> Knowledge:
+        """Return knowledge whose masks, of other requests' values, have numbers that this request does not use."""
+        taken = dict(self._last)
+
+        def name(match: re.Match[str]) -> str:
+            number = int(match[2]) + taken.get(match[1], 0)
+            self._use(match[1], number)
+            return f"<{match[1]}_{number}>"
+
+        def renumbered(text: str) -> str:
+            return PLACEHOLDER.sub(name, text)
+
+        passages = [replace(passage, text=renumbered(passage.text)) for passage in knowledge.passages]
+        turns = []
+        for turn in knowledge.turns:
+            calls = [
+                msgspec.structs.replace(call, arguments=renumbered(call.arguments)) for call in turn.message.tool_calls
+            ]
+            content = renumbered(turn.message.content)
+            turns.append(
+                replace(turn, message=msgspec.structs.replace(turn.message, content=content, tool_calls=tuple(calls)))
+            )
+        return Knowledge(tuple(passages), tuple(turns))
+
+    def named(self, text: str, masks: Sequence[Mask]) -> str:
+        """Return a part of the answer, masked by governance, with the names that its values have in this request."""
+        if not masks:
+            return text
+        names = {mask.placeholder: self._name(mask) for mask in masks}
+        return PLACEHOLDER.sub(lambda match: names.get(match[0], match[0]), text)
+
+    def restored(self, text: str, in_json: bool) -> str:
+        """Return a part of the answer with the caller's own values in place of their names.
+
+        Args:
+            text: The part, masked. What was masked in the answer alone is not the caller's, and stays masked.
+            in_json: Whether names stand in the strings of a JSON text.
+        """
+        if not self._own:
+            return text
+
+        def own(match: re.Match[str]) -> str:
+            value = self._own.get(match[0])
+            if value is None:
+                return match[0]
+            return msgspec.json.encode(value).decode()[1:-1] if in_json else value
+
+        return PLACEHOLDER.sub(own, text)
+
+    def _name(self, mask: Mask) -> str:
+        match = PLACEHOLDER.fullmatch(mask.placeholder)
+        assert match is not None  # so says its proto
+        key = match[1], mask.value
+        if key not in self._names:
+            self._last[match[1]] += 1
+            self._names[key] = f"<{match[1]}_{self._last[match[1]]}>"
+        return self._names[key]
+
+    def _use(self, kind: str, number: int) -> None:
+        self._last[kind] = max(self._last[kind], number)
+
+
+def _unescaped(text: str) -> str:
+    """Return what a piece of a JSON string says; a piece of anything else says itself."""
+    try:
+        return msgspec.json.decode(f'"{text}"', type=str)
+    except msgspec.DecodeError:
+        return text
 
 
 def _message(message: Message, i: int, masked: dict[tuple[str, int, int], str]) -> Message:

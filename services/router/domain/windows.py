@@ -5,6 +5,7 @@ as the longest pattern that governance looks for has, and back from there to whi
 What is held back is looked at again together with what follows it: nothing leaves but what a verdict covers whole.
 """
 
+import re
 from collections.abc import Sequence
 
 from schemas.events import Finding
@@ -15,6 +16,9 @@ HELD = 48
 LONGEST_WORD = 320
 # New characters that are worth another look.
 STEP_CHARACTERS = 64
+
+# What may be the beginning of a mask's name: it leaves whole, or it could not be told from other text.
+_BEGUN_NAME = re.compile(r"<[A-Z]*_?[0-9]*\Z")
 
 # Letters to Unicode that show as nothing: governance passes over them, so they must not count as held back.
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"
@@ -85,4 +89,7 @@ def _space_before(text: str, position: int) -> int:
     for end in range(position, max(0, position - LONGEST_WORD), -1):
         if text[end - 1].isspace():
             return end
-    return position if position > LONGEST_WORD else 0
+    if position <= LONGEST_WORD:
+        return 0
+    begun = _BEGUN_NAME.search(text, position - LONGEST_WORD, position)
+    return begun.start() if begun else position

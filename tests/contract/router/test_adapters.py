@@ -17,7 +17,7 @@ from gyre.api.types.v1 import types_pb2
 from schemas.events import Finding, Message, Sensitivity
 from schemas.prompts import Generated, Prompt
 from services.router.adapters import GrpcContext, GrpcGovernance
-from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, OutputVerdict, Passage, Turn
+from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, Mask, OutputVerdict, Passage, Turn
 from services.router.ports import Context, Governance, Models
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable, ServiceError
 from services.runtime.triton import TritonModels
@@ -67,13 +67,18 @@ class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
             ],
             bundle_version="b1",
             policy_us=12,
+            masks=[governance_pb2.Mask(placeholder="<EMAIL_1>", value="a@b.com", text="A@b.com")],
         )
 
     async def CheckOutput(self, request: Any, context: Any) -> governance_pb2.CheckOutputResponse:  # noqa: N802
         self.asked = request
         if request.text == "slow":
             await asyncio.sleep(60)
-        return governance_pb2.CheckOutputResponse(verdict=governance_pb2.VERDICT_PASS, text=request.text)
+        return governance_pb2.CheckOutputResponse(
+            verdict=governance_pb2.VERDICT_PASS,
+            text=request.text,
+            masks=[governance_pb2.Mask(placeholder="<CARD_1>", value="42", text="4 2")],
+        )
 
 
 async def test_governances_verdicts_arrive_whole() -> None:
@@ -91,8 +96,9 @@ async def test_governances_verdicts_arrive_whole() -> None:
         bundle_version="b1",
         findings=(finding,),
         policy_us=12,
+        masks=(Mask("<EMAIL_1>", "a@b.com", "A@b.com"),),
     )
-    assert output == OutputVerdict("pass", "fine")
+    assert output == OutputVerdict("pass", "fine", masks=(Mask("<CARD_1>", "42", "4 2"),))
     assert (server.asked.application, server.asked.task, server.asked.text) == ("web", "chat", "fine")
 
 

@@ -1,17 +1,17 @@
 """The router's windows with governance's own detectors: however an answer is cut, what leaves is what may leave."""
 
 import itertools
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.bundle import Guardrails as Rules
 from schemas.events import Finding
-from services.governance.domain.guardrails import Guardrails, Verdict
+from services.governance.domain.guardrails import Guardrails, Screened, Verdict
 from services.router.domain.errors import Refused
-from services.router.domain.knowledge import OutputVerdict
+from services.router.domain.knowledge import InputVerdict, Mask, OutputVerdict
 from services.router.domain.request import Request
 from services.router.journal import Completion
 from tests.unit.router.fakes import Stack, user
@@ -24,13 +24,12 @@ PERSONAL = [
     "DE89 3704 0044 0532 0130 00",
     "123-45-6789",
     # Numbers by the words before them alone.
-    "her social security number is 123456789",
+    "her social security number is 536904399",
     "telephone, if any: 2125550",
     "password: hunter2hunter2",
     "sk-" + "a1" * 200,
     "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 20 + "-----END RSA PRIVATE KEY-----",
 ]
-NUMBERED = re.compile(r"<([A-Z]+)_[0-9]+>")
 
 
 async def check_output(application: str, task: str, text: str, timeout_seconds: float) -> OutputVerdict:
@@ -40,16 +39,28 @@ async def check_output(application: str, task: str, text: str, timeout_seconds: 
         for found in screened.findings
     )
     refused = screened.verdict is Verdict.REFUSE
-    return OutputVerdict(screened.verdict.value, "" if refused else screened.texts[0], findings)
+    text = "" if refused else screened.texts[0]
+    return OutputVerdict(screened.verdict.value, text, findings, _masks(screened))
 
 
-async def stream(pieces: Sequence[str]) -> tuple[str, Completion | None]:
+def _masks(screened: Screened) -> tuple[Mask, ...]:
+    return tuple(Mask(mask.placeholder, mask.value, mask.text) for mask in screened.masks)
+
+
+async def stream(pieces: Sequence[str], asked: str = "Hi") -> tuple[str, Completion | None]:
     stack = Stack()
     stack.models.pieces = pieces
+    cleared = await stack.governance.check_input("web", "chat", ["Hi"], 1)
+
+    async def check_input(application: str, task: str, texts: Sequence[str], timeout_seconds: float) -> InputVerdict:
+        screened = GUARDRAILS.screen(texts)
+        return replace(cleared, verdict=screened.verdict.value, texts=screened.texts, masks=_masks(screened))
+
+    stack.governance.check_input = check_input  # type: ignore[method-assign]
     stack.governance.check_output = check_output  # type: ignore[method-assign]
     released = ""
     try:
-        async for piece in stack.router.stream(stack.call(), Request(messages=(user("Hi"),))):
+        async for piece in stack.router.stream(stack.call(), Request(messages=(user(asked),))):
             if isinstance(piece, Completion):
                 return released, piece
             released += piece
@@ -73,9 +84,31 @@ async def test_masked_text_leaves_a_stream_as_it_leaves_whole(parts: list[str], 
     text = "".join(parts)
     released, completion = await stream(cut_at(text, cuts))
     assert completion is not None
-    # Numbers start anew in each window.
-    whole = NUMBERED.sub(r"<\1>", GUARDRAILS.screen([text]).texts[0])
-    assert NUMBERED.sub(r"<\1>", released) == whole == NUMBERED.sub(r"<\1>", completion.message.content)
+    assert released == GUARDRAILS.screen([text]).texts[0] == completion.message.content
+
+
+@settings(max_examples=150)
+@given(
+    # As many as the task's prompt budget holds.
+    st.lists(st.sampled_from([each for each in PERSONAL if len(each) < 50]), unique=True, max_size=4),
+    st.lists(words | st.sampled_from([f"{each} " for each in PERSONAL]) | st.integers(0, 8), max_size=60),
+    cuts,
+)
+async def test_a_stream_gives_the_caller_its_own_values_and_nobody_elses(
+    own: list[str], parts: list[str | int], cuts: list[int]
+) -> None:
+    asked = GUARDRAILS.screen(own)
+    names = {mask.text: mask.placeholder for mask in asked.masks}
+    # A model may write a value of the caller's, or its name.
+    text = "".join(
+        part if isinstance(part, str) else "".join([*names.values()][part : part + 1]) + " " for part in parts
+    )
+    released, completion = await stream(cut_at(text, cuts), "\n".join(["Hi", *own]))
+    assert completion is not None
+    assert not any(name in released for name in names.values())
+    for value in (mask.text for each in PERSONAL for mask in GUARDRAILS.screen([each]).masks):
+        said = text.count(value) + (text.count(names[value]) if value in names else 0)
+        assert released.count(value) == (said if value in names else 0)
 
 
 @settings(max_examples=150)

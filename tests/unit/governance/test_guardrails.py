@@ -6,7 +6,7 @@ import pytest
 
 from schemas import bundle
 from schemas.bundle import InvalidBundleError
-from services.governance.domain.guardrails import Finding, Guardrails, Screened, Verdict
+from services.governance.domain.guardrails import MAX_FINDINGS, Finding, Guardrails, Mask, Screened, Verdict
 
 
 def guardrails(*deny: str, mask: tuple[str, ...] = ("email", "phone", "card", "iban", "ssn")) -> Guardrails:
@@ -17,6 +17,24 @@ def test_a_value_has_one_number_in_all_texts_of_a_request() -> None:
     screened = guardrails().screen(["jo@x.com and al@x.com", "AL@X.COM, then JO@x.com, then cy@x.com"])
     assert screened.texts == ("<EMAIL_1> and <EMAIL_2>", "<EMAIL_2>, then <EMAIL_1>, then <EMAIL_3>")
     assert screened.verdict is Verdict.MASK
+
+
+def test_what_is_masked_is_told_once_as_it_was_first_written() -> None:
+    screened = guardrails().screen(["Jo@x.com", "jo@x.com and al@x.com"])
+    assert screened.masks == (Mask("<EMAIL_1>", "jo@x.com", "Jo@x.com"), Mask("<EMAIL_2>", "al@x.com", "al@x.com"))
+
+
+def test_secrets_that_differ_in_case_alone_are_two() -> None:
+    screened = guardrails(mask=("secret",)).screen(["password: Hunter2hunter2", "password: hunter2hunter2"])
+    assert screened.texts == ("password: <SECRET_1>", "password: <SECRET_2>")
+
+
+def test_more_than_a_verdict_can_hold_is_refused() -> None:
+    text = "a@b.co " * MAX_FINDINGS
+    assert guardrails().screen([text]).verdict is Verdict.MASK
+    screened = guardrails().screen(["Hi", f"{text} a@b.co"])
+    assert (screened.verdict, screened.texts, screened.masks) == (Verdict.REFUSE, ("", ""), ())
+    assert [finding.kind for finding in screened.findings] == ["too-many"]
 
 
 def test_each_kind_counts_for_itself_and_spelling_does_not_matter() -> None:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.bundle import Bundle
 from schemas.events import Deployment, Feedback, Finding, Interaction, Message, Sensitivity, Tool
+from schemas.masks import PLACEHOLDER
 from schemas.prompts import Generated, Prompt
 from services.router.domain.catalogue import SPECIALIST, Catalogue
-from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, Knowledge, OutputVerdict
+from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, Knowledge, Mask, OutputVerdict
 from services.router.domain.request import Request
 from services.router.handlers import Patience, Router
 from services.router.journal import Call, Completion
@@ -22,7 +23,7 @@ KEY = "a-key"
 ID = "0199e000-0000-7000-8000-00000000000{}"
 DENIED = "the secret sauce"
 
-_EMAIL = re.compile(r"\S+@\S+\.\w+")
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.\w+)+")
 
 
 class ScriptedClock:
@@ -76,10 +77,11 @@ class FakeGovernance:
             raise Retryable("governance is away")
         self.inputs.append(list(texts))
         findings = [f for i, text in enumerate(texts) for f in _findings(text, "input", i)]
+        masked, masks = _masked(texts)
         levels = list(Sensitivity)[self.sensitivity.level :]
         return InputVerdict(
             verdict=_verdict(findings),
-            texts=tuple(_masked(text) for text in texts),
+            texts=masked,
             sensitivity=self.sensitivity,
             clearances={
                 level: Clearance(
@@ -90,6 +92,7 @@ class FakeGovernance:
             bundle_version="b1",
             findings=tuple(findings),
             policy_us=self.policy_us,
+            masks=masks,
         )
 
     async def check_output(self, application: str, task: str, text: str, timeout_seconds: float) -> OutputVerdict:
@@ -100,7 +103,8 @@ class FakeGovernance:
         self.outputs.append(text)
         findings = _findings(text, "output", 0)
         verdict = _verdict(findings)
-        return OutputVerdict(verdict, "" if verdict == "refuse" else _masked(text), tuple(findings))
+        (masked,), masks = _masked([text])
+        return OutputVerdict(verdict, "" if verdict == "refuse" else masked, tuple(findings), masks)
 
 
 def _verdict(findings: Sequence[Finding]) -> str:
@@ -118,8 +122,15 @@ def _findings(text: str, direction: str, index: int) -> list[Finding]:
     ]
 
 
-def _masked(text: str) -> str:
-    return _EMAIL.sub("<EMAIL>", text)
+def _masked(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[Mask, ...]]:
+    first = max((int(number) for text in texts for _, number in PLACEHOLDER.findall(text)), default=0) + 1
+    masks: dict[str, Mask] = {}
+
+    def name(match: re.Match[str]) -> str:
+        value = match[0].lower()
+        return masks.setdefault(value, Mask(f"<EMAIL_{first + len(masks)}>", value, match[0])).placeholder
+
+    return tuple(_EMAIL.sub(name, text) for text in texts), tuple(masks.values())
 
 
 @dataclass

@@ -126,7 +126,7 @@ async def test_the_model_and_the_record_see_masked_text() -> None:
     await stack.router.complete(stack.call(), request)
     shown = str(stack.models.prompts[0].messages)
     assert "bob@" not in shown
-    assert "<EMAIL>" in shown
+    assert "<EMAIL_1>" in shown
     assert "bob@" not in str(stack.recorder.last)
     assert stack.recorder.last.input_verdict == "mask"
 
@@ -136,14 +136,14 @@ async def test_a_mask_that_breaks_the_json_of_arguments_leaves_them_readable() -
     arguments = ToolCall(id="1", name="lights", arguments='{"x@y.com":1}')
     messages = (Message(role="assistant", tool_calls=(arguments,)), user("Hi"))
     await stack.router.complete(stack.call(), Request(messages=messages))
-    assert "<EMAIL>" in stack.models.prompts[0].messages[1]["content"]
+    assert "<EMAIL_1>" in stack.models.prompts[0].messages[1]["content"]
 
 
 async def test_an_answer_is_masked_on_the_way_out_and_recorded_as_released() -> None:
     stack = Stack()
     stack.models.pieces = ["Write to bob@exa", "mple.com please"]
     completion = await stack.router.complete(stack.call(), ask("Hi"))
-    assert completion.message.content == "Write to <EMAIL> please" == stack.recorder.last.answer
+    assert completion.message.content == "Write to <EMAIL_1> please" == stack.recorder.last.answer
     assert stack.recorder.last.output_verdict == "mask"
 
 
@@ -227,7 +227,7 @@ async def test_feedback_is_masked_and_recorded() -> None:
     feedback_id = await stack.router.send_feedback(stack.call(), feedback)
     (recorded,) = stack.recorder.feedbacks
     assert (recorded.feedback_id, recorded.request_id) == (feedback_id, ID.format(9))
-    assert (recorded.kind, recorded.text, recorded.comment) == ("edit", "Write to <EMAIL>", "ok")
+    assert (recorded.kind, recorded.text, recorded.comment) == ("edit", "Write to <EMAIL_1>", "ok")
 
 
 @pytest.mark.parametrize("request_id", ["x", "", "3b9f0a51-25d4-4a50-a1a4-1f1d1c1b1a19"])

@@ -64,7 +64,7 @@ async def test_an_address_cut_in_two_leaves_a_stream_masked() -> None:
     before = "some words " * 20
     stack.models.pieces = [before + "bob@exam", "ple.com", " " + "and then " * 30]
     pieces, _ = await collect(stack, ask("Hi"))
-    assert "".join(pieces) == before + "<EMAIL> " + "and then " * 30
+    assert "".join(pieces) == before + "<EMAIL_1> " + "and then " * 30
     found = [finding for finding in stack.recorder.last.findings if finding.direction == "output"]
     assert [(finding.start, finding.end) for finding in found] == [(len(before), len(before) + 15)]
 

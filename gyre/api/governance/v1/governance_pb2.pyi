@@ -70,6 +70,36 @@ class CheckInputRequest(_message.Message):
 Global___CheckInputRequest: _TypeAlias = CheckInputRequest  # noqa: Y015
 
 @_typing.final
+class Mask(_message.Message):
+    """What stands in the texts of one call in place of a value: equal values have the same placeholder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEHOLDER_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    placeholder: _builtins.str
+    """Of the form <EMAIL_1>, numbered from one past the highest that the texts held."""
+    value: _builtins.str
+    """The value in one spelling: masks of one kind with equal values stand for the same thing, also in another call."""
+    text: _builtins.str
+    """As the texts spell it where they hold it first."""
+    def __init__(
+        self,
+        *,
+        placeholder: _builtins.str = ...,
+        value: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["placeholder", b"placeholder", "text", b"text", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mask: _TypeAlias = Mask  # noqa: Y015
+
+@_typing.final
 class Clearance(_message.Message):
     """Models that may see a request of this sensitivity."""
 
@@ -111,6 +141,7 @@ class CheckInputResponse(_message.Message):
     CLEARANCES_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     POLICY_US_FIELD_NUMBER: _builtins.int
+    MASKS_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     sensitivity: _types_pb2.Sensitivity.ValueType
     bundle_version: _builtins.str
@@ -126,6 +157,10 @@ class CheckInputResponse(_message.Message):
     def clearances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Clearance]:
         """One for the request's sensitivity and one for each level above it."""
 
+    @_builtins.property
+    def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mask]:
+        """The caller's own values. They are for giving them back, and never for a record or a log."""
+
     def __init__(
         self,
         *,
@@ -136,10 +171,11 @@ class CheckInputResponse(_message.Message):
         clearances: _abc.Iterable[Global___Clearance] | None = ...,
         bundle_version: _builtins.str = ...,
         policy_us: _builtins.int = ...,
+        masks: _abc.Iterable[Global___Mask] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "clearances", b"clearances", "findings", b"findings", "policy_us", b"policy_us", "sensitivity", b"sensitivity", "texts", b"texts", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "clearances", b"clearances", "findings", b"findings", "masks", b"masks", "policy_us", b"policy_us", "sensitivity", b"sensitivity", "texts", b"texts", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,11 +214,16 @@ class CheckOutputResponse(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    MASKS_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     text: _builtins.str
     bundle_version: _builtins.str
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Finding]: ...
+    @_builtins.property
+    def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mask]:
+        """As those of a request."""
+
     def __init__(
         self,
         *,
@@ -190,10 +231,11 @@ class CheckOutputResponse(_message.Message):
         text: _builtins.str = ...,
         findings: _abc.Iterable[_types_pb2.Finding] | None = ...,
         bundle_version: _builtins.str = ...,
+        masks: _abc.Iterable[Global___Mask] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "findings", b"findings", "text", b"text", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "findings", b"findings", "masks", b"masks", "text", b"text", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
