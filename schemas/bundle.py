@@ -14,8 +14,11 @@ from schemas.events import Sensitivity
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-# What guardrails can mask.
-Masked = Literal["email", "phone", "card", "iban", "ssn", "secret"]
+# What guardrails can look for. `denied` are the texts that the operator lists.
+Kind = Literal["secret", "iban", "card", "ssn", "email", "phone", "denied"]
+Direction = Literal["input", "output"]
+# Guardrails of the tenants that have no list of their own.
+DEFAULT = "default"
 
 
 class InvalidBundleError(ValueError):
@@ -82,14 +85,28 @@ class Task(_Frozen):
     learning: Learning | None = None
 
 
-class Guardrails(_Frozen):
-    """What is masked and what is refused, on the way in and on the way out."""
+class Guardrail(_Frozen):
+    """What is looked for in requests and answers, and what is done about it."""
 
-    mask: tuple[Masked, ...] = get_args(Masked)
-    # Texts (any case) that are refused.
-    deny: tuple[Annotated[str, Field(min_length=3)], ...] = ()
-    # What a request becomes when personal data or a secret was found in it.
-    personal_data_sensitivity: Sensitivity = Sensitivity.CONFIDENTIAL
+    detect: tuple[Kind, ...] = Field(min_length=1)
+    # mask: a model and the record see `<EMAIL_1>`. refuse: nobody gets an answer. flag: it is on record, no more.
+    # require: only models that are cleared for `sensitivity` may see the request.
+    action: Literal["mask", "refuse", "flag", "require"]
+    # What a request becomes, at least, when something is found in it.
+    sensitivity: Sensitivity | None = None
+    on: tuple[Direction, ...] = Field(default=get_args(Direction), min_length=1)
+    # What `denied` looks for: whole words, in any case.
+    texts: tuple[Annotated[str, Field(min_length=3)], ...] = ()
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        if self.action == "require" and self.sensitivity is None:
+            raise ValueError("sensitivity: wanted, for the action `require` is about it")
+        if self.action == "require" and "output" in self.on:
+            raise ValueError("on: wanted [input] for the action `require`: an answer has its model already")
+        if ("denied" in self.detect) != bool(self.texts):
+            raise ValueError("texts: wanted with `denied`, and with nothing else")
+        return self
 
 
 class Bundle(_Frozen):
@@ -99,7 +116,8 @@ class Bundle(_Frozen):
     applications: dict[Name, Application] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
     tasks: dict[Name, Task] = Field(min_length=1)
-    guardrails: Guardrails
+    # By tenant. Where finds overlap, the guardrail that comes first names them.
+    guardrails: dict[Name, tuple[Guardrail, ...]]
     # Cedar policies by file name.
     policies: dict[str, str] = Field(min_length=1)
 
@@ -121,6 +139,25 @@ class Bundle(_Frozen):
                 if self.tasks[asked].tenant != application.tenant:
                     raise ValueError(f"applications.{name}.tasks: {asked!r} belongs to another tenant")
         return self
+
+    @model_validator(mode="after")
+    def _guards_every_tenant_in_one_way(self) -> Self:
+        if DEFAULT not in self.guardrails:
+            raise ValueError(f"guardrails.{DEFAULT}: wanted, for tenants without a list of their own; it may be empty")
+        for tenant, guardrails in self.guardrails.items():
+            if tenant not in (DEFAULT, *self.tenants):
+                raise ValueError(f"guardrails.{tenant}: {tenant!r} is not in tenants.yaml")
+            seen: set[tuple[str, str]] = set()
+            for place in ((kind, on) for each in guardrails for kind in each.detect for on in each.on):
+                if place in seen and place[0] != "denied":
+                    raise ValueError(f"guardrails.{tenant}: {place[0]} is looked for twice in one {place[1]}")
+                seen.add(place)
+        return self
+
+    def guardrails_of(self, tenant: str, on: Direction) -> list[Guardrail]:
+        """Return a tenant's guardrails on what comes in or what goes out, in order."""
+        guardrails = self.guardrails.get(tenant, self.guardrails[DEFAULT])
+        return [each for each in guardrails if on in each.on]
 
     @property
     def version(self) -> str:

@@ -3,11 +3,12 @@
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
-from schemas.bundle import Application, Bundle
+from schemas.bundle import DEFAULT, Application, Bundle, Direction, InvalidBundleError
 from schemas.events import Sensitivity
 from services.governance.domain.clearance import Clearance, Clearances
-from services.governance.domain.guardrails import REFUSE, Finding, Guardrails, Screened, Verdict
+from services.governance.domain.guardrails import Guardrails, Screened, Verdict, refused
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import InvalidArgument, NotFound
@@ -26,8 +27,14 @@ class Rules:
         """
         self.version = version
         self.bundle = bundle
-        self.guardrails = Guardrails(bundle.guardrails)
+        self._guardrails = {
+            (tenant, on): _compiled(bundle, tenant, on) for tenant in bundle.guardrails for on in get_args(Direction)
+        }
         self.clearances = Clearances(bundle)
+
+    def guardrails(self, tenant: str, on: Direction) -> Guardrails:
+        """Return a tenant's guardrails on what comes in or what goes out."""
+        return self._guardrails.get((tenant, on)) or self._guardrails[DEFAULT, on]
 
     def application(self, name: str, task: str) -> Application:
         """Return an application that may ask for a task.
@@ -50,7 +57,7 @@ class Checked:
 
     Attributes:
         screened: What became of its texts.
-        sensitivity: Of the request: its application's, or higher when personal data or a secret was found.
+        sensitivity: Of the request: its application's, or higher when a guardrail that found something says so.
         clearances: The models that may see it, at this sensitivity and at each level above.
         policy_us: Microseconds spent on policy.
     """
@@ -68,11 +75,9 @@ def check_input(rules: Rules, application: str, task: str, texts: Sequence[str],
         NotFound: The application is unknown.
         InvalidArgument: The application may not ask for the task.
     """
-    sensitivity = rules.application(application, task).sensitivity
-    screened = _screen(rules, texts)
-    if screened.personal_data:
-        personal = rules.bundle.guardrails.personal_data_sensitivity
-        sensitivity = max(sensitivity, personal, key=lambda each: each.level)
+    caller = rules.application(application, task)
+    screened = _screen(rules.guardrails(caller.tenant, "input"), texts)
+    sensitivity = max(caller.sensitivity, screened.sensitivity or caller.sensitivity, key=lambda each: each.level)
     started = clock.monotonic()
     clearances = rules.clearances.from_level(application, task, sensitivity)
     return Checked(screened, sensitivity, clearances, round((clock.monotonic() - started) * 1e6))
@@ -85,19 +90,25 @@ def check_output(rules: Rules, application: str, task: str, text: str) -> Screen
         NotFound: The application is unknown.
         InvalidArgument: The application may not ask for the task.
     """
-    rules.application(application, task)
-    screened = _screen(rules, [text])
+    screened = _screen(rules.guardrails(rules.application(application, task).tenant, "output"), [text])
     if screened.verdict is Verdict.REFUSE:
         return Screened(("",), screened.findings)
     return screened
 
 
-def _screen(rules: Rules, texts: Sequence[str]) -> Screened:
+def _compiled(bundle: Bundle, tenant: str, on: Direction) -> Guardrails:
     try:
-        return rules.guardrails.screen(texts)
+        return Guardrails(bundle.guardrails_of(tenant, on))
+    except InvalidBundleError as error:
+        raise InvalidBundleError(f"guardrails.{tenant}: {error}") from error
+
+
+def _screen(guardrails: Guardrails, texts: Sequence[str]) -> Screened:
+    try:
+        return guardrails.screen(texts)
     except Exception as error:
         # Whatever went wrong, a text that nobody could read must not pass. The message and the values of the traceback
         # may hold the text; the places in the code do not.
         places = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
         telemetry.log().error("detector failed", error=type(error).__name__, at=places)
-        return Screened(("",) * len(texts), (Finding(FAILED, REFUSE, 0, 0, 0),))
+        return refused(texts, FAILED)

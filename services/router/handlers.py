@@ -93,7 +93,8 @@ class Router:
         journal = self._prepare(call, request, streamed=True)
         async with self._records.ending(journal):
             await self._decide(journal)
-            window = Window(journal.catalogue.bundle.guardrails.deny)
+            guardrails = journal.catalogue.bundle.guardrails_of(journal.caller.tenant, "output")
+            window = Window([text for guardrail in guardrails for text in guardrail.texts])
             async with aclosing(self._generate(journal)) as pieces:
                 async for piece in pieces:
                     window.add(piece)
@@ -320,7 +321,8 @@ class Router:
             # The verdict covers what is held back too; only `part` leaves, so `part` is asked about by itself.
             verdict = await self._output_verdict(journal, part)
             part = journal.vault.named(verdict.text, verdict.masks)
-        _take_findings(journal, verdict.findings, start)
+        # What was found in what is held back will be found again.
+        _take_findings(journal, [each for each in verdict.findings if each.end <= characters], start)
         window.release(characters)
         return part
 

@@ -12,13 +12,15 @@ from functools import cache
 from stdnum import iban, luhn, numdb
 from stdnum.us import ssn
 
+from services.governance.domain.folding import fold
+
 
 @dataclass(frozen=True)
 class Span:
     """Something found in a folded text.
 
     Attributes:
-        kind: secret, iban, card, ssn, email or phone.
+        kind: Its detector's.
         start: Its first character.
         end: One past its last.
         value: What was found, spelled in one way, so that equal values compare equal; empty: as the text spells it.
@@ -32,7 +34,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Detector:
-    """One kind of personal data, or secrets.
+    """One kind of what is looked for.
 
     Attributes:
         kind: As bundles name it.
@@ -218,12 +220,44 @@ _SECRET_HINT = (
     rb"|(bearer|basic) [\w.~+/-]{16}|://[^\s/@]+@"
 )
 
-# The strongest evidence first: where finds overlap, the first kind of this list names them all.
-DETECTORS = (
-    Detector("secret", _SECRET_HINT, _find_secrets),
-    Detector("iban", rb"[a-z]{2}[0-9]{2}", _find_ibans),
-    Detector("card", _SEVEN_DIGITS, _find_cards),
-    Detector("ssn", _SEVEN_DIGITS, _find_ssns),
-    Detector("email", rb"@", _find_emails),
-    Detector("phone", _SEVEN_DIGITS, _find_phones),
-)
+DETECTORS = {
+    detector.kind: detector
+    for detector in (
+        Detector("secret", _SECRET_HINT, _find_secrets),
+        Detector("iban", rb"[a-z]{2}[0-9]{2}", _find_ibans),
+        Detector("card", _SEVEN_DIGITS, _find_cards),
+        Detector("ssn", _SEVEN_DIGITS, _find_ssns),
+        Detector("email", rb"@", _find_emails),
+        Detector("phone", _SEVEN_DIGITS, _find_phones),
+    )
+}
+
+DENIED = "denied"
+_HINT_CHARACTERS = 32  # enough to be rare
+
+
+def denied(text: str) -> Detector:
+    """Return the detector of a denied text: its words in order, as whole words, whatever does or does not part them.
+
+    Raises:
+        ValueError: There is nothing in the text that could be looked for.
+    """
+    words = fold(text).text.split()
+    if not words:
+        raise ValueError("holds nothing that can be seen")
+    before = r"(?<![^\W_])" if _stands_alone(words[0][0]) else ""
+    after = r"(?![^\W_])" if _stands_alone(words[-1][-1]) else ""
+    pattern = re.compile(before + r"[\W_]*".join(map(re.escape, words)) + after)
+    hint = b"".join(b"\\x%02x" % byte for byte in max(words, key=len)[:_HINT_CHARACTERS].encode())
+    value = " ".join(words)
+
+    def find(folded: str) -> Iterator[Span]:
+        for match in pattern.finditer(folded):
+            yield Span(DENIED, match.start(), match.end(), value)
+
+    return Detector(DENIED, hint, find)
+
+
+def _stands_alone(character: str) -> bool:
+    """Return whether words of the character's script are set apart: those with upper and lower case, and numbers."""
+    return character.isdigit() or character.upper() != character

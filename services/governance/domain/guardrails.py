@@ -1,30 +1,25 @@
-"""What is masked and what is refused in texts."""
+"""What is found in texts, and what becomes of them: masked, refused, flagged."""
 
-import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import hyperscan
 
-from schemas import bundle
+from schemas.bundle import Guardrail, InvalidBundleError
+from schemas.events import Sensitivity
 from schemas.masks import PLACEHOLDER
-from services.governance.domain.detectors import DETECTORS, Span
+from services.governance.domain.detectors import DENIED, DETECTORS, Detector, Span, denied
 from services.governance.domain.folding import Folded, fold
 
-DENIED = "denied"
 TOO_MANY = "too-many"
 MASK = "mask"
 REFUSE = "refuse"
 
 # Findings in one call. No answer or record of more fits its message; a text this full of personal data is an export.
 MAX_FINDINGS = 10_000
-
-_HINT_CHARACTERS = 32  # enough to be rare
-
-_STRENGTH = {detector.kind: strength for strength, detector in enumerate(DETECTORS)}
 
 
 class Verdict(Enum):
@@ -40,8 +35,8 @@ class Finding:
     """Something found in a text. It says where, never what.
 
     Attributes:
-        kind: A detector's, or denied; failed: a detector could not read the text; too-many: there is more to be found.
-        action: mask or refuse.
+        kind: A detector's; failed: a detector could not read the text; too-many: there is more to be found.
+        action: Its guardrail's: mask, refuse, flag or require.
         text_index: Which of the texts, from 0.
         start: First code point in that text, before masking.
         end: One past the last.
@@ -74,14 +69,16 @@ class Screened:
     """What guardrails have to say of texts.
 
     Attributes:
-        texts: The texts with personal data and secrets masked, one for each text read.
+        texts: The texts with what is to be masked masked, one for each text read.
         findings: What was found, in order of text and place.
         masks: What was masked, each value once.
+        sensitivity: The highest of what was found; None where nothing says.
     """
 
     texts: tuple[str, ...]
     findings: tuple[Finding, ...]
     masks: tuple[Mask, ...] = ()
+    sensitivity: Sensitivity | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -91,86 +88,77 @@ class Screened:
             return Verdict.REFUSE
         return Verdict.MASK if MASK in actions else Verdict.PASS
 
-    @property
-    def personal_data(self) -> bool:
-        """Whether there is personal data or a secret in the texts, or nobody can tell."""
-        return any(finding.kind != DENIED for finding in self.findings)
+
+@dataclass(frozen=True)
+class _Looked:
+    """A detector and the guardrail that it looks for."""
+
+    detector: Detector
+    guardrail: Guardrail
 
 
 class Guardrails:
-    """A bundle's guardrails, compiled once; safe to use from several threads."""
+    """A tenant's guardrails in one direction, compiled once; safe to use from several threads."""
 
-    def __init__(self, rules: bundle.Guardrails) -> None:
-        """Compile them.
+    def __init__(self, guardrails: Sequence[Guardrail]) -> None:
+        """Compile them, the first the strongest.
 
         Raises:
-            InvalidBundleError: A deny-listed text has nothing in it that could be looked for.
+            InvalidBundleError: A denied text has nothing in it that could be looked for.
         """
-        self._detectors = [detector for detector in DETECTORS if detector.kind in rules.mask]
-        self._denied = [_DeniedText(text, position) for position, text in enumerate(rules.deny)]
-        hints = [*(detector.hint for detector in self._detectors), *(denied.hint for denied in self._denied)]
-        self._hints = _Hints(hints)
+        self._looked = [
+            _Looked(detector, guardrail) for guardrail in guardrails for detector in _detectors_of(guardrail)
+        ]
+        self._hints = _Hints([looked.detector.hint for looked in self._looked])
 
     def screen(self, texts: Sequence[str]) -> Screened:
         """Read texts that belong together; the same value gets the same number in all of them."""
         names = _Names(texts)
         masked: list[str] = []
         findings: list[Finding] = []
+        sensitivities: set[Sensitivity] = set()
         for index, text in enumerate(texts):
             folded = fold(text)
-            hinted = self._hints.within(folded.text)
-            found = list(self._personal_data(folded, hinted))
+            here: list[Finding] = []
+            to_mask: list[tuple[int, Span]] = []
+            for strength in sorted(self._hints.within(folded.text)):
+                guardrail = self._looked[strength].guardrail
+                for span in self._looked[strength].detector.find(folded.text):
+                    if guardrail.sensitivity is not None:
+                        sensitivities.add(guardrail.sensitivity)
+                    if guardrail.action == MASK:
+                        to_mask.append((strength, span))
+                    else:
+                        start, end = folded.span(span.start, span.end)
+                        here.append(Finding(span.kind, guardrail.action, index, start, end))
             pieces, done = [], 0
-            for span, start, end in found:
+            for span, start, end in _apart(to_mask, folded):
                 pieces += [text[done:start], names.name(span, text[start:end])]
+                here.append(Finding(span.kind, MASK, index, start, end))
                 done = end
             masked.append("".join([*pieces, text[done:]]))
-            here = [Finding(span.kind, MASK, index, start, end) for span, start, end in found]
-            here += [Finding(DENIED, REFUSE, index, start, end) for start, end in self._denied_spans(folded, hinted)]
             findings += sorted(here, key=lambda finding: (finding.start, finding.end))
             if len(findings) > MAX_FINDINGS:
-                return Screened(("",) * len(texts), (Finding(TOO_MANY, REFUSE, index, 0, len(text)),))
-        return Screened(tuple(masked), tuple(findings), names.masks)
-
-    def _personal_data(self, folded: Folded, hinted: set[int]) -> Iterator[tuple[Span, int, int]]:
-        """Yield what is to be masked and where in the original text it is; none overlap."""
-        spans = [
-            span
-            for position, detector in enumerate(self._detectors)
-            if position in hinted
-            for span in detector.find(folded.text)
-        ]
-        free = 0
-        for span in _merged(spans):
-            start, end = folded.span(span.start, span.end)
-            # One original character may fold to several, so that neighbours may share it.
-            if end > free:
-                yield span, max(start, free), end
-                free = end
-
-    def _denied_spans(self, folded: Folded, hinted: set[int]) -> Iterator[tuple[int, int]]:
-        for position, denied in enumerate(self._denied, len(self._detectors)):
-            if position in hinted:
-                for match in denied.pattern.finditer(folded.text):
-                    yield folded.span(*match.span())
+                return refused(texts, TOO_MANY)
+        sensitivity = max(sensitivities, key=lambda each: each.level, default=None)
+        return Screened(tuple(masked), tuple(findings), names.masks, sensitivity)
 
 
-class _DeniedText:
-    """A deny-listed text: its words in order, as whole words, whatever stands or does not stand between them."""
-
-    def __init__(self, text: str, position: int) -> None:
-        words = fold(text).text.split()
-        if not words:
-            raise bundle.InvalidBundleError(f"guardrails.deny[{position}]: holds nothing that can be seen")
-        before = r"(?<![^\W_])" if _stands_alone(words[0][0]) else ""
-        after = r"(?![^\W_])" if _stands_alone(words[-1][-1]) else ""
-        self.pattern = re.compile(before + r"[\W_]*".join(map(re.escape, words)) + after)
-        self.hint = b"".join(b"\\x%02x" % byte for byte in max(words, key=len)[:_HINT_CHARACTERS].encode())
+def refused(texts: Sequence[str], kind: str) -> Screened:
+    """Return what is said of texts that could not be read whole: nobody can tell how sensitive they are."""
+    return Screened(("",) * len(texts), (Finding(kind, REFUSE, 0, 0, 0),), sensitivity=Sensitivity.RESTRICTED)
 
 
-def _stands_alone(character: str) -> bool:
-    """Return whether words of the character's script are set apart: those with upper and lower case, and numbers."""
-    return character.isdigit() or character.upper() != character
+def _detectors_of(guardrail: Guardrail) -> Iterator[Detector]:
+    for kind in guardrail.detect:
+        if kind != DENIED:
+            yield DETECTORS[kind]
+            continue
+        for position, text in enumerate(guardrail.texts):
+            try:
+                yield denied(text)
+            except ValueError as error:
+                raise InvalidBundleError(f"texts.{position} {error}") from error
 
 
 class _Hints:
@@ -226,16 +214,27 @@ class _Names:
         return tuple(self._masks.values())
 
 
-def _merged(spans: Iterable[Span]) -> Iterator[Span]:
-    """Yield spans in order, those that overlap as one: the strongest names it, and all that any of them covers goes."""
-    whole: Span | None = None
-    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
-        if whole is None or span.start >= whole.end:
+def _apart(found: Sequence[tuple[int, Span]], folded: Folded) -> Iterator[tuple[Span, int, int]]:
+    """Yield finds with their places in the original text; none overlap, all that any of them covers is covered."""
+    free = 0
+    for span in _merged(found):
+        start, end = folded.span(span.start, span.end)
+        # One original character may fold to several, so that neighbours may share it.
+        if end > free:
+            yield span, max(start, free), end
+            free = end
+
+
+def _merged(found: Sequence[tuple[int, Span]]) -> Iterator[Span]:
+    """Yield finds in order, those that overlap as one: the strongest names it, and all that any of them covers goes."""
+    whole: tuple[int, Span] | None = None
+    for strength, span in sorted(found, key=lambda each: (each[1].start, -each[1].end)):
+        if whole is None or span.start >= whole[1].end:
             if whole is not None:
-                yield whole
-            whole = span
+                yield whole[1]
+            whole = strength, span
             continue
-        strongest = min(whole, span, key=lambda each: _STRENGTH[each.kind])
-        whole = Span(strongest.kind, whole.start, max(whole.end, span.end), strongest.value)
+        strongest, named = min(whole, (strength, span), key=lambda each: each[0])
+        whole = strongest, replace(named, start=whole[1].start, end=max(whole[1].end, span.end))
     if whole is not None:
-        yield whole
+        yield whole[1]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.bundle import Guardrails as Rules
+from schemas.bundle import Guardrail
 from schemas.events import Finding
 from services.governance.domain.guardrails import Guardrails, Screened, Verdict
 from services.router.domain.errors import Refused
@@ -17,7 +17,12 @@ from services.router.journal import Completion
 from tests.unit.router.fakes import Stack, user
 
 DENIED = ["the secret sauce", "con"]
-GUARDRAILS = Guardrails(Rules(deny=tuple(DENIED)))
+GUARDRAILS = Guardrails(
+    [
+        Guardrail(detect=("secret", "iban", "card", "ssn", "email", "phone"), action="mask"),
+        Guardrail(detect=("denied",), action="refuse", texts=tuple(DENIED)),
+    ]
+)
 PERSONAL = [
     "bob.smith@mail.example.com",
     "4111 1111 1111 1111",

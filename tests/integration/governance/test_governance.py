@@ -142,7 +142,9 @@ async def test_bad_requests_get_a_status_that_says_so(
 async def test_a_new_bundle_is_taken_up_while_it_runs(
     to_governance: grpc.aio.Channel, kafka: str, tmp_path: Path
 ) -> None:
-    folder = sample_with(tmp_path, "guardrails.yaml", "mask: []\ndeny: [green tea]\n")
+    folder = sample_with(
+        tmp_path, "guardrails.yaml", "default: [{detect: [denied], action: refuse, texts: [green tea]}]\n"
+    )
     pushed = policy_push(folder, kafka)
     version = load_bundle(folder).version
     assert pushed.stdout == f"Published bundle {version}: other guardrails.\n"

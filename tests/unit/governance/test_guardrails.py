@@ -4,13 +4,18 @@ import threading
 
 import pytest
 
-from schemas import bundle
-from schemas.bundle import InvalidBundleError
+from schemas.bundle import Guardrail, InvalidBundleError
+from schemas.events import Sensitivity
 from services.governance.domain.guardrails import MAX_FINDINGS, Finding, Guardrails, Mask, Screened, Verdict
 
 
-def guardrails(*deny: str, mask: tuple[str, ...] = ("email", "phone", "card", "iban", "ssn")) -> Guardrails:
-    return Guardrails(bundle.Guardrails.model_validate({"mask": mask, "deny": deny}))
+def guardrail(*detect: str, action: str = "mask", **more: object) -> Guardrail:
+    return Guardrail.model_validate({"detect": detect, "action": action, **more})
+
+
+def guardrails(*deny: str, mask: tuple[str, ...] = ("iban", "card", "ssn", "email", "phone")) -> Guardrails:
+    looked_for = [guardrail(*mask)] if mask else []
+    return Guardrails([*looked_for, *([guardrail("denied", action="refuse", texts=deny)] if deny else [])])
 
 
 def test_a_value_has_one_number_in_all_texts_of_a_request() -> None:
@@ -55,6 +60,28 @@ def test_findings_say_where_and_never_what() -> None:
 def test_only_the_kinds_that_the_bundle_names_are_masked() -> None:
     assert guardrails(mask=("card",)).screen(["jo@x.com 4111111111111111"]).texts == ("jo@x.com <CARD_1>",)
     assert guardrails(mask=()).screen(["jo@x.com"]) == Screened(("jo@x.com",), ())
+
+
+def test_each_action_is_told_and_only_a_mask_changes_a_text() -> None:
+    rails = Guardrails(
+        [
+            guardrail("email", action="flag"),
+            guardrail("card", action="require", sensitivity="restricted", on=["input"]),
+            guardrail("denied", action="mask", texts=["green tea"], sensitivity="internal"),
+        ]
+    )
+    screened = rails.screen(["jo@x.com likes Green   Tea"])
+    assert screened.texts == ("jo@x.com likes <DENIED_1>",)
+    assert (screened.verdict, screened.sensitivity) == (Verdict.MASK, Sensitivity.INTERNAL)
+    screened = rails.screen(["jo@x.com 4111111111111111", "green tea"])
+    assert [finding.action for finding in screened.findings] == ["flag", "require", "mask"]
+    assert screened.sensitivity is Sensitivity.RESTRICTED
+    flagged = rails.screen(["jo@x.com"])
+    assert (flagged.verdict, flagged.texts, flagged.sensitivity) == (Verdict.PASS, ("jo@x.com",), None)
+
+
+def test_where_finds_overlap_the_first_guardrail_names_them() -> None:
+    assert guardrails(mask=("phone", "card")).screen(["call 4111 1111 1111 1111."]).texts == ("call <PHONE_1>.",)
 
 
 def test_what_overlaps_is_masked_whole_and_named_by_the_strongest_evidence() -> None:
@@ -111,7 +138,7 @@ def test_a_very_long_denied_text_is_found() -> None:
 
 
 def test_a_denied_text_that_cannot_be_seen_is_an_error_that_names_it() -> None:
-    with pytest.raises(InvalidBundleError, match=r"guardrails.deny\[1\]: holds nothing that can be seen"):
+    with pytest.raises(InvalidBundleError, match=r"texts\.1 holds nothing that can be seen"):
         guardrails("fine", "\u200b\u200b\u200b")
 
 

@@ -49,7 +49,10 @@ class ScriptedClock:
 
 @dataclass
 class FakeGovernance:
-    """Masks e-mail addresses, refuses `DENIED`, clears `cleared` up to its level; takes `seconds` of scripted time."""
+    """Masks e-mail addresses or does what `action` says, refuses `DENIED`, clears `cleared` up to its level.
+
+    It takes `seconds` of scripted time.
+    """
 
     time: ScriptedClock
     log: list[str]
@@ -57,6 +60,7 @@ class FakeGovernance:
     output_seconds: float = 0.0
     policy_us: int = 0
     silent: bool = False
+    action: str = "mask"
     waits_for: asyncio.Event | None = None
     silent_after_outputs: int | None = None
     sensitivity: Sensitivity = Sensitivity.INTERNAL
@@ -76,8 +80,8 @@ class FakeGovernance:
         if self.silent:
             raise Retryable("governance is away")
         self.inputs.append(list(texts))
-        findings = [f for i, text in enumerate(texts) for f in _findings(text, "input", i)]
-        masked, masks = _masked(texts)
+        findings = [f for i, text in enumerate(texts) for f in _findings(text, "input", i, self.action)]
+        masked, masks = _masked(texts) if self.action == "mask" else (tuple(texts), ())
         levels = list(Sensitivity)[self.sensitivity.level :]
         return InputVerdict(
             verdict=_verdict(findings),
@@ -101,20 +105,20 @@ class FakeGovernance:
         if self.silent_after_outputs is not None and len(self.outputs) >= self.silent_after_outputs:
             raise Retryable("governance is away")
         self.outputs.append(text)
-        findings = _findings(text, "output", 0)
+        findings = _findings(text, "output", 0, self.action)
         verdict = _verdict(findings)
-        (masked,), masks = _masked([text])
+        (masked,), masks = _masked([text]) if self.action == "mask" else ((text,), ())
         return OutputVerdict(verdict, "" if verdict == "refuse" else masked, tuple(findings), masks)
 
 
 def _verdict(findings: Sequence[Finding]) -> str:
     if any(finding.action == "refuse" for finding in findings):
         return "refuse"
-    return "mask" if findings else "pass"
+    return "mask" if any(finding.action == "mask" for finding in findings) else "pass"
 
 
-def _findings(text: str, direction: str, index: int) -> list[Finding]:
-    found = [("email", "mask", match) for match in _EMAIL.finditer(text)]
+def _findings(text: str, direction: str, index: int, action: str) -> list[Finding]:
+    found = [("email", action, match) for match in _EMAIL.finditer(text)]
     found += [("denied", "refuse", match) for match in re.finditer(DENIED, text, re.IGNORECASE)]
     return [
         Finding(direction=direction, kind=kind, action=action, text_index=index, start=match.start(), end=match.end())
@@ -291,7 +295,7 @@ def bundle() -> Bundle:
                 },
                 "advice": {"tenant": "bank", "generic_prompt": "Advise.", "specialist_prompt": "Advise."},
             },
-            "guardrails": {"deny": [DENIED]},
+            "guardrails": {"default": [{"detect": ["denied"], "action": "refuse", "texts": [DENIED]}]},
             "policies": {"models.cedar": "permit (principal, action, resource);"},
         }
     )

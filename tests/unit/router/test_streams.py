@@ -113,3 +113,15 @@ async def test_a_streamed_function_call_is_released_whole() -> None:
     assert pieces == []
     assert completion.finish_reason == "tool_calls"
     assert [record.phase for record in stack.recorder.interactions] == ["opened", "finished"]
+
+
+async def test_what_is_only_flagged_in_a_stream_is_on_record_once() -> None:
+    stack = Stack()
+    stack.governance.action = "flag"
+    before = "some words " * 20
+    stack.models.pieces = [before + "bob@exam", "ple.com ", "and then " * 3, "and then " * 30]
+    pieces, _ = await collect(stack, ask("Hi"))
+    assert "".join(pieces) == before + "bob@example.com " + "and then " * 33
+    found = [(finding.action, finding.start) for finding in stack.recorder.last.findings]
+    assert found == [("flag", len(before))]
+    assert stack.recorder.last.output_verdict == "pass"

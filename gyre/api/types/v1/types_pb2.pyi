@@ -141,9 +141,9 @@ class Finding(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """email, phone, card, iban, ssn, denied, or failed when a detector broke down"""
+    """email, phone, card, iban, ssn, secret, denied, or failed when a detector broke down"""
     action: _builtins.str
-    """mask or refuse"""
+    """mask, refuse, flag or require"""
     text_index: _builtins.int
     """Which of the texts of the request, from 0."""
     start: _builtins.int
