@@ -317,12 +317,15 @@ class Router:
         if not characters:
             return ""
         part, start = window.text[:characters], window.start
+        found = [finding for finding in verdict.findings if finding.end <= characters]
         if verdict.verdict == "mask":
-            # The verdict covers what is held back too; only `part` leaves, so `part` is asked about by itself.
+            # The verdict covers what is held back too; only `part` leaves, so `part` is asked about by itself. Where it
+            # shows less than the whole did, what told a number for what it is follows it, and both wait.
             verdict = await self._output_verdict(journal, part)
+            if list(verdict.findings) != found:
+                return ""
             part = journal.vault.named(verdict.text, verdict.masks)
-        # What was found in what is held back will be found again.
-        _take_findings(journal, [each for each in verdict.findings if each.end <= characters], start)
+        _take_findings(journal, found, start)  # what was found in what is held back will be found again
         window.release(characters)
         return part
 

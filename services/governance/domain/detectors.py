@@ -4,8 +4,10 @@ A detector's `hint` is a pattern that matches wherever the detector could find s
 in one pass, and only the detectors whose hint is there read the text. All patterns take time linear in the text.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -89,8 +91,13 @@ def _find_secrets(text: str) -> Iterator[Span]:
             yield Span("secret", match.start(1), match.start(1) + len(value))
 
 
+# Where a word may begin: also after a line break or tab that is written as an escape, as in JSON.
+_AFTER_ESCAPE = r"(?<=\\[nrt])"
+_WORD = rf"(?:(?<![a-z])|{_AFTER_ESCAPE})"
 _LOCAL = r"[\w.!#$%&'+^~-]"
-_EMAIL = re.compile(rf"(?<!{_LOCAL}){_LOCAL}++@(?:[\w-]+\.)+(?=[\w-]*[^\W\d_])[\w-]*\w")
+_EMAIL = re.compile(
+    rf"(?:(?<!{_LOCAL})(?!(?<=\\)[nrt])|{_AFTER_ESCAPE}){_LOCAL}++@(?:[\w-]+\.)+(?=[\w-]*[^\W\d_])[\w-]*\w"
+)
 
 
 def _find_emails(text: str) -> Iterator[Span]:
@@ -103,10 +110,18 @@ def _find_emails(text: str) -> Iterator[Span]:
 _DIGIT_GROUPS = re.compile(r"[0-9]+(?:[ .-]{1,3}[0-9]+)*+")
 _CARD_DIGITS = range(13, 20)
 _CARD_GROUPS = 6
+# Maestro also has twelve digits, as so much else: they are a card where the text has just said so.
+_CALLED_A_CARD = re.compile(rf"{_WORD}(?:cards?|cc|maestro)(?![a-z])[^0-9\n]{{0,16}}\Z")
+_CALLED_WITHIN = 24
 
 
 def _find_cards(text: str) -> Iterator[Span]:
     for run in _DIGIT_GROUPS.finditer(text):
+        number = re.sub("[^0-9]", "", run.group())
+        if len(number) == 12 and luhn.is_valid(number):
+            if _CALLED_A_CARD.search(text, max(0, run.start() - _CALLED_WITHIN), run.start()):
+                yield Span("card", run.start(), run.end(), number)
+            continue
         groups = [(group.start(), group.end()) for group in re.finditer("[0-9]+", run.group())]
         first = 0
         while first < len(groups):
@@ -122,7 +137,8 @@ def _find_cards(text: str) -> Iterator[Span]:
 
 def _card_from(run: str, groups: list[tuple[int, int]]) -> tuple[int, str] | None:
     """Return how many of the groups are a card number, and the number; the longest there is."""
-    if run[groups[0][0]] not in "23456":  # the industries that issue payment cards
+    # The industries that issue payment cards; 1800 is JCB's.
+    if run[groups[0][0]] not in "23456" and not run.startswith("1800", groups[0][0]):
         return None
     number, best = "", None
     for count, (start, end) in enumerate(groups, 1):
@@ -178,15 +194,16 @@ def _find_ssns(text: str) -> Iterator[Span]:
 
 
 _GAP = r"[ ./()-]{0,3}"
+_EXTENSION = r"(?: ?(?:x|ext\.?) ?[0-9]{1,5})?(?![0-9])"
 # Where a telephone number could be; the patterns below need not read anything else.
-_DIALLED = re.compile(r"[+(]{0,2}[0-9][0-9 ./()+-]{6,}+")
+_DIALLED = re.compile(r"[+(]{0,2}[0-9][0-9 ./()+-]{6,}+(?:(?:x|ext\.?) ?[0-9]{1,5})?")
 _SPELLINGS = (
     # International: a plus, or 00 and a country's digits standing apart; 8 to 15 digits (ITU-T E.164).
-    re.compile(rf"(?<![0-9+])(?:\+\(?|00(?=[1-9][0-9]{{0,2}}[ ./(-]))[1-9](?:{_GAP}[0-9]){{7,14}}(?![0-9])"),
+    re.compile(rf"(?<![0-9+])(?:\+\(?|00(?=[1-9][0-9]{{0,2}}[ ./(-]))[1-9](?:{_GAP}[0-9]){{7,14}}{_EXTENSION}"),
     # North America: three, three and four digits that stand apart.
     re.compile(
         r"(?<![0-9])(?<![0-9][./-])(?:1[ ./-]{1,2})?(?:\([2-9][0-9]{2}\)[ -]{0,2}|[2-9][0-9]{2}[ ./-])"
-        r"[2-9][0-9]{2}[ ./-][0-9]{4}(?![0-9])"
+        rf"[2-9][0-9]{{2}}[ ./-][0-9]{{4}}{_EXTENSION}"
     ),
     # National with the trunk prefix 0, as in most of Europe; not a date.
     re.compile(
@@ -194,22 +211,39 @@ _SPELLINGS = (
         rf"0[1-9](?:{_GAP}[0-9]){{7,10}}(?![0-9])"
     ),
 )
-# Any 7 to 15 digits that the text calls a telephone number.
+# Any 7 to 15 digits that the text calls a telephone number, before them or, as on a card or under a letter, behind.
+_ANY_NUMBER = rf"([+(]{{0,2}}[0-9](?:{_GAP}[0-9]){{6,14}}{_EXTENSION})"
 _NAMED_PHONE = re.compile(
-    r"(?<![a-z])(?:(?:tele)?phone|tel|mobile|cell|call|dial|fax|whatsapp|sms)(?![a-z])[^0-9\n+(]{0,16}"
-    rf"([+(]{{0,2}}[0-9](?:{_GAP}[0-9]){{6,14}})(?![0-9])"
+    rf"{_WORD}(?:(?:tele)?phone|tel|mobile|cell|call|dial|fax|whatsapp|sms|(?:desk|office)(?=:| [+(0-9])"
+    rf"|answer(?:ing|s)? (?:at|on)|messages? (?:to|from))(?![a-z])(?:[^0-9\n+(]{{0,16}}|:\n ?){_ANY_NUMBER}"
 )
+_NAME_BEHIND = 12
+_PHONE_NAMED_BEHIND = re.compile(rf"(?<![0-9]){_ANY_NUMBER}[ ,-]{{1,2}}\(?(?:office|fax|mobile|cell)(?![a-z]| [a-z])")
 
 
 def _find_phones(text: str) -> Iterator[Span]:
-    places = [
-        match.span()
-        for dialled in _DIALLED.finditer(text)
-        for spelling in _SPELLINGS
-        for match in spelling.finditer(text, *dialled.span())
-    ]
-    for start, end in places + [match.span(1) for match in _NAMED_PHONE.finditer(text)]:
+    places = [match.span(1) for match in _NAMED_PHONE.finditer(text)]
+    for dialled in _DIALLED.finditer(text):
+        start, end = dialled.span()
+        places += [match.span() for spelling in _SPELLINGS for match in spelling.finditer(text, start, end)]
+        places += [match.span(1) for match in _PHONE_NAMED_BEHIND.finditer(text, start, end + _NAME_BEHIND)]
+    for start, end in places:
         yield Span("phone", start, end, re.sub("[^0-9+]", "", text[start:end]))
+
+
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+_IPV4 = re.compile(rf"(?<![\w.])(?<!version )(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.\w)")
+_IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{0,4}:[0-9a-f:]{1,34}(?:(?<=:)[0-9.]{7,15})?(?![\w:])")
+
+
+def _find_ips(text: str) -> Iterator[Span]:
+    for match in _IPV4.finditer(text):
+        yield Span("ip", match.start(), match.end(), match.group())
+    for match in _IPV6.finditer(text):
+        # Without a digit it is likelier a name in a program, as in `add::face`.
+        if re.search("[0-9]", match.group()):
+            with suppress(ValueError):
+                yield Span("ip", match.start(), match.end(), ipaddress.IPv6Address(match.group()).exploded)
 
 
 _SEVEN_DIGITS = rb"[0-9](?:[ ./()\-]{0,3}[0-9]){6}"
@@ -228,6 +262,7 @@ DETECTORS = {
         Detector("card", _SEVEN_DIGITS, _find_cards),
         Detector("ssn", _SEVEN_DIGITS, _find_ssns),
         Detector("email", rb"@", _find_emails),
+        Detector("ip", rb"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[0-9a-f]{0,4}:[0-9a-f]{0,4}:", _find_ips),
         Detector("phone", _SEVEN_DIGITS, _find_phones),
     )
 }

@@ -31,6 +31,8 @@ PERSONAL = [
     # Numbers by the words before them alone.
     "her social security number is 536904399",
     "telephone, if any: 2125550",
+    # Or behind them.
+    "2125551-Office,",
     "password: hunter2hunter2",
     "sk-" + "a1" * 200,
     "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 20 + "-----END RSA PRIVATE KEY-----",
@@ -96,7 +98,7 @@ async def test_masked_text_leaves_a_stream_as_it_leaves_whole(parts: list[str], 
 @given(
     # As many as the task's prompt budget holds.
     st.lists(st.sampled_from([each for each in PERSONAL if len(each) < 50]), unique=True, max_size=4),
-    st.lists(words | st.sampled_from([f"{each} " for each in PERSONAL]) | st.integers(0, 8), max_size=60),
+    st.lists(words | st.sampled_from([f"so {each}, " for each in PERSONAL]) | st.integers(0, 8), max_size=60),
     cuts,
 )
 async def test_a_stream_gives_the_caller_its_own_values_and_nobody_elses(
