@@ -26,7 +26,7 @@ KINDS = {
     "IBAN_CODE": "iban",
     "IP_ADDRESS": "ip",
     "PHONE_NUMBER": "phone",
-    "US_SSN": "ssn",
+    "US_SSN": "id",
 }
 PLACE = Path(__file__).parents[1]
 
@@ -36,9 +36,7 @@ Span = tuple[str, int, int]
 def main() -> None:
     """Install Presidio beside, compare, print."""
     sentences = _presidios_sentences()
-    guardrails = Guardrails(
-        [Guardrail(detect=("secret", "iban", "card", "ssn", "email", "ip", "phone"), action="mask")]
-    )
+    guardrails = Guardrails([Guardrail(detect=("secret", "iban", "card", "id", "email", "ip", "phone"), action="mask")])
     seconds = []
 
     def found(sentence: dict[str, Any]) -> list[Span]:

@@ -15,7 +15,7 @@ from schemas.events import Sensitivity
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 # What guardrails can look for. `denied` are the texts that the operator lists.
-Kind = Literal["secret", "iban", "card", "ssn", "email", "ip", "phone", "denied"]
+Kind = Literal["secret", "iban", "card", "id", "email", "ip", "phone", "denied"]
 Direction = Literal["input", "output"]
 # Guardrails of the tenants that have no list of their own.
 DEFAULT = "default"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from stdnum import iban, luhn, numdb
-from stdnum.us import ssn
 
 from services.governance.domain.folding import fold
+from services.governance.domain.identity import HINT, find_identity_numbers
 
 
 @dataclass(frozen=True)
@@ -180,17 +180,9 @@ def _iban_pattern(length: int) -> re.Pattern[str]:
     return re.compile(rf"[a-z0-9](?:[ .-]{{0,2}}[a-z0-9]){{{length - 1}}}")
 
 
-_SSN = re.compile(r"(?<![0-9])([0-9]{3})([ .-])([0-9]{2})\2([0-9]{4})(?![0-9])")
-# Nine digits in a row are a number like any other, unless the text says what they are.
-_NAMED_SSN = re.compile(r"(?:ssn|social security)[^0-9\n]{0,24}([0-9]{3})()([0-9]{2})([0-9]{4})(?![0-9])")
-
-
-def _find_ssns(text: str) -> Iterator[Span]:
-    for pattern in (_SSN, _NAMED_SSN):
-        for match in pattern.finditer(text):
-            value = "".join(match.group(1, 3, 4))
-            if ssn.is_valid(value):
-                yield Span("ssn", match.start(1), match.end(4), value)
+def _find_ids(text: str) -> Iterator[Span]:
+    for start, end, number in find_identity_numbers(text):
+        yield Span("id", start, end, number)
 
 
 _GAP = r"[ ./()-]{0,3}"
@@ -260,7 +252,7 @@ DETECTORS = {
         Detector("secret", _SECRET_HINT, _find_secrets),
         Detector("iban", rb"[a-z]{2}[0-9]{2}", _find_ibans),
         Detector("card", _SEVEN_DIGITS, _find_cards),
-        Detector("ssn", _SEVEN_DIGITS, _find_ssns),
+        Detector("id", HINT, _find_ids),
         Detector("email", rb"@", _find_emails),
         Detector("ip", rb"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[0-9a-f]{0,4}:[0-9a-f]{0,4}:", _find_ips),
         Detector("phone", _SEVEN_DIGITS, _find_phones),

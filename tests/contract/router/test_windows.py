@@ -19,7 +19,7 @@ from tests.unit.router.fakes import Stack, user
 DENIED = ["the secret sauce", "con"]
 GUARDRAILS = Guardrails(
     [
-        Guardrail(detect=("secret", "iban", "card", "ssn", "email", "phone"), action="mask"),
+        Guardrail(detect=("secret", "iban", "card", "id", "email", "phone"), action="mask"),
         Guardrail(detect=("denied",), action="refuse", texts=tuple(DENIED)),
     ]
 )

@@ -13,7 +13,7 @@ from schemas.bundle import Guardrail
 from services.governance.domain.guardrails import Guardrails, Screened
 
 GUARDRAILS = Guardrails(
-    [Guardrail(detect=("secret", "iban", "card", "ssn", "email", "ip", "phone"), action="mask", sensitivity=None)]
+    [Guardrail(detect=("secret", "iban", "card", "id", "email", "ip", "phone"), action="mask", sensitivity=None)]
 )
 
 
@@ -94,8 +94,71 @@ def test_every_email_address_is_found(local: str, domain: str, around: str) -> N
 @given(st.integers(1, 899), st.integers(1, 99), st.integers(1, 9999), st.sampled_from([" ", "-", ".", "‐"]))  # noqa: RUF001
 def test_every_social_security_number_is_found(area: int, group: int, serial: int, separator: str) -> None:
     written = f"{area:03}{separator}{group:02}{separator}{serial:04}"
-    expected = [("ssn", written)] if ssn.is_valid(f"{area:03}{group:02}{serial:04}") else []
+    expected = [("id", written)] if ssn.is_valid(f"{area:03}{group:02}{serial:04}") else []
     assert found(f"It is {written}, he said") == expected
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "RCCMNL83S18D969H",
+        "54362315K",
+        "54362315-k",
+        "X2482300W",
+        "X-2482300-W",
+        "BOXW310820HNERXN09",
+        "360426199101010071",
+        "2 95 11 78 234 567 84",
+        "295117823456784",
+        "131052-308T",
+        "131052A308T",
+        "15108695088",
+        "880320-0016",
+        "19880320-0016",
+        "756.9217.0769.85",
+        "85.07.30-033.28",
+        "390.533.447-05",
+        "971013-9019902",
+        "710319/2745",
+        "AB123456C",
+    ],
+)
+def test_national_identity_numbers_are_found_in_their_own_forms(number: str) -> None:
+    assert found(f"Here it is: {number}, thanks") == [("id", number)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PESEL: 44051401359",
+        "Steuer-ID 36 574 261 809",
+        "steueridentifikationsnummer: 36574261809",
+        "my BSN is 111222333",
+        "NHS number 943 476 5870",
+        "Aadhaar no. 2341 2341 2346",
+        "PAN: ACUPA7085R",
+        "SIN 123 456 782",
+        "ID number 7503305044089",
+        "PPS number: 6433435F",
+        "CPR: 211062-5629",
+        "NI number: AB 12 34 56 C",
+        "rodné číslo 7103192745",
+        "CPF 39053344705",
+        "my social security number is 536904399",
+    ],
+)
+def test_identity_numbers_that_could_be_any_number_are_found_where_the_text_says_so(text: str) -> None:
+    named, unnamed = found(text), found(re.search(r"[A-Z]*[0-9].*", text)[0])  # type: ignore[index]
+    assert [kind for kind, _ in named] == ["id"]
+    assert text.endswith(named[0][1])
+    assert "id" not in [kind for kind, _ in unnamed]
+
+
+@pytest.mark.parametrize(
+    "number", ["RCCMNL83S18D969A", "54362315L", "X2482300A", "BOXW310820HNERXN08", "295117823456785", "131052-308U"]
+)
+def test_an_identity_number_with_a_wrong_check_digit_is_not_one(number: str) -> None:
+    assert found(f"Here it is: {number}, thanks") == []
 
 
 @pytest.mark.parametrize(

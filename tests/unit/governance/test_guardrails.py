@@ -13,7 +13,7 @@ def guardrail(*detect: str, action: str = "mask", **more: object) -> Guardrail:
     return Guardrail.model_validate({"detect": detect, "action": action, **more})
 
 
-def guardrails(*deny: str, mask: tuple[str, ...] = ("iban", "card", "ssn", "email", "phone")) -> Guardrails:
+def guardrails(*deny: str, mask: tuple[str, ...] = ("iban", "card", "id", "email", "phone")) -> Guardrails:
     looked_for = [guardrail(*mask)] if mask else []
     return Guardrails([*looked_for, *([guardrail("denied", action="refuse", texts=deny)] if deny else [])])
 
@@ -87,7 +87,7 @@ def test_where_finds_overlap_the_first_guardrail_names_them() -> None:
 def test_what_overlaps_is_masked_whole_and_named_by_the_strongest_evidence() -> None:
     # The phone pattern alone would take the card's first digits and leave the rest.
     assert guardrails().screen(["call 4111 1111 1111 1111."]).texts == ("call <CARD_1>.",)
-    assert guardrails().screen(["tel 536-90-4399 x"]).texts == ("tel <SSN_1> x",)
+    assert guardrails().screen(["tel 536-90-4399 x"]).texts == ("tel <ID_1> x",)
     # Neither the telephone number's beginning nor the address's end is left.
     assert guardrails().screen(["see +1 415 555 2671@example.com."]).texts == ("see <EMAIL_1>.",)
 

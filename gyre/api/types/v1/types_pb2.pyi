@@ -141,7 +141,7 @@ class Finding(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """email, phone, card, iban, ssn, secret, denied, or failed when a detector broke down"""
+    """What a guardrail detects; failed when a detector broke down, too-many when there was more to be found"""
     action: _builtins.str
     """mask, refuse, flag or require"""
     text_index: _builtins.int
