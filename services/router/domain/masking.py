@@ -76,7 +76,10 @@ class Vault:
         def renumbered(text: str) -> str:
             return PLACEHOLDER.sub(name, text)
 
-        passages = [replace(passage, text=renumbered(passage.text)) for passage in knowledge.passages]
+        passages = [
+            replace(passage, title=renumbered(passage.title), text=renumbered(passage.text))
+            for passage in knowledge.passages
+        ]
         turns = []
         for turn in knowledge.turns:
             calls = [

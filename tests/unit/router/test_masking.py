@@ -64,12 +64,12 @@ async def test_a_mask_that_the_caller_wrote_itself_stays() -> None:
 async def test_masks_of_earlier_turns_are_not_taken_for_this_requests() -> None:
     stack = Stack()
     earlier = Turn(user("I am <EMAIL_1>"), Sensitivity.INTERNAL, 3)
-    known = Passage("d", "T", "Ask <EMAIL_2> or <PHONE_1>", Sensitivity.INTERNAL, 3, 0.5)
+    known = Passage("d", "Of <EMAIL_1>", "Ask <EMAIL_2> or <PHONE_1>", Sensitivity.INTERNAL, 3, 0.5)
     stack.context.knowledge = Knowledge((known,), (earlier,))
     stack.models.pieces = ["<EMAIL_1> <EMAIL_2> <EMAIL_3> and new@x.com"]
     completion = await stack.router.complete(stack.call(), ask("And I am bob@x.com"))
     system, turn, request = stack.models.prompts[0].messages
-    assert "Ask <EMAIL_3> or <PHONE_1>" in system["content"]
+    assert "[Of <EMAIL_2>]\nAsk <EMAIL_3> or <PHONE_1>" in system["content"]
     assert (turn["content"], request["content"]) == ("I am <EMAIL_2>", "And I am <EMAIL_1>")
     assert completion.message.content == "bob@x.com <EMAIL_2> <EMAIL_3> and <EMAIL_4>"
 
