@@ -94,7 +94,7 @@ class Guardrail(_Frozen):
     action: Literal["mask", "refuse", "flag", "require"]
     # What a request becomes, at least, when something is found in it.
     sensitivity: Sensitivity | None = None
-    on: tuple[Direction, ...] = Field(default=get_args(Direction), min_length=1)
+    directions: tuple[Direction, ...] = Field(default=get_args(Direction), min_length=1)
     # What `denied` looks for: whole words, in any case.
     texts: tuple[Annotated[str, Field(min_length=3)], ...] = ()
 
@@ -102,8 +102,12 @@ class Guardrail(_Frozen):
     def _has_what_it_needs(self) -> Self:
         if self.action == "require" and self.sensitivity is None:
             raise ValueError("sensitivity: wanted, for the action `require` is about it")
-        if self.action == "require" and "output" in self.on:
-            raise ValueError("on: wanted [input] for the action `require`: an answer has its model already")
+        if self.action == "require" and "output" in self.directions:
+            raise ValueError("directions: wanted [input] for the action `require`: an answer has its model already")
+        if self.sensitivity is not None and "input" not in self.directions:
+            raise ValueError("sensitivity: wanted none on output alone: it is the request that it raises")
+        if len(set(self.detect)) < len(self.detect):
+            raise ValueError("detect: wanted each kind once")
         if ("denied" in self.detect) != bool(self.texts):
             raise ValueError("texts: wanted with `denied`, and with nothing else")
         return self
@@ -148,16 +152,18 @@ class Bundle(_Frozen):
             if tenant not in (DEFAULT, *self.tenants):
                 raise ValueError(f"guardrails.{tenant}: {tenant!r} is not in tenants.yaml")
             seen: set[tuple[str, str]] = set()
-            for place in ((kind, on) for each in guardrails for kind in each.detect for on in each.on):
+            for place in (
+                (kind, direction) for each in guardrails for kind in each.detect for direction in each.directions
+            ):
                 if place in seen and place[0] != "denied":
                     raise ValueError(f"guardrails.{tenant}: {place[0]} is looked for twice in one {place[1]}")
                 seen.add(place)
         return self
 
-    def guardrails_of(self, tenant: str, on: Direction) -> list[Guardrail]:
+    def guardrails_of(self, tenant: str, direction: Direction) -> list[Guardrail]:
         """Return a tenant's guardrails on what comes in or what goes out, in order."""
         guardrails = self.guardrails.get(tenant, self.guardrails[DEFAULT])
-        return [each for each in guardrails if on in each.on]
+        return [each for each in guardrails if direction in each.directions]
 
     @property
     def version(self) -> str:

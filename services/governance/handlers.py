@@ -28,13 +28,15 @@ class Rules:
         self.version = version
         self.bundle = bundle
         self._guardrails = {
-            (tenant, on): _compiled(bundle, tenant, on) for tenant in bundle.guardrails for on in get_args(Direction)
+            (tenant, direction): _compiled(bundle, tenant, direction)
+            for tenant in bundle.guardrails
+            for direction in get_args(Direction)
         }
         self.clearances = Clearances(bundle)
 
-    def guardrails(self, tenant: str, on: Direction) -> Guardrails:
+    def guardrails(self, tenant: str, direction: Direction) -> Guardrails:
         """Return a tenant's guardrails on what comes in or what goes out."""
-        return self._guardrails.get((tenant, on)) or self._guardrails[DEFAULT, on]
+        return self._guardrails.get((tenant, direction)) or self._guardrails[DEFAULT, direction]
 
     def application(self, name: str, task: str) -> Application:
         """Return an application that may ask for a task.
@@ -96,9 +98,9 @@ def check_output(rules: Rules, application: str, task: str, text: str) -> Screen
     return screened
 
 
-def _compiled(bundle: Bundle, tenant: str, on: Direction) -> Guardrails:
+def _compiled(bundle: Bundle, tenant: str, direction: Direction) -> Guardrails:
     try:
-        return Guardrails(bundle.guardrails_of(tenant, on))
+        return Guardrails(bundle.guardrails_of(tenant, direction))
     except InvalidBundleError as error:
         raise InvalidBundleError(f"guardrails.{tenant}: {error}") from error
 

@@ -97,9 +97,8 @@ class Journal:
         return self.task.answers == "function-call" and bool(self.tools)
 
     def restored(self, text: str) -> str:
-        """Return a part of the answer as the caller gets it."""
-        in_json = self.task.answers == "function-call" or bool(self.request.sampling.response_schema)
-        return self.vault.restored(text, in_json)
+        """Return a part of the answer as the caller gets it; what begins like JSON is taken for that."""
+        return self.vault.restored(text, in_json=self.answer.lstrip().startswith(("{", "[")))
 
     def interaction(self, phase: str, now: datetime, total_us: int) -> Interaction:
         """Return the record, but for its stages, which end with the making of it."""
@@ -155,7 +154,8 @@ class Journal:
         assert self.decision.chosen is not None
         assert self.generated is not None
         tool_calls = tuple(
-            msgspec.structs.replace(call, arguments=self.restored(call.arguments)) for call in self.tool_calls
+            msgspec.structs.replace(call, arguments=self.vault.restored(call.arguments, in_json=True))
+            for call in self.tool_calls
         )
         return Completion(
             request_id=self.call.request_id,

@@ -51,7 +51,7 @@ class Detector:
 
 # Keys and tokens by the form that their issuers give them, in lower case as all that is read here.
 _ISSUED = re.compile(
-    r"(?<![\w-])(?:"
+    r"(?:(?<![\w-])|(?<=\\[nrt]))(?:"
     r"a(?:kia|sia)[0-9a-z]{16}"  # Amazon
     r"|aiza[\w-]{35}"  # Google
     r"|gh[pousr]_[0-9a-z]{36,}+|github_pat_\w{22,}+"
@@ -61,7 +61,8 @@ _ISSUED = re.compile(
     r"|[rs]k_(?:live|test)_[0-9a-z]{16,}+"  # Stripe
     r"|sk-(?=[a-z_-]*[0-9])[\w-]{20,}+"  # OpenAI, Anthropic and others after them
     r"|xox[abeoprs]-[0-9a-z-]{10,}+"  # Slack
-    r"|eyj[\w-]{8,}+\.eyj[\w-]{8,}+\.[\w-]*+"  # JSON Web Tokens (RFC 7519): both parts begin with {"
+    # JSON Web Tokens (RFC 7519), whose first two parts begin with {", and the beginning of one where the text ends.
+    r"|eyj(?=[\w-]*[0-9])[\w-]{8,}+(?:\.eyj[\w-]{8,}+(?:\.[\w-]*+|\Z)|\.?\Z)"
     r")(?![\w-])"
 )
 # Private keys as text (RFC 7468); one that has no end yet goes to the end of the text.
@@ -71,7 +72,7 @@ _PRIVATE_KEY = re.compile(
 # What the text calls a secret. Without both letters and digits it could be any word or number.
 _NAMED_SECRET = re.compile(
     r"(?:pass(?:word|wd|phrase|code)|(?<![a-z])pwd|secret|token|(?:api|access|auth|private)[ _-]?key)"
-    r"[\"'`*]{0,3}(?: ?(?::|=|=>|:=) ?| is )[\"'`*]{0,3}"
+    r"(?:\\?[\"'`*]){0,3}(?: ?(?::|=|=>|:=) ?| is )(?:\\?[\"'`*]){0,3}"
     r"([^\s\"'`<>,;]{8,}+)"
 )
 _AUTHORIZATION = re.compile(r"(?<![a-z])(?:bearer|basic) ([\w.~+/-]{16,}+=*)")
@@ -86,7 +87,7 @@ def _find_secrets(text: str) -> Iterator[Span]:
         for match in pattern.finditer(text):
             yield Span("secret", match.start(1), match.end(1))
     for match in _NAMED_SECRET.finditer(text):
-        value = match.group(1).rstrip(".!?)]}")  # of the sentence around it
+        value = match.group(1).rstrip(".!?)]}\\")  # of the sentence or the string around it
         if re.search("[0-9]", value) and re.search(r"[^\W\d_]", value):
             yield Span("secret", match.start(1), match.start(1) + len(value))
 
@@ -188,7 +189,7 @@ def _find_ids(text: str) -> Iterator[Span]:
 _GAP = r"[ ./()-]{0,3}"
 _EXTENSION = r"(?: ?(?:x|ext\.?) ?[0-9]{1,5})?(?![0-9])"
 # Where a telephone number could be; the patterns below need not read anything else.
-_DIALLED = re.compile(r"[+(]{0,2}[0-9][0-9 ./()+-]{6,}+(?:(?:x|ext\.?) ?[0-9]{1,5})?")
+_DIALLED = re.compile(r"[+(]{0,2}[0-9][0-9 ./()+-]{6,}+(?:(?:x|ext\.?) ?[0-9]+)?")
 _SPELLINGS = (
     # International: a plus, or 00 and a country's digits standing apart; 8 to 15 digits (ITU-T E.164).
     re.compile(rf"(?<![0-9+])(?:\+\(?|00(?=[1-9][0-9]{{0,2}}[ ./(-]))[1-9](?:{_GAP}[0-9]){{7,14}}{_EXTENSION}"),
@@ -200,7 +201,7 @@ _SPELLINGS = (
     # National with the trunk prefix 0, as in most of Europe; not a date.
     re.compile(
         r"(?<![0-9+,])(?<![0-9][./-])\(?(?![0-9]{2}[./-][0-9]{2}[./-](?:19|20)[0-9]{2})"
-        rf"0[1-9](?:{_GAP}[0-9]){{7,10}}(?![0-9])"
+        rf"0[1-9](?:{_GAP}[0-9]){{7,10}}{_EXTENSION}"
     ),
 )
 # Any 7 to 15 digits that the text calls a telephone number, before them or, as on a card or under a letter, behind.
@@ -220,12 +221,14 @@ def _find_phones(text: str) -> Iterator[Span]:
         places += [match.span() for spelling in _SPELLINGS for match in spelling.finditer(text, start, end)]
         places += [match.span(1) for match in _PHONE_NAMED_BEHIND.finditer(text, start, end + _NAME_BEHIND)]
     for start, end in places:
-        yield Span("phone", start, end, re.sub("[^0-9+]", "", text[start:end]))
+        yield Span("phone", start, end, re.sub("[^0-9+x]", "", text[start:end]))
 
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
-_IPV4 = re.compile(rf"(?<![\w.])(?<!version )(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.\w)")
-_IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{0,4}:[0-9a-f:]{1,34}(?:(?<=:)[0-9.]{7,15})?(?![\w:])")
+_IPV4 = re.compile(rf"(?:(?<![\w.])|{_AFTER_ESCAPE})(?<!version )(?:{_OCTET}\.){{3}}{_OCTET}(?!\w|\.\w)")
+_IPV6 = re.compile(
+    rf"(?:(?<![\w:.])|{_AFTER_ESCAPE})[0-9a-f]{{0,4}}:[0-9a-f:]{{1,34}}(?:(?<=:)[0-9.]{{7,15}})?(?![\w:])"
+)
 
 
 def _find_ips(text: str) -> Iterator[Span]:
@@ -242,7 +245,7 @@ _SEVEN_DIGITS = rb"[0-9](?:[ ./()\-]{0,3}[0-9]){6}"
 
 _SECRET_HINT = (
     rb"akia|asia|aiza|gh[pousr]_|github_pat_|glpat-|hf_|npm_|pypi-age|[rs]k_live_|[rs]k_test_|sk-|xox[abeoprs]-|eyj"
-    rb"|-----begin |(pass(word|wd|phrase|code)|pwd|secret|token|key)[\"'`*]{0,3}( ?[:=]| is )"
+    rb"|-----begin |(pass(word|wd|phrase|code)|pwd|secret|token|key)[\\\"'`*]{0,6}( ?[:=]| is )"
     rb"|(bearer|basic) [\w.~+/-]{16}|://[^\s/@]+@"
 )
 

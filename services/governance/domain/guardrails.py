@@ -10,7 +10,7 @@ import hyperscan
 
 from schemas.bundle import Guardrail, InvalidBundleError
 from schemas.events import Sensitivity
-from schemas.masks import PLACEHOLDER
+from schemas.masks import MOST_TAKEN, PLACEHOLDER
 from services.governance.domain.detectors import DENIED, DETECTORS, Detector, Span, denied
 from services.governance.domain.folding import Folded, fold
 
@@ -200,7 +200,8 @@ class _Names:
         self._masks: dict[tuple[str, str], Mask] = {}
         for text in texts:
             for kind, number in PLACEHOLDER.findall(text):
-                self._last[kind] = max(self._last[kind], int(number))
+                if int(number) <= MOST_TAKEN:
+                    self._last[kind] = max(self._last[kind], int(number))
 
     def name(self, span: Span, text: str) -> str:
         kind, value = span.kind.upper(), span.value or text
@@ -235,6 +236,9 @@ def _merged(found: Sequence[tuple[int, Span]]) -> Iterator[Span]:
             whole = strength, span
             continue
         strongest, named = min(whole, (strength, span), key=lambda each: each[0])
-        whole = strongest, replace(named, start=whole[1].start, end=max(whole[1].end, span.end))
+        start, end = whole[1].start, max(whole[1].end, span.end)
+        # What covers more than the strongest found is another value than that.
+        value = named.value if (named.start, named.end) == (start, end) else ""
+        whole = strongest, replace(named, start=start, end=end, value=value)
     if whole is not None:
         yield whole[1]

@@ -54,7 +54,7 @@ def _is_nino(number: str) -> bool:
 
 _ANY = ".*"
 _FORMS = (
-    _Form(("9" * 9,), ssn.is_valid, r"[0-9]{3}([ .-])[0-9]{2}\1[0-9]{4}", "ssn|social security"),
+    _Form(("9" * 9,), ssn.is_valid, r"[0-9]{3}([ .-])[0-9]{2}\1[0-9]{4}", "[a-z]{0,9}ssns?|social security"),
     _Form(("aaaaaa99a99a999a",), codicefiscale.is_valid, _ANY),
     _Form(("99999999a",), dni.is_valid, "[0-9]{8}-?[a-z]"),
     _Form(("a9999999a",), nie.is_valid, "[xyz]-?[0-9]{7}-?[a-z]"),
@@ -85,7 +85,7 @@ _FORMS = (
 
 def _called(names: str) -> re.Pattern[str]:
     """Return the pattern of a text that ends by saying what follows; one that no text matches, for no names."""
-    return re.compile(rf"(?<![a-z])(?:{names or '(?!)'})(?![a-z])[^0-9\n]{{0,16}}\Z")
+    return re.compile(rf"(?:(?<![a-z])|(?<=\\[nrt]))(?:{names or '(?!)'})(?![a-z])[^0-9\n]{{0,20}}\Z")
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,12 @@ _CALLED_ANYTHING = _called("|".join(form.names for form in _FORMS if form.names)
 
 _SHAPE = str.maketrans("0123456789abcdefghijklmnopqrstuvwxyz", "9" * 10 + "a" * 26)
 _LONGEST = max(map(len, _BY_SHAPE))
-_CALLED_WITHIN = 44  # fewer letters than a stream's window holds back
-# Letters and digits in a row, with a digit, or the one or two letters that stand beside some numbers.
+_CALLED_WITHIN = 47  # fewer letters than a stream's window holds back
+# Letters and digits in a row with a digit, also after a line break that is written as an escape, or the one or two
+# letters that stand beside some numbers.
 _GROUP = re.compile(
-    r"(?<![^\W_])(?:[a-z]{0,6}[0-9][0-9a-z]{0,17}|[a-z]{1,2}(?=[ -][0-9])|(?<=[0-9][ -])[a-z])(?![^\W_])"
+    r"(?:(?<![^\W_])(?!(?<=\\)[nrt]|ssn[0-9])|(?<=\\[nrt])|(?<=ssn))"
+    r"(?:[a-z]{0,6}[0-9][0-9a-z]{0,17}|[a-z]{1,2}(?=[ -][0-9])|(?<=[0-9][ -])[a-z])(?![^\W_])"
 )
 _MOST_GROUPS = 7  # of a French number
 
@@ -133,8 +135,7 @@ def find_identity_numbers(text: str) -> Iterator[tuple[int, int, str]]:
 def _number_from(text: str, groups: list[tuple[int, int]]) -> tuple[int, str]:
     """Return how many of the groups are a number, the fewest that are, and the number; 0 when none are."""
     start, compact = groups[0][0], ""
-    before = max(0, start - _CALLED_WITHIN)
-    is_called = _CALLED_ANYTHING.search(text, before, start) is not None
+    before, is_called = max(0, start - _CALLED_WITHIN), None
     for count, (group, end) in enumerate(groups, 1):
         if count > 1 and text[groups[count - 2][1] : group] not in (" ", ".", "-", "/", "+"):
             break
@@ -143,6 +144,8 @@ def _number_from(text: str, groups: list[tuple[int, int]]) -> tuple[int, str]:
             break
         for told in _BY_SHAPE.get(compact.translate(_SHAPE), ()):
             as_written = text[start:end]
+            if is_called is None:
+                is_called = _CALLED_ANYTHING.search(text, before, start) is not None
             is_told = told.written.fullmatch(as_written) or (is_called and told.called.search(text, before, start))
             if is_told and told.is_valid(re.sub("[ .]", "", as_written)):
                 return count, compact

@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 
 from schemas.events import Message, Tool
-from schemas.masks import PLACEHOLDER
+from schemas.masks import MOST_TAKEN, PLACEHOLDER
 from services.router.domain.knowledge import Knowledge, Mask
 from services.router.domain.request import check_parameters, numbered_texts
 
@@ -44,7 +44,7 @@ class Vault:
     """The names of all that is masked in one request and its answer, and by them the caller's own values.
 
     It lives as long as the request, and no record or log has any of it. Governance numbers the values of each call by
-    itself; here a value has one number throughout, and no number stands for two.
+    itself; here a value has one number throughout, and no number stands for two values of this request.
     """
 
     def __init__(self) -> None:
@@ -65,10 +65,15 @@ class Vault:
                     self._own[match[0]] = _unescaped(mask.text) if is_json else mask.text
 
     def apart(self, knowledge: Knowledge) -> Knowledge:
-        """Return knowledge whose masks, of other requests' values, have numbers that this request does not use."""
+        """Return knowledge whose masks, of other requests' values, have numbers that this request does not use.
+
+        Whose masks were equal before still are, be they of two documents or turns: what they stood for is gone.
+        """
         taken = dict(self._last)
 
         def name(match: re.Match[str]) -> str:
+            if int(match[2]) > MOST_TAKEN:
+                return match[0]
             number = int(match[2]) + taken.get(match[1], 0)
             self._use(match[1], number)
             return f"<{match[1]}_{number}>"
@@ -126,7 +131,8 @@ class Vault:
         return self._names[key]
 
     def _use(self, kind: str, number: int) -> None:
-        self._last[kind] = max(self._last[kind], number)
+        if number <= MOST_TAKEN:
+            self._last[kind] = max(self._last[kind], number)
 
 
 def _unescaped(text: str) -> str:

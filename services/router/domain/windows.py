@@ -14,6 +14,8 @@ from schemas.events import Finding
 HELD = 48
 # Beyond this no word is an e-mail address (RFC 5321: 64 + 1 + 255 characters); such text is cut anywhere.
 LONGEST_WORD = 320
+# Where longer text is rather cut: no address, number or token has these.
+_PARTS = frozenset(',;"()<>[]{}|')
 # New characters that are worth another look.
 STEP_CHARACTERS = 64
 
@@ -91,5 +93,8 @@ def _space_before(text: str, position: int) -> int:
             return end
     if position <= LONGEST_WORD:
         return 0
+    for end in range(position, position - LONGEST_WORD, -1):
+        if text[end - 1] in _PARTS:
+            return end
     begun = _BEGUN_NAME.search(text, position - LONGEST_WORD, position)
     return begun.start() if begun else position

@@ -19,7 +19,7 @@ from tests.unit.router.fakes import Stack, user
 DENIED = ["the secret sauce", "con"]
 GUARDRAILS = Guardrails(
     [
-        Guardrail(detect=("secret", "iban", "card", "id", "email", "phone"), action="mask"),
+        Guardrail(detect=("secret", "iban", "card", "id", "email", "ip", "phone"), action="mask"),
         Guardrail(detect=("denied",), action="refuse", texts=tuple(DENIED)),
     ]
 )
@@ -35,6 +35,7 @@ PERSONAL = [
     "2125551-Office,",
     "password: hunter2hunter2",
     "sk-" + "a1" * 200,
+    "eyJhbGciOiJIUzI1NiJ9.eyJ" + "c3ViIjoi" * 60 + "." + "aB3" * 14,
     "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA\n" * 20 + "-----END RSA PRIVATE KEY-----",
 ]
 

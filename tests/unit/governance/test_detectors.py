@@ -121,10 +121,12 @@ def test_every_social_security_number_is_found(area: int, group: int, serial: in
         "971013-9019902",
         "710319/2745",
         "AB123456C",
+        "536-90-4399",
     ],
 )
 def test_national_identity_numbers_are_found_in_their_own_forms(number: str) -> None:
     assert found(f"Here it is: {number}, thanks") == [("id", number)]
+    assert found(rf"Here:\n{number}\nthanks") == [("id", number)]
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,9 @@ def test_national_identity_numbers_are_found_in_their_own_forms(number: str) -> 
         "rodné číslo 7103192745",
         "CPF 39053344705",
         "my social security number is 536904399",
+        "the social security number of my wife: 536904399",
+        "customerSSN: 536904399",
+        r"\nSSN: 536904399",
     ],
 )
 def test_identity_numbers_that_could_be_any_number_are_found_where_the_text_says_so(text: str) -> None:
@@ -201,7 +206,9 @@ def test_a_bare_number_is_a_telephone_number_where_the_text_says_so(text: str) -
     assert [kind for kind, _ in found(text)] == ["phone"]
 
 
-@pytest.mark.parametrize("number", ["415-555-2671x549", "+1 415 555 2671 ext. 12", "(415) 555-2671 x1234"])
+@pytest.mark.parametrize(
+    "number", ["415-555-2671x549", "+1 415 555 2671 ext. 12", "030 12345678 ext 12", "(415) 555-2671 x1234"]
+)
 def test_an_extension_belongs_to_its_telephone_number(number: str) -> None:
     assert found(f"Please reach us at {number}, thanks") == [("phone", number)]
 
@@ -220,6 +227,7 @@ def test_every_ip_address_is_found(address: object, around: str) -> None:
     # An address of IPv6 that is all letters, or nothing, is left alone.
     text = str(address)
     wanted = [("ip", text)] if re.search("[0-9]", text) else []
+    assert found(rf"host:\n{text}") == wanted
     assert found(f"{around} {text} {around}") == wanted
 
 
@@ -264,6 +272,8 @@ def test_a_private_key_is_found_whole_also_when_its_end_is_missing(body: str, al
         ("password: S3cret!pw.", "S3cret!pw"),
         ('{"api_key": "0123456789abcdef"}', "0123456789abcdef"),
         ("export DB_PASSWORD=tiger12345", "tiger12345"),
+        ('{"cmd": "curl -d \\"password=abc12345\\" x"}', "abc12345"),
+        ('{"cmd": "password: \\"abc12345\\""}', "abc12345"),
         ("client_secret='a1b2c3d4e5'", "a1b2c3d4e5"),
         ("Authorization: Bearer abcdefghijklmnopqrst", "abcdefghijklmnopqrst"),
         ("Authorization: Basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA=="),

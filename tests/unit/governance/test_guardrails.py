@@ -29,6 +29,15 @@ def test_what_is_masked_is_told_once_as_it_was_first_written() -> None:
     assert screened.masks == (Mask("<EMAIL_1>", "jo@x.com", "Jo@x.com"), Mask("<EMAIL_2>", "al@x.com", "al@x.com"))
 
 
+def test_finds_that_overlap_are_another_value_than_the_strongest_of_them() -> None:
+    texts = ["fax +378282246310005 x99", "card 378282246310005"]
+    assert guardrails().screen(texts).texts == ("fax <CARD_1>", "card <CARD_2>")
+
+
+def test_numbers_too_large_for_a_mask_are_not_gone_on_from() -> None:
+    assert guardrails().screen(["<EMAIL_999999999> jo@x.com"]).texts == ("<EMAIL_999999999> <EMAIL_1>",)
+
+
 def test_secrets_that_differ_in_case_alone_are_two() -> None:
     screened = guardrails(mask=("secret",)).screen(["password: Hunter2hunter2", "password: hunter2hunter2"])
     assert screened.texts == ("password: <SECRET_1>", "password: <SECRET_2>")
@@ -66,7 +75,7 @@ def test_each_action_is_told_and_only_a_mask_changes_a_text() -> None:
     rails = Guardrails(
         [
             guardrail("email", action="flag"),
-            guardrail("card", action="require", sensitivity="restricted", on=["input"]),
+            guardrail("card", action="require", sensitivity="restricted", directions=["input"]),
             guardrail("denied", action="mask", texts=["green tea"], sensitivity="internal"),
         ]
     )

@@ -70,13 +70,13 @@ def test_a_tenant_has_its_own_guardrails_or_the_default_ones() -> None:
 
 
 def test_a_guardrail_may_look_at_one_direction_alone() -> None:
-    outward = rules(changed(guardrails={"default": [denied("green tea", on=["output"])]}))
+    outward = rules(changed(guardrails={"default": [denied("green tea", directions=["output"])]}))
     assert check_input(outward, APPLICATION, TASK, ["green tea"], Clock()).screened.verdict is Verdict.PASS
     assert check_output(outward, APPLICATION, TASK, "green tea").verdict is Verdict.REFUSE
 
 
 def test_a_request_that_requires_a_cleared_model_is_as_sensitive_as_that() -> None:
-    cards = {"detect": ["card"], "action": "require", "sensitivity": "restricted", "on": ["input"]}
+    cards = {"detect": ["card"], "action": "require", "sensitivity": "restricted", "directions": ["input"]}
     checked = check_input(
         rules(changed(guardrails={"default": [cards]})), APPLICATION, TASK, ["4111111111111111"], Clock()
     )

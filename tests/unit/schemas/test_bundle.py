@@ -53,7 +53,14 @@ def test_it_survives_the_way_through_kafka() -> None:
         ("guardrails.yaml", "    texts:", "    txts:", "guardrails.default.1.txts"),
         ("guardrails.yaml", "email, phone]", "email, phone, denied]", "texts: wanted with `denied`"),
         ("guardrails.yaml", "action: refuse", "action: require", "sensitivity: wanted"),
-        ("guardrails.yaml", "action: mask", "action: require", "on: wanted [input]"),
+        ("guardrails.yaml", "action: mask", "action: require", "directions: wanted [input]"),
+        (
+            "guardrails.yaml",
+            "action: mask",
+            "directions: [output]\n    action: mask",
+            "sensitivity: wanted none on output alone",
+        ),
+        ("guardrails.yaml", "[denied]", "[denied, denied]", "detect: wanted each kind once"),
         ("models.yaml", "small:", "small: [", "is not YAML"),
     ],
 )
