@@ -112,6 +112,9 @@ _GROUP = re.compile(
     r"(?:(?<![^\W_])(?!(?<=\\)[nrt]|ssn[0-9])|(?<=\\[nrt])|(?<=ssn))"
     r"(?:[a-z]{0,6}[0-9][0-9a-z]{0,17}|[a-z]{1,2}(?=[ -][0-9])|(?<=[0-9][ -])[a-z])(?![^\W_])"
 )
+# Where groups with digits are, one beside the other; the groups need not be looked for anywhere else.
+_REGION = re.compile(r"[0-9](?:[0-9a-z./+\\-]| (?=[0-9]|[a-z](?![0-9a-z])))*")
+_LETTERS_BEFORE = 8
 _MOST_GROUPS = 7  # of a French number
 
 # Matches wherever a number could be.
@@ -123,7 +126,12 @@ HINT = (
 
 def find_identity_numbers(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield where in a folded text numbers are, and each in one spelling; none overlap."""
-    groups = [match.span() for match in _GROUP.finditer(text)]
+    groups: list[tuple[int, int]] = []
+    looked_at = 0
+    for region in _REGION.finditer(text):
+        start = max(looked_at, region.start() - _LETTERS_BEFORE)
+        looked_at = region.end()
+        groups += [match.span() for match in _GROUP.finditer(text, start, looked_at + 1)]
     first = 0
     while first < len(groups):
         count, number = _number_from(text, groups[first : first + _MOST_GROUPS])
