@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import msgspec
-
 from schemas import events
 from schemas.events import Finding, Sensitivity
 from schemas.prompts import Generated
@@ -325,7 +323,7 @@ class Router:
             if list(verdict.findings) != found:
                 return ""
             part = journal.vault.named(verdict.text, verdict.masks)
-        _take_findings(journal, found, start)  # what was found in what is held back will be found again
+        journal.take_findings(found, start)  # what was found in what is held back will be found again
         window.release(characters)
         return part
 
@@ -334,7 +332,7 @@ class Router:
         if not text:
             return ""
         verdict = await self._output_verdict(journal, text)
-        _take_findings(journal, verdict.findings, start)
+        journal.take_findings(verdict.findings, start)
         return journal.vault.named(verdict.text, verdict.masks)
 
     async def _output_verdict(self, journal: Journal, text: str) -> OutputVerdict:
@@ -389,13 +387,6 @@ class Router:
             raise Refused(f"refused: the feedback holds {_named(verdict.findings)}")
         masked = list(verdict.texts)
         return (masked.pop(0) if feedback.text else ""), (masked.pop(0) if feedback.comment else "")
-
-
-def _take_findings(journal: Journal, findings: Sequence[Finding], start: int) -> None:
-    """Add findings in a part of the answer that begins at character `start`."""
-    journal.findings += [
-        msgspec.structs.replace(finding, start=finding.start + start, end=finding.end + start) for finding in findings
-    ]
 
 
 def _named(findings: Sequence[Finding]) -> str:

@@ -1,5 +1,6 @@
 """What is known of one request so far: it becomes the record of it, and the answer to the caller."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -95,6 +96,13 @@ class Journal:
     def answers_with_calls(self) -> bool:
         """Whether the answer may become a tool call, which cannot be told before it is whole."""
         return self.task.answers == "function-call" and bool(self.tools)
+
+    def take_findings(self, findings: Sequence[Finding], start: int) -> None:
+        """Add findings in a part of the answer that begins at character `start`."""
+        self.findings += [
+            msgspec.structs.replace(finding, start=finding.start + start, end=finding.end + start)
+            for finding in findings
+        ]
 
     def restored(self, text: str) -> str:
         """Return a part of the answer as the caller gets it; what begins like JSON is taken for that."""

@@ -14,8 +14,8 @@ from schemas.events import Finding
 HELD = 48
 # Beyond this no word is an e-mail address (RFC 5321: 64 + 1 + 255 characters); such text is cut anywhere.
 LONGEST_WORD = 320
-# Where longer text is rather cut: no address, number or token has these.
-_PARTS = frozenset(',;"()<>[]{}|')
+# Behind which longer text is rather cut: no address, number, token or name of a mask goes on after these.
+_PARTS = frozenset(',;"()>[]{}|')
 # New characters that are worth another look.
 STEP_CHARACTERS = 64
 

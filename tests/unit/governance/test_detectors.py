@@ -12,9 +12,7 @@ from stdnum.us import ssn
 from schemas.bundle import Guardrail
 from services.governance.domain.guardrails import Guardrails, Screened
 
-GUARDRAILS = Guardrails(
-    [Guardrail(detect=("secret", "iban", "card", "id", "email", "ip", "phone"), action="mask", sensitivity=None)]
-)
+GUARDRAILS = Guardrails([Guardrail(detect=("secret", "iban", "card", "id", "email", "ip", "phone"), action="mask")])
 
 
 def screen(*texts: str) -> Screened:

@@ -47,3 +47,9 @@ def test_only_whole_words_are_asked_about() -> None:
 
 def test_text_without_a_space_leaves_once_it_can_be_no_address() -> None:
     assert released_from(["x" * 200, "x" * 500, "x" * 200])
+
+
+@given(st.integers(0, 80))
+def test_the_name_of_a_mask_is_not_cut_in_text_without_a_space(letters_behind: int) -> None:
+    released = released_from(["x" * 400 + "<EMAIL_1>" + "y" * letters_behind + ","])
+    assert released in {"x" * len(released), f"{'x' * 400}<EMAIL_1>{'y' * (len(released) - 409)}"}
