@@ -97,7 +97,7 @@ async def _measure(stack: Stack, count: int, partitions: int) -> None:
 
 
 def _interactions(count: int) -> list[bytes]:
-    chance, encode, clock = random.Random(1), codec(Topic.INTERACTIONS).encode, Clock()  # noqa: S311 - made-up text
+    chance, encode, clock = random.Random(1), codec(Topic.INTERACTIONS).encode, Clock()
     found = []
     for _ in range(count):
         city, now = chance.choice(_CITIES), datetime.now(UTC)

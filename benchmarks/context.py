@@ -28,7 +28,7 @@ BUDGET_TOKENS = 1024
 
 async def measure(embedder: Embedder) -> None:
     """Index, search, print."""
-    chance = random.Random(1)  # noqa: S311 - the same texts every time
+    chance = random.Random(1)
     syllables = [consonant + vowel for consonant in "bcdfghjklmnprstvwxyz" for vowel in "aeiou"]
     words = ["".join(chance.choices(syllables, k=3)) for _ in range(8000)]
     documents = [_document(number, words, chance) for number in range(DOCUMENTS)]

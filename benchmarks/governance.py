@@ -42,7 +42,7 @@ async def measure(bundle_folder: Path) -> None:
         wall, processor = [], []
         for _ in range(CALLS):
             started, busy = time.perf_counter(), time.process_time()
-            handlers.check_input(in_force.now(), application, task, [text], clock)
+            handlers.check_input(in_force.now(), application, task, [text], [], clock)
             wall.append(time.perf_counter() - started)
             processor.append(time.process_time() - busy)
         _show(f"handler, {name}", wall, processor)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from recipes.environment import install
 from schemas.bundle import Guardrail
 from services.governance.domain.guardrails import Guardrails
 
@@ -28,7 +29,6 @@ KINDS = {
     "PHONE_NUMBER": "phone",
     "US_SSN": "id",
 }
-PLACE = Path(__file__).parents[1]
 
 Span = tuple[str, int, int]
 
@@ -63,19 +63,11 @@ def main() -> None:
 
 
 def _presidios_sentences() -> list[dict[str, Any]]:
-    environment = PLACE / ".venv-presidio"
-    uv, python = str(Path(sys.executable).parent / "uv"), str(environment / "bin" / "python")
-    pins = str(PLACE / "requirements" / "presidio.txt")
-    print("Installing Presidio into .venv-presidio", file=sys.stderr)
-    _run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(environment))
-    _run(uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "--no-deps", "-r", pins)
+    python = install("presidio")
     print(f"Presidio reads {SENTENCES} sentences (a minute or so)", file=sys.stderr)
-    printed = _run(python, str(PLACE / "benchmarks" / "presidio.py"), str(SENTENCES))
+    command = [str(python), str(Path(__file__).with_name("presidio.py")), str(SENTENCES)]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - our own
     return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-
-
-def _run(*command: str) -> str:
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - our own
 
 
 def _scores(

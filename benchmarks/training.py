@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _dataset(root: Path, rows: int) -> Path:
-    rng = random.Random(0)  # noqa: S311  # filler, not a secret
+    rng = random.Random(0)  # filler, not a secret
     labelled = []
     for number in range(rows * 2):
         arguments = {"city": rng.choice(_CITIES), "genre": rng.choice(_GENRES), "seats": rng.randint(1, 8)}

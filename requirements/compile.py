@@ -25,6 +25,6 @@ for service in SERVICES:
     compile_pins("pyproject.toml", f"{service}.txt", "--extra", service, "--constraint", str(HERE / "dev.txt"))
 # A peer that benchmarks run beside, in an environment of its own.
 compile_pins(str(HERE / "presidio.in"), "presidio.txt")
-# Packages whose declared dependencies are not wanted: models, data, and Triton with numpy 1 (see the Makefile).
-for name in ("uv", "data", "triton"):
+# Packages whose declared dependencies are not wanted: models, data, texts, and Triton with numpy 1 (see the Makefile).
+for name in ("uv", "data", "triton", "corpora"):
     compile_pins(str(HERE / f"{name}.in"), f"{name}.txt", "--no-deps")

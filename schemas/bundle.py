@@ -15,7 +15,13 @@ from schemas.events import Sensitivity
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 # What guardrails can look for. `denied` are the texts that the operator lists.
-Kind = Literal["secret", "iban", "card", "id", "email", "ip", "phone", "denied"]
+Kind = Literal[
+    "secret", "iban", "card", "id", "email", "ip", "phone", "denied", "injection", "toxicity", "leak", "format"
+]
+# Kinds that a classifier finds: it says how likely, and not where they begin and end.
+CLASSIFIED: frozenset[Kind] = frozenset({"injection", "toxicity"})
+# Kinds that are about an answer beside what was asked for.
+OF_ANSWERS: frozenset[Kind] = frozenset({"leak", "format"})
 Direction = Literal["input", "output"]
 # Guardrails of the tenants that have no list of their own.
 DEFAULT = "default"
@@ -97,6 +103,10 @@ class Guardrail(_Frozen):
     directions: tuple[Direction, ...] = Field(default=get_args(Direction), min_length=1)
     # What `denied` looks for: whole words, in any case.
     texts: tuple[Annotated[str, Field(min_length=3)], ...] = ()
+    # The probability from which a classifier's find counts; none: the one that it comes with.
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    # How many words of the model's instructions in a row are a `leak`.
+    words: Annotated[int, Field(ge=6, le=100)] = 10
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
@@ -110,6 +120,17 @@ class Guardrail(_Frozen):
             raise ValueError("detect: wanted each kind once")
         if ("denied" in self.detect) != bool(self.texts):
             raise ValueError("texts: wanted with `denied`, and with nothing else")
+        classified = CLASSIFIED.intersection(self.detect)
+        for kind in sorted({*classified, "format"}.intersection(self.detect)):
+            if self.action == "mask":
+                raise ValueError(f"action: wanted none that masks, for {kind} is of a text, not of a place in it")
+        if "injection" in self.detect and "output" in self.directions:
+            raise ValueError("directions: wanted [input] for injection: an answer goes to no model")
+        for kind in sorted(OF_ANSWERS.intersection(self.detect)):
+            if "input" in self.directions:
+                raise ValueError(f"directions: wanted [output] for {kind}, which only an answer has")
+        if self.threshold is not None and len(self.detect) != len(classified):
+            raise ValueError(f"threshold: wanted with nothing but {', '.join(sorted(CLASSIFIED))}")
         return self
 
 

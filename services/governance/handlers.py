@@ -1,14 +1,14 @@
 """Governance's use cases."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from schemas.bundle import DEFAULT, Application, Bundle, Direction, InvalidBundleError
 from schemas.events import Sensitivity
 from services.governance.domain.clearance import Clearance, Clearances
-from services.governance.domain.guardrails import Guardrails, Screened, Verdict, refused
+from services.governance.domain.guardrails import NOTHING_ASKED, Asked, Guardrails, Screened, Verdict, refused
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import InvalidArgument, NotFound
@@ -70,29 +70,31 @@ class Checked:
     policy_us: int
 
 
-def check_input(rules: Rules, application: str, task: str, texts: Sequence[str], clock: Clock) -> Checked:
-    """Decide about a request's texts.
+def check_input(
+    rules: Rules, application: str, task: str, texts: Sequence[str], instructions: Collection[int], clock: Clock
+) -> Checked:
+    """Decide about a request's texts, of which some are what the application itself tells the model, by position.
 
     Raises:
         NotFound: The application is unknown.
         InvalidArgument: The application may not ask for the task.
     """
     caller = rules.application(application, task)
-    screened = _screen(rules.guardrails(caller.tenant, "input"), texts)
+    screened = _screen(rules.guardrails(caller.tenant, "input"), texts, instructions)
     sensitivity = max(caller.sensitivity, screened.sensitivity or caller.sensitivity, key=lambda each: each.level)
     started = clock.monotonic()
     clearances = rules.clearances.from_level(application, task, sensitivity)
     return Checked(screened, sensitivity, clearances, round((clock.monotonic() - started) * 1e6))
 
 
-def check_output(rules: Rules, application: str, task: str, text: str) -> Screened:
-    """Decide about an answer's text. Of a refused one, nothing is left.
+def check_output(rules: Rules, application: str, task: str, text: str, asked: Asked) -> Screened:
+    """Decide about an answer's text, or a part of it. Of a refused one, nothing is left.
 
     Raises:
         NotFound: The application is unknown.
         InvalidArgument: The application may not ask for the task.
     """
-    screened = _screen(rules.guardrails(rules.application(application, task).tenant, "output"), [text])
+    screened = _screen(rules.guardrails(rules.application(application, task).tenant, "output"), [text], asked=asked)
     if screened.verdict is Verdict.REFUSE:
         return Screened(("",), screened.findings)
     return screened
@@ -105,9 +107,11 @@ def _compiled(bundle: Bundle, tenant: str, direction: Direction) -> Guardrails:
         raise InvalidBundleError(f"guardrails.{tenant}: {error}") from error
 
 
-def _screen(guardrails: Guardrails, texts: Sequence[str]) -> Screened:
+def _screen(
+    guardrails: Guardrails, texts: Sequence[str], instructions: Collection[int] = (), asked: Asked = NOTHING_ASKED
+) -> Screened:
     try:
-        return guardrails.screen(texts)
+        return guardrails.screen(texts, instructions, asked)
     except Exception as error:
         # Whatever went wrong, a text that nobody could read must not pass. The message and the values of the traceback
         # may hold the text; the places in the code do not.

@@ -5,7 +5,7 @@ from typing import Any
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from services.governance import handlers
-from services.governance.domain.guardrails import Finding, Mask, Verdict
+from services.governance.domain.guardrails import Asked, Finding, Mask, Verdict
 from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
 from services.runtime.wire import sensitivity_value
@@ -29,7 +29,9 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
     ) -> governance_pb2.CheckInputResponse:
         """Decide about a request's texts."""
         rules = self._in_force.now()
-        checked = handlers.check_input(rules, request.application, request.task, request.texts, self._clock)
+        checked = handlers.check_input(
+            rules, request.application, request.task, request.texts, frozenset(request.instructions), self._clock
+        )
         return governance_pb2.CheckInputResponse(
             verdict=_VERDICTS[checked.screened.verdict],
             texts=checked.screened.texts,
@@ -51,7 +53,8 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
     ) -> governance_pb2.CheckOutputResponse:
         """Decide about an answer's text."""
         rules = self._in_force.now()
-        screened = handlers.check_output(rules, request.application, request.task, request.text)
+        asked = Asked(tuple(request.instructions), request.schema)
+        screened = handlers.check_output(rules, request.application, request.task, request.text, asked)
         return governance_pb2.CheckOutputResponse(
             verdict=_VERDICTS[screened.verdict],
             text=screened.texts[0],

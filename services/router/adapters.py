@@ -11,6 +11,7 @@ from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import Feedback, Finding, Interaction, Sensitivity
 from schemas.topics import Topic
+from services.router.domain.answers import Asked
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, Mask, OutputVerdict, Passage, Turn
 from services.runtime import rpc
 from services.runtime.errors import Retryable
@@ -31,10 +32,12 @@ class GrpcGovernance:
         self._stub: Any = governance_pb2_grpc.GovernanceStub(channel)  # the same stub serves both kinds of channel
 
     async def check_input(
-        self, application: str, task: str, texts: Sequence[str], timeout_seconds: float
+        self, application: str, task: str, texts: Sequence[str], instructions: Sequence[int], timeout_seconds: float
     ) -> InputVerdict:
         """Return the verdict on a request's texts."""
-        request = governance_pb2.CheckInputRequest(application=application, task=task, texts=texts)
+        request = governance_pb2.CheckInputRequest(
+            application=application, task=task, texts=texts, instructions=instructions
+        )
         try:
             response = await self._stub.CheckInput(request, timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
@@ -53,9 +56,13 @@ class GrpcGovernance:
             masks=_masks(response.masks),
         )
 
-    async def check_output(self, application: str, task: str, text: str, timeout_seconds: float) -> OutputVerdict:
-        """Return the verdict on an answer or a part of it."""
-        request = governance_pb2.CheckOutputRequest(application=application, task=task, text=text)
+    async def check_output(
+        self, application: str, task: str, text: str, asked: Asked, timeout_seconds: float
+    ) -> OutputVerdict:
+        """Return the verdict on an answer or a part of it, given what was asked for."""
+        request = governance_pb2.CheckOutputRequest(
+            application=application, task=task, text=text, instructions=asked.instructions, schema=asked.schema
+        )
         try:
             response = await self._stub.CheckOutput(request, timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:

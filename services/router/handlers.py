@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from schemas import events
 from schemas.events import Finding, Sensitivity
 from schemas.prompts import Generated
-from services.router.domain.answers import prompt, tool_call
+from services.router.domain.answers import asked, prompt, tool_call
 from services.router.domain.catalogue import Caller, Catalogue
 from services.router.domain.errors import GovernanceSilent, InvalidField, Refused, Unrecorded
 from services.router.domain.knowledge import NOTHING, InputVerdict, Knowledge, OutputVerdict, without_said
-from services.router.domain.masking import texts_of, with_texts, without_texts
+from services.router.domain.masking import instructions_among, texts_of, with_texts, without_texts
 from services.router.domain.preparation import cut, language_of, last_user_turn, normalise_messages
 from services.router.domain.request import Feedback, Request, check, check_feedback
 from services.router.domain.routing import decide
@@ -91,13 +91,11 @@ class Router:
         journal = self._prepare(call, request, streamed=True)
         async with self._records.ending(journal):
             await self._decide(journal)
-            guardrails = journal.catalogue.bundle.guardrails_of(journal.caller.tenant, "output")
-            window = Window([text for guardrail in guardrails for text in guardrail.texts])
+            window = Window(journal.guardrails, journal.asked.instructions)
             async with aclosing(self._generate(journal)) as pieces:
                 async for piece in pieces:
                     window.add(piece)
-                    # What may become a tool call can only be told, and so released, whole.
-                    due = "" if journal.answers_with_calls else window.due()
+                    due = "" if journal.leaves_whole else window.due()
                     released = await self._released_part(journal, window, due) if due else ""
                     if released:
                         await self._records.open(journal)
@@ -222,13 +220,27 @@ class Router:
         if journal.decision.chosen is None:
             asked_for = f"model {journal.asked_for!r}" if journal.asked_for else "live model"
             raise Refused(f"refused: no {asked_for} is cleared for {journal.decision.sensitivity} requests")
+        journal.asked = asked(
+            journal.decision.chosen,
+            journal.task,
+            journal.messages,
+            journal.tools,
+            journal.request.sampling,
+            journal.guardrails,
+        )
 
     async def _check_input(self, journal: Journal) -> None:
         texts = texts_of(journal.messages, journal.tools)
         started = self.clock.monotonic()
         remaining_seconds = self._remaining(journal)
         try:
-            verdict = await self._input_verdict(journal.caller.application, journal.task_name, texts, remaining_seconds)
+            verdict = await self._input_verdict(
+                journal.caller.application,
+                journal.task_name,
+                texts,
+                instructions_among(journal.messages, journal.tools),
+                remaining_seconds,
+            )
         except GovernanceSilent:
             self._remaining(journal)  # raises when it was the request's own deadline that passed
             raise
@@ -248,11 +260,11 @@ class Router:
             raise Refused(f"refused: the request holds {_named(verdict.findings)}")
 
     async def _input_verdict(
-        self, application: str, task: str, texts: list[str], remaining_seconds: float
+        self, application: str, task: str, texts: list[str], instructions: list[int], remaining_seconds: float
     ) -> InputVerdict:
         try:
             verdict = await self.governance.check_input(
-                application, task, texts, min(self.patience.governance_seconds, remaining_seconds)
+                application, task, texts, instructions, min(self.patience.governance_seconds, remaining_seconds)
             )
         except ServiceError as error:
             raise GovernanceSilent("refused: governance gave no verdict; try again later") from error
@@ -284,7 +296,7 @@ class Router:
         """Inference. The stage is the time that was spent waiting for the model, not for those who take its pieces."""
         assert journal.decision is not None
         assert journal.decision.chosen is not None
-        asked = prompt(
+        question = prompt(
             journal.decision.chosen,
             journal.task,
             journal.messages,
@@ -292,7 +304,7 @@ class Router:
             journal.decision.knowledge,
             journal.request.sampling,
         )
-        async with aclosing(self.models.generate(asked, self._remaining(journal))) as pieces:
+        async with aclosing(self.models.generate(question, self._remaining(journal))) as pieces:
             while True:
                 started = self.clock.monotonic()
                 try:
@@ -340,7 +352,7 @@ class Router:
         timeout_seconds = min(self.patience.governance_seconds, self._remaining(journal))
         try:
             verdict = await self.governance.check_output(
-                journal.caller.application, journal.task_name, text, timeout_seconds
+                journal.caller.application, journal.task_name, text, journal.asked, timeout_seconds
             )
         except ServiceError as error:
             self._remaining(journal)  # raises when it was the request's own deadline that passed
@@ -381,7 +393,7 @@ class Router:
         if not texts:
             return "", ""
         verdict = await self._input_verdict(
-            caller.application, caller.tasks[0], texts, self.patience.governance_seconds
+            caller.application, caller.tasks[0], texts, [], self.patience.governance_seconds
         )
         if verdict.verdict == "refuse":
             raise Refused(f"refused: the feedback holds {_named(verdict.findings)}")

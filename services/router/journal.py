@@ -6,9 +6,10 @@ from datetime import datetime
 
 import msgspec
 
-from schemas.bundle import Task
+from schemas.bundle import Guardrail, Task
 from schemas.events import Finding, Interaction, Message, Sensitivity, Tool, ToolCall
 from schemas.prompts import Generated
+from services.router.domain.answers import Asked
 from services.router.domain.catalogue import Caller, Catalogue
 from services.router.domain.knowledge import InputVerdict
 from services.router.domain.masking import Vault, without_texts
@@ -80,6 +81,7 @@ class Journal:
     verdict: InputVerdict | None = None
     vault: Vault = field(default_factory=Vault)
     decision: Decision | None = None
+    asked: Asked = field(default_factory=Asked)
     context_available: bool = False
     first_token_us: int = 0
     generated: Generated | None = None
@@ -93,9 +95,19 @@ class Journal:
     is_finished: bool = False
 
     @property
+    def guardrails(self) -> list[Guardrail]:
+        """What is looked for in the answer."""
+        return self.catalogue.bundle.guardrails_of(self.caller.tenant, "output")
+
+    @property
     def answers_with_calls(self) -> bool:
-        """Whether the answer may become a tool call, which cannot be told before it is whole."""
+        """Whether the answer may become a tool call."""
         return self.task.answers == "function-call" and bool(self.tools)
+
+    @property
+    def leaves_whole(self) -> bool:
+        """Whether the answer is released whole: before, nobody can tell a tool call, or whether its form is right."""
+        return self.answers_with_calls or bool(self.asked.schema)
 
     def take_findings(self, findings: Sequence[Finding], start: int) -> None:
         """Add findings in a part of the answer that begins at character `start`."""

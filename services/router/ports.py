@@ -5,6 +5,7 @@ from typing import Protocol
 
 from schemas.events import Feedback, Interaction, Sensitivity
 from schemas.prompts import Generated, Prompt
+from services.router.domain.answers import Asked
 from services.router.domain.knowledge import InputVerdict, Knowledge, OutputVerdict
 
 
@@ -12,13 +13,23 @@ class Governance(Protocol):
     """Verdicts on text."""
 
     async def check_input(
-        self, application: str, task: str, texts: Sequence[str], timeout_seconds: float
+        self, application: str, task: str, texts: Sequence[str], instructions: Sequence[int], timeout_seconds: float
     ) -> InputVerdict:
-        """Return the verdict on a request's texts, with as many texts as were asked about."""
+        """Return the verdict on a request's texts, with as many texts as were asked about.
+
+        Args:
+            application: Who asks.
+            task: What for.
+            texts: All that a model would see.
+            instructions: Which of them the application itself tells the model, by position.
+            timeout_seconds: How long the answer is worth waiting for.
+        """
         ...
 
-    async def check_output(self, application: str, task: str, text: str, timeout_seconds: float) -> OutputVerdict:
-        """Return the verdict on an answer or a part of it."""
+    async def check_output(
+        self, application: str, task: str, text: str, asked: Asked, timeout_seconds: float
+    ) -> OutputVerdict:
+        """Return the verdict on an answer or a part of it, given what was asked for."""
         ...
 
 

@@ -42,11 +42,13 @@ class Detector:
         kind: As bundles name it.
         hint: Byte pattern that matches wherever `find` could find something.
         find: Yields what is there.
+        reads_instructions: Whether it also reads what the application itself tells the model.
     """
 
     kind: str
     hint: bytes
     find: Callable[[str], Iterator[Span]]
+    reads_instructions: bool = True
 
 
 # Keys and tokens by the form that their issuers give them, in lower case as all that is read here.
@@ -261,6 +263,9 @@ DETECTORS = {
         Detector("phone", _SEVEN_DIGITS, _find_phones),
     )
 }
+
+# The hint of detectors that read every text.
+ANYTHING = rb"(?s)."
 
 DENIED = "denied"
 _HINT_CHARACTERS = 32  # enough to be rare

@@ -2,16 +2,17 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import hyperscan
 
-from schemas.bundle import Guardrail, InvalidBundleError
+from schemas.bundle import Guardrail, InvalidBundleError, Kind
 from schemas.events import Sensitivity
 from schemas.masks import MOST_TAKEN, PLACEHOLDER
-from services.governance.domain.detectors import DENIED, DETECTORS, Detector, Span, denied
+from services.governance.domain import formats, injections, leaks, toxicity
+from services.governance.domain.detectors import ANYTHING, DENIED, DETECTORS, Detector, Span, denied
 from services.governance.domain.folding import Folded, fold
 
 TOO_MANY = "too-many"
@@ -90,11 +91,28 @@ class Screened:
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """A detector and the guardrail that it looks for."""
+class Asked:
+    """What an answer was asked for.
 
-    detector: Detector
+    Attributes:
+        instructions: What the model was told beside the request's turns.
+        schema: JSON Schema that the answer must obey; empty: none, or the text is not the whole of it.
+    """
+
+    instructions: Sequence[str] = ()
+    schema: str = ""
+
+
+NOTHING_ASKED = Asked()
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A guardrail, and what looks for it in a text that was asked for in some way, where its hint is there."""
+
     guardrail: Guardrail
+    hint: bytes
+    detector: Callable[[str, Asked], Detector]
 
 
 class Guardrails:
@@ -106,13 +124,17 @@ class Guardrails:
         Raises:
             InvalidBundleError: A denied text has nothing in it that could be looked for.
         """
-        self._looked = [
-            _Looked(detector, guardrail) for guardrail in guardrails for detector in _detectors_of(guardrail)
-        ]
-        self._hints = _Hints([looked.detector.hint for looked in self._looked])
+        self._looked = [looked for guardrail in guardrails for looked in _looked_for(guardrail)]
+        self._hints = _Hints([looked.hint for looked in self._looked])
 
-    def screen(self, texts: Sequence[str]) -> Screened:
-        """Read texts that belong together; the same value gets the same number in all of them."""
+    def screen(self, texts: Sequence[str], instructions: Container[int] = (), asked: Asked = NOTHING_ASKED) -> Screened:
+        """Read texts that belong together; the same value gets the same number in all of them.
+
+        Args:
+            texts: What is said.
+            instructions: Which of the texts the application itself tells the model, by position.
+            asked: What was asked for, if the texts are an answer.
+        """
         names = _Names(texts)
         masked: list[str] = []
         findings: list[Finding] = []
@@ -123,7 +145,10 @@ class Guardrails:
             to_mask: list[tuple[int, Span]] = []
             for strength in sorted(self._hints.within(folded.text)):
                 guardrail = self._looked[strength].guardrail
-                for span in self._looked[strength].detector.find(folded.text):
+                detector = self._looked[strength].detector(text, asked)
+                if index in instructions and not detector.reads_instructions:
+                    continue
+                for span in detector.find(folded.text):
                     if guardrail.sensitivity is not None:
                         sensitivities.add(guardrail.sensitivity)
                     if guardrail.action == MASK:
@@ -149,16 +174,30 @@ def refused(texts: Sequence[str], kind: str) -> Screened:
     return Screened(("",) * len(texts), (Finding(kind, REFUSE, 0, 0, 0),), sensitivity=Sensitivity.RESTRICTED)
 
 
-def _detectors_of(guardrail: Guardrail) -> Iterator[Detector]:
+def _looked_for(guardrail: Guardrail) -> Iterator[_Looked]:
     for kind in guardrail.detect:
-        if kind != DENIED:
-            yield DETECTORS[kind]
-            continue
+        if kind == leaks.KIND:
+            yield _Looked(guardrail, ANYTHING, lambda _, asked: leaks.leaks(asked.instructions, guardrail.words))
+        elif kind == formats.KIND:
+            yield _Looked(guardrail, ANYTHING, lambda text, asked: formats.broken_format(text, asked.schema))
+        else:
+            for detector in _detectors(kind, guardrail):
+                yield _Looked(guardrail, detector.hint, lambda _, __, detector=detector: detector)  # type: ignore[misc]
+
+
+def _detectors(kind: Kind, guardrail: Guardrail) -> Iterator[Detector]:
+    if kind == injections.KIND:
+        yield injections.injection(guardrail.threshold)
+    elif kind == toxicity.KIND:
+        yield toxicity.toxicity(guardrail.threshold)
+    elif kind == DENIED:
         for position, text in enumerate(guardrail.texts):
             try:
                 yield denied(text)
             except ValueError as error:
                 raise InvalidBundleError(f"texts.{position} {error}") from error
+    else:
+        yield DETECTORS[kind]
 
 
 class _Hints:

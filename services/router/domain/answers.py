@@ -1,16 +1,58 @@
 """What the chosen model is asked, and what its text means."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from schemas.bundle import Task
+from schemas.bundle import Guardrail, Task
 from schemas.events import Message, Tool, ToolCall
 from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import Knowledge
 from services.router.domain.request import Sampling
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What governance must know of an answer beside its text; what a tenant's guardrails have no use for is empty.
+
+    Attributes:
+        instructions: What the model is told beside the turns, but for passages and function documents.
+        schema: JSON Schema that the answer must obey.
+    """
+
+    instructions: tuple[str, ...] = ()
+    schema: str = ""
+
+
+def asked(
+    candidate: Candidate,
+    task: Task,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    sampling: Sampling,
+    guardrails: Sequence[Guardrail],
+) -> Asked:
+    """Return what governance must know of a candidate's answer, by what a tenant's guardrails on answers look for."""
+    detected = {kind for guardrail in guardrails for kind in guardrail.detect}
+    return Asked(
+        _instructions(candidate, task, messages) if "leak" in detected else (),
+        _schema(candidate, task, tools, sampling) if "format" in detected else "",
+    )
+
+
+def _instructions(candidate: Candidate, task: Task, messages: Sequence[Message]) -> tuple[str, ...]:
+    if candidate.deployment is not None:
+        return (candidate.deployment.system_prompt,)
+    own = (message.content for message in messages if message.role in ("system", "developer"))
+    return (task.generic_prompt, *filter(None, own))
+
+
+def _schema(candidate: Candidate, task: Task, tools: Sequence[Tool], sampling: Sampling) -> str:
+    wanted = sampling.response_schema or offered_schema(tools, task.answers == "function-call")
+    return wanted or (candidate.deployment.response_schema if candidate.deployment else "")
 
 
 def prompt(
@@ -23,12 +65,11 @@ def prompt(
 ) -> Prompt:
     """Return what a candidate is asked: the task's instructions, what context knows, memory, then the request."""
     turns = [*(turn.message for turn in knowledge.turns), *messages]
-    schema = sampling.response_schema or offered_schema(tools, task.answers == "function-call")
+    schema = _schema(candidate, task, tools, sampling)
     if candidate.deployment is None:
         chat = generic_messages(task.generic_prompt, turns, tools)
     else:
         chat = specialist_messages(candidate.deployment.system_prompt, turns)
-        schema = schema or candidate.deployment.response_schema
     if knowledge.passages:
         passages = "\n\n".join(f"[{passage.title}]\n{passage.text}" for passage in knowledge.passages)
         system = {**chat[0], "content": f"{chat[0]['content']}\n\nWhat is known:\n\n{passages}"}

@@ -18,6 +18,15 @@ def texts_of(messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
     return [text for _, text in numbered_texts(messages, tools)]
 
 
+def instructions_among(messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
+    """Return which of `texts_of` the same are the application's own word to the model, by position."""
+    return [
+        position
+        for position, ((kind, i, _), _) in enumerate(numbered_texts(messages, tools))
+        if kind in ("description", "parameters") or (kind == "message" and messages[i].role in ("system", "developer"))
+    ]
+
+
 def with_texts(
     messages: Sequence[Message], tools: Sequence[Tool], texts: Sequence[str]
 ) -> tuple[tuple[Message, ...], tuple[Tool, ...]]:

@@ -6,8 +6,10 @@ What is held back is looked at again together with what follows it: nothing leav
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
+from schemas.bundle import Guardrail
 from schemas.events import Finding
 
 # Letters and digits of the longest card, phone, account and identity number, and of the words that name one.
@@ -34,8 +36,16 @@ class Window:
         start: Characters released before it.
     """
 
-    def __init__(self, denied: Sequence[str]) -> None:
-        self._held = max(HELD, *(_letters_and_digits(text) for text in denied), 0)
+    def __init__(self, guardrails: Sequence[Guardrail], instructions: Sequence[str]) -> None:
+        """Begin an answer.
+
+        Args:
+            guardrails: What is looked for in it.
+            instructions: What the model was told, of which runs of words are looked for too.
+        """
+        denied = [_letters_and_digits(text) for guardrail in guardrails for text in guardrail.texts]
+        runs = [_longest_run(text, guardrail.words) for guardrail in guardrails for text in instructions]
+        self._held = max([HELD, *denied, *runs])
         self._looked_at = 0
         self.text = ""
         self.start = 0
@@ -80,6 +90,12 @@ class Window:
             if held > self._held:
                 return _space_before(text, position)
         return 0
+
+
+def _longest_run(text: str, words: int) -> int:
+    """Return the most letters and digits that so many words of a text in a row have, however they are written."""
+    counts = [_letters_and_digits(word) for word in unicodedata.normalize("NFKD", text).split()]
+    return max(sum(counts[i : i + words]) for i in range(max(1, len(counts) - words + 1)))
 
 
 def _letters_and_digits(text: str) -> int:

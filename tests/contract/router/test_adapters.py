@@ -17,6 +17,7 @@ from gyre.api.types.v1 import types_pb2
 from schemas.events import Finding, Message, Sensitivity
 from schemas.prompts import Generated, Prompt
 from services.router.adapters import GrpcContext, GrpcGovernance
+from services.router.domain.answers import Asked
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, Mask, OutputVerdict, Passage, Turn
 from services.router.ports import Context, Governance, Models
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable, ServiceError
@@ -85,8 +86,8 @@ async def test_governances_verdicts_arrive_whole() -> None:
     server = GovernanceServer()
     async with channel_to(governance_pb2_grpc.add_GovernanceServicer_to_server, server) as channel:
         governance: Governance = GrpcGovernance(channel)
-        verdict = await governance.check_input("web", "chat", ["a@b.com"], 5)
-        output = await governance.check_output("web", "chat", "fine", 5)
+        verdict = await governance.check_input("web", "chat", ["a@b.com"], [0], 5)
+        output = await governance.check_output("web", "chat", "fine", Asked(("Be kind.",), "{}"), 5)
     finding = Finding(direction="input", kind="email", action="mask", text_index=0, start=0, end=7)
     assert verdict == InputVerdict(
         verdict="mask",
@@ -100,6 +101,7 @@ async def test_governances_verdicts_arrive_whole() -> None:
     )
     assert output == OutputVerdict("pass", "fine", masks=(Mask("<CARD_1>", "42", "4 2"),))
     assert (server.asked.application, server.asked.task, server.asked.text) == ("web", "chat", "fine")
+    assert (list(server.asked.instructions), server.asked.schema) == (["Be kind."], "{}")
 
 
 async def test_a_verdict_that_is_none_does_not_pass() -> None:
@@ -107,13 +109,13 @@ async def test_a_verdict_that_is_none_does_not_pass() -> None:
     server.verdict = governance_pb2.VERDICT_UNSPECIFIED
     async with channel_to(governance_pb2_grpc.add_GovernanceServicer_to_server, server) as channel:
         with pytest.raises(Retryable, match="verdict 0"):
-            await GrpcGovernance(channel).check_input("web", "chat", ["x"], 5)
+            await GrpcGovernance(channel).check_input("web", "chat", ["x"], [], 5)
 
 
 async def test_a_slow_verdict_is_waited_for_no_longer_than_allowed() -> None:
     async with channel_to(governance_pb2_grpc.add_GovernanceServicer_to_server, GovernanceServer()) as channel:
         with pytest.raises(DeadlineExceeded):
-            await GrpcGovernance(channel).check_output("web", "chat", "slow", 0.05)
+            await GrpcGovernance(channel).check_output("web", "chat", "slow", Asked(), 0.05)
 
 
 class ContextServer(context_pb2_grpc.ContextServicer):
@@ -154,7 +156,7 @@ async def test_contexts_knowledge_arrives_whole() -> None:
 async def test_whoever_is_away_is_to_be_tried_again() -> None:
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
         with pytest.raises(Retryable):
-            await GrpcGovernance(channel).check_output("web", "chat", "x", 5)
+            await GrpcGovernance(channel).check_output("web", "chat", "x", Asked(), 5)
         with pytest.raises(Retryable):
             await GrpcContext(channel).stitch("shop", "chat", "q", "", 1, Sensitivity.PUBLIC, 5)
     async with TritonModels("127.0.0.1:1") as models:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from schemas.bundle import Guardrail
 from schemas.events import Finding
 from services.governance.domain.guardrails import Guardrails, Screened, Verdict
+from services.router.domain.answers import Asked
 from services.router.domain.errors import Refused
 from services.router.domain.knowledge import InputVerdict, Mask, OutputVerdict
 from services.router.domain.request import Request
@@ -40,7 +41,7 @@ PERSONAL = [
 ]
 
 
-async def check_output(application: str, task: str, text: str, timeout_seconds: float) -> OutputVerdict:
+async def check_output(application: str, task: str, text: str, asked: Asked, timeout_seconds: float) -> OutputVerdict:
     screened = GUARDRAILS.screen([text])
     findings = tuple(
         Finding(direction="output", kind=found.kind, action=found.action, start=found.start, end=found.end)
@@ -58,9 +59,11 @@ def _masks(screened: Screened) -> tuple[Mask, ...]:
 async def stream(pieces: Sequence[str], asked: str = "Hi") -> tuple[str, Completion | None]:
     stack = Stack()
     stack.models.pieces = pieces
-    cleared = await stack.governance.check_input("web", "chat", ["Hi"], 1)
+    cleared = await stack.governance.check_input("web", "chat", ["Hi"], [], 1)
 
-    async def check_input(application: str, task: str, texts: Sequence[str], timeout_seconds: float) -> InputVerdict:
+    async def check_input(
+        application: str, task: str, texts: Sequence[str], instructions: Sequence[int], timeout_seconds: float
+    ) -> InputVerdict:
         screened = GUARDRAILS.screen(texts)
         return replace(cleared, verdict=screened.verdict.value, texts=screened.texts, masks=_masks(screened))
 

@@ -11,6 +11,7 @@ from schemas.bundle import Bundle
 from schemas.events import Deployment, Feedback, Finding, Interaction, Message, Sensitivity, Tool
 from schemas.masks import PLACEHOLDER
 from schemas.prompts import Generated, Prompt
+from services.router.domain.answers import Asked
 from services.router.domain.catalogue import SPECIALIST, Catalogue
 from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, Knowledge, Mask, OutputVerdict
 from services.router.domain.request import Request
@@ -68,10 +69,12 @@ class FakeGovernance:
         default_factory=lambda: {SPECIALIST: Sensitivity.RESTRICTED, "small": Sensitivity.CONFIDENTIAL}
     )
     inputs: list[list[str]] = field(default_factory=list)
+    instructions: list[list[str]] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
 
     async def check_input(
-        self, application: str, task: str, texts: Sequence[str], timeout_seconds: float
+        self, application: str, task: str, texts: Sequence[str], instructions: Sequence[int], timeout_seconds: float
     ) -> InputVerdict:
         self.log.append("check input")
         self.time.advance(self.seconds)
@@ -80,6 +83,7 @@ class FakeGovernance:
         if self.silent:
             raise Retryable("governance is away")
         self.inputs.append(list(texts))
+        self.instructions.append([texts[i] for i in instructions])
         findings = [f for i, text in enumerate(texts) for f in _findings(text, "input", i, self.action)]
         masked, masks = _masked(texts) if self.action == "mask" else (tuple(texts), ())
         levels = list(Sensitivity)[self.sensitivity.level :]
@@ -99,12 +103,15 @@ class FakeGovernance:
             masks=masks,
         )
 
-    async def check_output(self, application: str, task: str, text: str, timeout_seconds: float) -> OutputVerdict:
+    async def check_output(
+        self, application: str, task: str, text: str, asked: Asked, timeout_seconds: float
+    ) -> OutputVerdict:
         self.log.append("check output")
         self.time.advance(self.output_seconds)
         if self.silent_after_outputs is not None and len(self.outputs) >= self.silent_after_outputs:
             raise Retryable("governance is away")
         self.outputs.append(text)
+        self.asked.append(asked)
         findings = _findings(text, "output", 0, self.action)
         verdict = _verdict(findings)
         (masked,), masks = _masked([text]) if self.action == "mask" else ((text,), ())

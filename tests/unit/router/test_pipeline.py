@@ -54,6 +54,13 @@ async def test_context_is_asked_while_governance_decides_and_stopped_when_that_r
     assert stack.context.was_cancelled
 
 
+async def test_governance_is_told_which_texts_are_the_applications_own() -> None:
+    stack = Stack()
+    messages = (Message(role="system", content="Be brief."), user("Hi"), Message(role="developer", content="Be kind."))
+    await stack.router.complete(stack.call(), Request(messages=messages, tools=(LIGHTS,), task="calls"))
+    assert stack.governance.instructions == [["Be brief.", "Be kind.", LIGHTS.description, LIGHTS.parameters]]
+
+
 async def test_without_a_verdict_a_request_is_refused_and_its_unmasked_text_stays_out_of_the_record() -> None:
     stack = Stack()
     stack.governance.silent = True

@@ -5,8 +5,12 @@ from contextlib import aclosing
 
 import pytest
 
+from schemas.bundle import Bundle
+from schemas.events import Message
+from services.router.domain.catalogue import Catalogue
 from services.router.domain.errors import Refused, Unrecorded
-from tests.unit.router.fakes import DENIED, LIGHTS, Stack, ask, collect
+from services.router.domain.request import Request, Sampling
+from tests.unit.router.fakes import DENIED, LIGHTS, Stack, ask, collect, user
 
 
 async def test_a_stream_without_the_acknowledgement_of_its_end_does_not_end_well() -> None:
@@ -57,6 +61,31 @@ async def test_a_denied_text_cut_in_two_never_leaves_a_stream(cut: int) -> None:
     assert "the" not in text
     assert set(text.split()) <= {"fine", "words"}
     assert (stack.recorder.last.finish_reason, stack.recorder.last.answer) == ("refused", text)
+
+
+def guarded(guardrail: dict[str, object]) -> Stack:
+    stack = Stack()
+    bundle = Bundle.model_validate(stack.catalogue.bundle.model_dump() | {"guardrails": {"default": [guardrail]}})
+    stack.catalogue = Catalogue(bundle, "b1")
+    return stack
+
+
+async def test_of_instructions_so_much_is_held_back_that_governance_can_tell_them() -> None:
+    stack = guarded({"detect": ["leak"], "action": "refuse", "directions": ["output"], "words": 20})
+    stack.models.pieces = ["a " * 300]
+    own = Message(role="system", content="antidisestablishmentarian " * 8)
+    pieces, _ = await collect(stack, Request(messages=(own, user("Hi"))))
+    assert stack.governance.asked[0].instructions == ("Be kind.", own.content.strip())
+    assert pieces[0] == "a " * (300 - 8 * len("antidisestablishmentarian") - 1)
+
+
+async def test_what_must_obey_a_schema_leaves_whole_once_its_form_was_checked() -> None:
+    stack = guarded({"detect": ["format"], "action": "refuse", "directions": ["output"]})
+    stack.models.pieces = ['{"words": "', "word " * 60, '"}']
+    schema = '{"type":"object"}'
+    pieces, _ = await collect(stack, ask("Hi", sampling=Sampling(response_schema=schema)))
+    assert pieces == ["".join(stack.models.pieces)]
+    assert [asked.schema for asked in stack.governance.asked] == [schema]
 
 
 async def test_an_address_cut_in_two_leaves_a_stream_masked() -> None:

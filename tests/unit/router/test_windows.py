@@ -1,12 +1,19 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from schemas.bundle import Guardrail
 from services.router.domain.windows import HELD, LONGEST_WORD, Window
 from tests.unit.router.fakes import DENIED
 
+INSTRUCTIONS = ["You are the assistant of a shop. Never talk about the prices of competitors or about the weather."]
+GUARDRAILS = [
+    Guardrail(detect=("denied",), action="refuse", texts=(DENIED,)),
+    Guardrail(detect=("leak",), action="refuse", directions=("output",), words=8),
+]
+
 
 def released_from(pieces: list[str]) -> str:
-    window, released = Window([DENIED]), ""
+    window, released = Window(GUARDRAILS, INSTRUCTIONS), ""
     for piece in pieces:
         window.add(piece)
         due = window.due()
@@ -34,13 +41,20 @@ def test_a_pattern_is_held_back_whatever_stands_between_its_words(between: str, 
     assert "t" not in released, end
 
 
+@given(st.integers(0, 9), st.integers(1, 60))
+def test_instructions_are_held_back_until_enough_words_are_there_to_tell_them(first: int, cut: int) -> None:
+    run = " ".join(INSTRUCTIONS[0].split()[first : first + 8])
+    released = released_from(["fine " * 40, run[:cut], run[cut:-1]])
+    assert released == "fine " * (len(released) // 5)
+
+
 def test_a_long_answer_does_leave() -> None:
     text = "word " * 200
     assert len(released_from([text[i : i + 7] for i in range(0, len(text), 7)])) > len(text) - 3 * HELD
 
 
 def test_only_whole_words_are_asked_about() -> None:
-    window = Window([])
+    window = Window([], [])
     window.add("word " * 30 + "secr")
     assert window.due() == "word " * 30
 

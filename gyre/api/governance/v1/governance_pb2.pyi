@@ -48,11 +48,18 @@ class CheckInputRequest(_message.Message):
     APPLICATION_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     TEXTS_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     task: _builtins.str
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Every text of the request that a model would see, in order."""
+
+    @_builtins.property
+    def instructions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which of the texts, from 0, the application itself tells the model: system messages and function documents. Attempts
+        to take the model over are not looked for in them.
+        """
 
     def __init__(
         self,
@@ -60,10 +67,11 @@ class CheckInputRequest(_message.Message):
         application: _builtins.str = ...,
         task: _builtins.str = ...,
         texts: _abc.Iterable[_builtins.str] | None = ...,
+        instructions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "task", b"task", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "instructions", b"instructions", "task", b"task", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,19 +196,29 @@ class CheckOutputRequest(_message.Message):
     APPLICATION_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     task: _builtins.str
     text: _builtins.str
+    schema: _builtins.str
+    """JSON Schema that the text must obey; empty: there is none, or the text is only a part of the answer."""
+    @_builtins.property
+    def instructions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the model was told beside the request's turns. It is not to be given away."""
+
     def __init__(
         self,
         *,
         application: _builtins.str = ...,
         task: _builtins.str = ...,
         text: _builtins.str = ...,
+        instructions: _abc.Iterable[_builtins.str] | None = ...,
+        schema: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "task", b"task", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "instructions", b"instructions", "schema", b"schema", "task", b"task", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

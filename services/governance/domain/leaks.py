@@ -1,0 +1,55 @@
+"""Whether an answer gives away what the model was told: its instructions, word for word."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from services.governance.domain.detectors import ANYTHING, Detector, Span
+from services.governance.domain.folding import fold
+
+KIND = "leak"
+# Instructions of fewer words are too common to tell.
+FEWEST_WORDS = 6
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def leaks(instructions: Sequence[str], words: int) -> Detector:
+    """Return the detector of so many words of the instructions in a row, or of all the words of shorter ones.
+
+    What stands between words does not matter, nor do case and accents.
+    """
+    runs = [_runs(text, words) for text in instructions]
+
+    def find(folded: str) -> Iterator[Span]:
+        found = list(_WORD.finditer(folded))
+        said = [match.group() for match in found]
+        begin = end = -1
+        for i in range(len(said)):
+            length = max((_length_here(said, i, each) for each in runs), default=0)
+            if not length:
+                continue
+            if i > end and end >= 0:
+                yield Span(KIND, found[begin].start(), found[end - 1].end())
+            if i > end or end < 0:
+                begin = i
+            end = max(end, i + length)
+        if end >= 0:
+            yield Span(KIND, found[begin].start(), found[end - 1].end())
+
+    return Detector(KIND, ANYTHING, find)
+
+
+def _length_here(said: Sequence[str], i: int, runs: tuple[int, frozenset[tuple[str, ...]]]) -> int:
+    length, known = runs
+    return length if tuple(said[i : i + length]) in known else 0
+
+
+@lru_cache(maxsize=256)
+def _runs(instructions: str, words: int) -> tuple[int, frozenset[tuple[str, ...]]]:
+    """Return the runs of words that give instructions away, and how many words each has."""
+    told = _WORD.findall(fold(instructions).text)
+    length = min(words, len(told))
+    if length < FEWEST_WORDS:
+        return 0, frozenset()
+    return length, frozenset(tuple(told[i : i + length]) for i in range(len(told) - length + 1))
