@@ -66,6 +66,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     end: int = 0
 
 
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of an answer that left, in code points of the answer as it is on record, and the verdict it left under."""
+
+    start: int
+    end: int
+    verdict: str  # pass or mask
+    bundle_version: str
+
+
 class RouteCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """A model that might have answered, and why it did or did not."""
 
@@ -135,6 +144,7 @@ class Interaction(Event, frozen=True, kw_only=True):
     input_verdict: str = ""
     output_verdict: str = ""
     findings: tuple[Finding, ...] = ()
+    releases: tuple[Release, ...] = ()
     policies: tuple[str, ...] = ()
     citations: tuple[Citation, ...] = ()
     memory_turns: int = 0

@@ -3,8 +3,8 @@
 Each topic has one table, named after it (`router.interactions.v1` is in `gyre.router_interactions_v1`): first the
 envelope, whose names begin with an underscore, then the event's fields. Analysts use the views.
 
-To change something, change a view's file, or add a file with `ALTER TABLE ... ADD COLUMN IF NOT EXISTS`; a table's own
-file never changes, because tables that exist already would not follow it.
+To change something, change a view's file, or add a column in `0012_columns.sql`; a table's own file never changes,
+because tables that exist already would not follow it.
 """
 
 import hashlib

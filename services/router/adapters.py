@@ -68,7 +68,11 @@ class GrpcGovernance:
         except grpc.aio.AioRpcError as error:
             raise rpc.error_from(error, "governance") from error
         return OutputVerdict(
-            _verdict(response.verdict), response.text, _findings("output", response.findings), _masks(response.masks)
+            _verdict(response.verdict),
+            response.text,
+            response.bundle_version,
+            _findings("output", response.findings),
+            _masks(response.masks),
         )
 
 

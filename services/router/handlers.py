@@ -26,7 +26,7 @@ from services.router.domain.timeline import (
     Timeline,
 )
 from services.router.domain.windows import Window
-from services.router.journal import Call, Completion, Journal
+from services.router.journal import NO_PART, Call, Completion, Journal, Part
 from services.router.ports import Context, Governance, Models, Recorder
 from services.router.records import Records
 from services.runtime import telemetry
@@ -76,7 +76,7 @@ class Router:
             await self._decide(journal)
             async with aclosing(self._generate(journal)) as pieces:
                 text = "".join([piece async for piece in pieces])
-            await self._conclude(journal, await self._released(journal, text))
+            await self._conclude(journal, await self._rest(journal, text))
             return journal.completion()
 
     async def stream(self, call: Call, request: Request) -> AsyncGenerator[str | Completion, None]:
@@ -96,16 +96,16 @@ class Router:
                 async for piece in pieces:
                     window.add(piece)
                     due = "" if journal.leaves_whole else window.due()
-                    released = await self._released_part(journal, window, due) if due else ""
-                    if released:
+                    part = await self._part(journal, window, due) if due else NO_PART
+                    if part.text:
                         await self._records.open(journal)
-                        journal.answer += released
-                        yield journal.restored(released)
-            rest = await self._released(journal, window.text, window.start)
+                        journal.release(part)
+                        yield journal.restored(part.text)
+            rest = await self._rest(journal, window.text, window.start)
             await self._records.open(journal)
             await self._conclude(journal, rest)
-            if rest and not journal.tool_calls:
-                yield journal.restored(rest)
+            if rest.text and not journal.tool_calls:
+                yield journal.restored(rest.text)
             yield journal.completion()
 
     async def explain(self, call: Call, request: Request) -> Explanation:
@@ -320,12 +320,12 @@ class Router:
                     return
                 yield piece
 
-    async def _released_part(self, journal: Journal, window: Window, due: str) -> str:
+    async def _part(self, journal: Journal, window: Window, due: str) -> Part:
         """Return what may leave of an answer that is still being written, and move the window past it."""
         verdict = await self._output_verdict(journal, due)
         characters = window.releasable(due, verdict.findings)
         if not characters:
-            return ""
+            return NO_PART
         part, start = window.text[:characters], window.start
         found = [finding for finding in verdict.findings if finding.end <= characters]
         if verdict.verdict == "mask":
@@ -333,19 +333,19 @@ class Router:
             # shows less than the whole did, what told a number for what it is follows it, and both wait.
             verdict = await self._output_verdict(journal, part)
             if list(verdict.findings) != found:
-                return ""
+                return NO_PART
             part = journal.vault.named(verdict.text, verdict.masks)
         journal.take_findings(found, start)  # what was found in what is held back will be found again
         window.release(characters)
-        return part
+        return Part(part, verdict.verdict, verdict.bundle_version)
 
-    async def _released(self, journal: Journal, text: str, start: int = 0) -> str:
+    async def _rest(self, journal: Journal, text: str, start: int = 0) -> Part:
         """Return what may leave of an answer, or of the rest of one from character `start` on."""
         if not text:
-            return ""
+            return NO_PART
         verdict = await self._output_verdict(journal, text)
         journal.take_findings(verdict.findings, start)
-        return journal.vault.named(verdict.text, verdict.masks)
+        return Part(journal.vault.named(verdict.text, verdict.masks), verdict.verdict, verdict.bundle_version)
 
     async def _output_verdict(self, journal: Journal, text: str) -> OutputVerdict:
         started = self.clock.monotonic()
@@ -366,10 +366,10 @@ class Router:
             raise Refused(f"refused: the answer holds {_named(verdict.findings)}")
         return verdict
 
-    async def _conclude(self, journal: Journal, rest: str) -> None:
+    async def _conclude(self, journal: Journal, rest: Part) -> None:
         """The answer is complete: say how it ended, and have that acknowledged."""
         assert journal.generated is not None
-        journal.answer += rest
+        journal.release(rest)
         journal.finish_reason = journal.generated.finish_reason
         if journal.answers_with_calls:
             call = tool_call(journal.answer, journal.tools, f"call_{journal.call.request_id.replace('-', '')}")

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from schemas.bundle import Guardrail, Task
-from schemas.events import Finding, Interaction, Message, Sensitivity, Tool, ToolCall
+from schemas.events import Finding, Interaction, Message, Release, Sensitivity, Tool, ToolCall
 from schemas.prompts import Generated
 from services.router.domain.answers import Asked
 from services.router.domain.catalogue import Caller, Catalogue
@@ -56,6 +56,18 @@ class Completion:
     context_available: bool
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of an answer as it may leave, and the verdict, of which bundle, that lets it. Empty text: nothing may."""
+
+    text: str
+    verdict: str
+    bundle_version: str
+
+
+NO_PART = Part("", "", "")
+
+
 @dataclass
 class Journal:
     """What is known of one request so far.
@@ -87,6 +99,7 @@ class Journal:
     generated: Generated | None = None
     output_verdict: str = ""
     findings: list[Finding] = field(default_factory=list)
+    releases: list[Release] = field(default_factory=list)
     answer: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = ""
@@ -115,6 +128,19 @@ class Journal:
             msgspec.structs.replace(finding, start=finding.start + start, end=finding.end + start)
             for finding in findings
         ]
+
+    def release(self, part: Part) -> None:
+        """Add to the answer what leaves of it; neighbours that left under equal verdicts are one release."""
+        start, end = len(self.answer), len(self.answer) + len(part.text)
+        if start == end:
+            return
+        self.answer += part.text
+        release = Release(start=start, end=end, verdict=part.verdict, bundle_version=part.bundle_version)
+        last = self.releases[-1] if self.releases else None
+        if last and (last.verdict, last.bundle_version) == (part.verdict, part.bundle_version):
+            self.releases[-1] = msgspec.structs.replace(last, end=end)
+        else:
+            self.releases.append(release)
 
     def restored(self, text: str) -> str:
         """Return a part of the answer as the caller gets it; what begins like JSON is taken for that."""
@@ -155,6 +181,7 @@ class Journal:
             input_verdict=self.verdict.verdict if self.verdict else "",
             output_verdict=self.output_verdict,
             findings=(*(self.verdict.findings if self.verdict else ()), *self.findings),
+            releases=tuple(self.releases),
             policies=self.decision.policies if self.decision else (),
             citations=self.decision.citations if self.decision else (),
             memory_turns=len(self.decision.knowledge.turns) if self.decision else 0,

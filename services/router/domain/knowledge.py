@@ -47,6 +47,7 @@ class OutputVerdict:
 
     verdict: str
     text: str
+    bundle_version: str
     findings: tuple[Finding, ...] = ()
     masks: tuple[Mask, ...] = ()
 

@@ -78,6 +78,7 @@ class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
         return governance_pb2.CheckOutputResponse(
             verdict=governance_pb2.VERDICT_PASS,
             text=request.text,
+            bundle_version="b1",
             masks=[governance_pb2.Mask(placeholder="<CARD_1>", value="42", text="4 2")],
         )
 
@@ -99,7 +100,7 @@ async def test_governances_verdicts_arrive_whole() -> None:
         policy_us=12,
         masks=(Mask("<EMAIL_1>", "a@b.com", "A@b.com"),),
     )
-    assert output == OutputVerdict("pass", "fine", masks=(Mask("<CARD_1>", "42", "4 2"),))
+    assert output == OutputVerdict("pass", "fine", "b1", masks=(Mask("<CARD_1>", "42", "4 2"),))
     assert (server.asked.application, server.asked.task, server.asked.text) == ("web", "chat", "fine")
     assert (list(server.asked.instructions), server.asked.schema) == (["Be kind."], "{}")
 

@@ -49,7 +49,7 @@ async def check_output(application: str, task: str, text: str, asked: Asked, tim
     )
     refused = screened.verdict is Verdict.REFUSE
     text = "" if refused else screened.texts[0]
-    return OutputVerdict(screened.verdict.value, text, findings, _masks(screened))
+    return OutputVerdict(screened.verdict.value, text, "b1", findings, _masks(screened))
 
 
 def _masks(screened: Screened) -> tuple[Mask, ...]:

@@ -115,7 +115,7 @@ class FakeGovernance:
         findings = _findings(text, "output", 0, self.action)
         verdict = _verdict(findings)
         (masked,), masks = _masked([text]) if self.action == "mask" else ((text,), ())
-        return OutputVerdict(verdict, "" if verdict == "refuse" else masked, tuple(findings), masks)
+        return OutputVerdict(verdict, "" if verdict == "refuse" else masked, "b1", tuple(findings), masks)
 
 
 def _verdict(findings: Sequence[Finding]) -> str:

@@ -98,6 +98,19 @@ async def test_an_address_cut_in_two_leaves_a_stream_masked() -> None:
     assert [(finding.start, finding.end) for finding in found] == [(len(before), len(before) + 15)]
 
 
+async def test_the_record_says_under_which_verdict_each_part_left() -> None:
+    stack = Stack()
+    stack.models.pieces = ["some words " * 20, "bob@example.com " + "and then " * 30]
+    await collect(stack, ask("Hi"))
+    record = stack.recorder.last
+    parts = [(release.verdict, record.answer[release.start : release.end]) for release in record.releases]
+    assert "".join(text for _, text in parts) == record.answer
+    assert [verdict for verdict, text in parts if "<EMAIL_1>" in text] == ["mask"]
+    assert {verdict for verdict, _ in parts} == {"pass", "mask"}
+    assert len(parts) <= 3
+    assert {release.bundle_version for release in record.releases} == {"b1"}
+
+
 async def test_a_caller_that_goes_away_stops_the_model_and_is_on_record() -> None:
     stack = Stack()
     stack.models.pieces = ["word " * 60, "more", "never"]

@@ -42,6 +42,9 @@ CREATE OR REPLACE VIEW gyre.interactions
         direction LowCardinality(String), kind LowCardinality(String), action LowCardinality(String), text_index
         Int64, start Int64, end Int64
     )) COMMENT 'What the guardrails found: where, never what',
+    releases Array(Tuple(
+        start Int64, end Int64, verdict LowCardinality(String), bundle_version LowCardinality(String)
+    )) COMMENT 'Under which verdict, of which bundle, each part of the answer left: from code point start to before end',
     policies Array(LowCardinality(String)) COMMENT 'Policies that decided which models were cleared',
     citations Array(Tuple(
         document_id String, sensitivity LowCardinality(String), tokens Int64, score Float64, dropped Bool
@@ -65,7 +68,7 @@ AS SELECT
     request_id, if(phase = 'finished', 'finished', 'unfinished') AS state, tenant, application, task, user,
     conversation_id, received_at, finished_at, streamed, messages, tools, language, truncated_tokens, answer,
     tool_calls, finish_reason, error, model, model_version, tier, candidate_id, candidates, bundle_version,
-    sensitivity, input_verdict, output_verdict, findings, policies, citations, memory_turns,
+    sensitivity, input_verdict, output_verdict, findings, releases, policies, citations, memory_turns,
     context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,
     first_token_us, total_us, stages, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.router_interactions_v1
