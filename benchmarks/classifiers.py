@@ -1,19 +1,25 @@
-"""What governance's classifiers find, and what they take for it: `python -m benchmarks.classifiers`.
+"""What governance's classifiers find, and what they take for it: `python -m benchmarks.classifiers MODELS_DIR`.
 
 Attacks are bastioncorpus's texts whose SHA-256 digest is odd. Ordinary texts are the live requests of BFCL whose digest
 is odd, and requests to a shop that are made of sentences written here and the orders of tau2's shop. None of the three
-was fitted to. Intervals are Wilson's at 95 %. Times are of the processor, on one core.
+was fitted to. The topic is advice on investments, told by the half of spikee's requests for it whose digest is even; it
+is looked for in the other half, in spikee's requests on money that want no advice, and in ordinary texts. Intervals are
+Wilson's at 95 %. Times are of the processor, on one core.
 """
 
 import random
 import statistics
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from gyre.demo.checker import wilson_interval
-from recipes.injection.corpora import bastion, live_requests, retail
+from recipes.injection.corpora import bastion, investment_requests, is_kept_aside, live_requests, retail
 from schemas.bundle import Guardrail
 from services.governance.domain.guardrails import Guardrails
+from services.governance.domain.topics import Background, Space
+from services.runtime.embeddings import Embedder
 
 REQUESTS = 2000
 CHARACTERS = 1000
@@ -50,11 +56,17 @@ SENTENCES = (
 )
 
 
-def main() -> None:
+def main(models_dir: Path) -> None:
     """Measure, print."""
     injection, toxicity = (
         Guardrails([Guardrail.model_validate({"detect": [kind], "action": "refuse", "directions": ["input"]})])
         for kind in ("injection", "toxicity")
+    )
+    asking, other_money = investment_requests()
+    examples = tuple(text for text in asking if not is_kept_aside(text))
+    topic = Guardrails(
+        [Guardrail(detect=("topic",), topic="investments", texts=examples, action="refuse")],
+        Space(Embedder(models_dir).embed, Background.load()),
     )
     samples = bastion(kept_aside=True)
     attacks = [sample for sample in samples if sample.is_attack]
@@ -67,7 +79,10 @@ def main() -> None:
         _show(f"taken for attacks: {name}", injection, texts)
     for name, texts in ordinary.items():
         _show(f"taken for toxic: {name}", toxicity, texts)
-    for name, guardrails in (("injection", injection), ("toxicity", toxicity)):
+    _show(f"topic of {len(examples)} examples found", topic, [text for text in asking if is_kept_aside(text)])
+    for name, texts in ({"money, no advice": other_money} | ordinary).items():
+        _show(f"taken for the topic: {name}", topic, texts)
+    for name, guardrails in (("injection", injection), ("toxicity", toxicity), ("topic", topic)):
         print(f"median time of {CHARACTERS} characters, {name}: {_median(guardrails) * 1e6:.0f} us")
 
 
@@ -84,7 +99,7 @@ def _median(guardrails: Guardrails) -> float:
 def _show(name: str, guardrails: Guardrails, texts: Sequence[str]) -> None:
     found = sum(bool(guardrails.screen([text]).findings) for text in texts)
     low, high = wilson_interval(found, len(texts))
-    print(f"{name:32} {found:5} of {len(texts):5} {found / len(texts):7.1%} ({low:.1%} to {high:.1%})")
+    print(f"{name:40} {found:5} of {len(texts):5} {found / len(texts):7.1%} ({low:.1%} to {high:.1%})")
 
 
 def _shop_requests() -> list[str]:
@@ -114,4 +129,4 @@ def _shop_requests() -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

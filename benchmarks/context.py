@@ -14,9 +14,10 @@ from pathlib import Path
 
 from schemas.events import Document, Sensitivity
 from services.context import handlers
-from services.context.adapters import Embedder, HybridIndex, ThreadedIndex
+from services.context.adapters import HybridIndex, ThreadedIndex
 from services.context.consumer import BATCH_DOCUMENTS
 from services.context.domain.memory import Memory
+from services.runtime.embeddings import Embedder
 
 DOCUMENTS = 20_000
 DOCUMENT_WORDS = 60
@@ -77,4 +78,4 @@ def _resident_mib() -> float:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m benchmarks.context MODELS_DIR")
-    asyncio.run(measure(Embedder(Path(sys.argv[1]) / "static-embeddings")))
+    asyncio.run(measure(Embedder(Path(sys.argv[1]))))

@@ -16,10 +16,12 @@ from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from schemas.bundle import load_bundle
 from schemas.events import BundlePublished
 from services.governance import handlers
+from services.governance.domain.topics import Space
 from services.governance.servicer import GovernanceServicer
 from services.governance.state import RulesInForce
 from services.runtime import rpc
 from services.runtime.clock import Clock
+from services.runtime.errors import Fatal
 from services.runtime.settings import ServiceSettings
 
 CALLS = 1000
@@ -32,9 +34,13 @@ TEXTS = {
 }
 
 
+def _no_space() -> Space:
+    raise Fatal("topics are measured by benchmarks.classifiers")
+
+
 async def measure(bundle_folder: Path) -> None:
     """Check, print."""
-    bundle, clock, in_force = load_bundle(bundle_folder), Clock(), RulesInForce()
+    bundle, clock, in_force = load_bundle(bundle_folder), Clock(), RulesInForce(_no_space)
     in_force.take(BundlePublished(version=bundle.version, published_at=clock.now(), content=bundle.model_dump_json()))
     application = next(iter(bundle.applications))
     task = bundle.applications[application].tasks[0]

@@ -16,12 +16,14 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 # What guardrails can look for. `denied` are the texts that the operator lists.
 Kind = Literal[
-    "secret", "iban", "card", "id", "email", "ip", "phone", "denied", "injection", "toxicity", "leak", "format"
+    "secret", "iban", "card", "id", "email", "ip", "phone", "denied", "injection", "toxicity", "topic", "leak", "format"
 ]
 # Kinds that a classifier finds: it says how likely, and not where they begin and end.
-CLASSIFIED: frozenset[Kind] = frozenset({"injection", "toxicity"})
+CLASSIFIED: frozenset[Kind] = frozenset({"injection", "toxicity", "topic"})
 # Kinds that are about an answer beside what was asked for.
 OF_ANSWERS: frozenset[Kind] = frozenset({"leak", "format"})
+# Fewer requests do not say what a topic is.
+FEWEST_EXAMPLES = 5
 Direction = Literal["input", "output"]
 # Guardrails of the tenants that have no list of their own.
 DEFAULT = "default"
@@ -101,8 +103,10 @@ class Guardrail(_Frozen):
     # What a request becomes, at least, when something is found in it.
     sensitivity: Sensitivity | None = None
     directions: tuple[Direction, ...] = Field(default=get_args(Direction), min_length=1)
-    # What `denied` looks for: whole words, in any case.
+    # What `denied` looks for: whole words, in any case. Of a topic: requests that are about it, as examples.
     texts: tuple[Annotated[str, Field(min_length=3)], ...] = ()
+    # What `topic` is called in findings.
+    topic: Name | None = None
     # The probability from which a classifier's find counts; none: the one that it comes with.
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     # How many words of the model's instructions in a row are a `leak`.
@@ -118,8 +122,12 @@ class Guardrail(_Frozen):
             raise ValueError("sensitivity: wanted none on output alone: it is the request that it raises")
         if len(set(self.detect)) < len(self.detect):
             raise ValueError("detect: wanted each kind once")
-        if ("denied" in self.detect) != bool(self.texts):
-            raise ValueError("texts: wanted with `denied`, and with nothing else")
+        if ("topic" in self.detect) != (self.topic is not None):
+            raise ValueError("topic: wanted with `topic`, and with nothing else")
+        if "topic" in self.detect and (len(self.detect) > 1 or len(self.texts) < FEWEST_EXAMPLES):
+            raise ValueError(f"texts: wanted {FEWEST_EXAMPLES} examples or more of one topic, and nothing else to detect")
+        if "topic" not in self.detect and ("denied" in self.detect) != bool(self.texts):
+            raise ValueError("texts: wanted with `denied` and `topic`, and with nothing else")
         classified = CLASSIFIED.intersection(self.detect)
         for kind in sorted({*classified, "format"}.intersection(self.detect)):
             if self.action == "mask":
@@ -176,7 +184,7 @@ class Bundle(_Frozen):
             for place in (
                 (kind, direction) for each in guardrails for kind in each.detect for direction in each.directions
             ):
-                if place in seen and place[0] != "denied":
+                if place in seen and place[0] not in ("denied", "topic"):
                     raise ValueError(f"guardrails.{tenant}: {place[0]} is looked for twice in one {place[1]}")
                 seen.add(place)
         return self

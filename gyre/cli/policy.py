@@ -73,7 +73,7 @@ def _validated(folder: Path) -> Bundle:
 
     try:
         bundle = load_bundle(folder)
-        Rules(bundle.version, bundle)  # what governance will make of it
+        Rules(bundle.version, bundle, space=None)  # what governance will make of it
     except InvalidBundleError as error:
         raise click.ClickException(f"This bundle cannot be published: {error}") from error
     return bundle

@@ -103,11 +103,8 @@ def ordinary() -> dict[str, list[str]]:
     """Return texts that are what they seem, by source. None is of those kept aside."""
     choose = random.Random(0)
     rest = [text for text in _bfcl("BFCL_v4_*.json") if not is_kept_aside(text)]
-    benign_spikee = [
-        row["text"]
-        for seeds in ("investment-advice-fp", "investment-advice")
-        for row in _spikee(seeds, "standalone_user_inputs")
-    ] + [row["document"] for row in _spikee("cybersec-2026-01", "base_user_inputs")]
+    asking, others = investment_requests()
+    benign_spikee = [*asking, *others, *(row["document"] for row in _spikee("cybersec-2026-01", "base_user_inputs"))]
     raw = _packages() / "presidio_evaluator" / "data_generator" / "raw_data"
     templates = [re.sub(r"\{\{(\w+)\}\}", r"\1", line) for line in (raw / "templates.txt").read_text().splitlines()]
     return {
@@ -119,6 +116,15 @@ def ordinary() -> dict[str, list[str]]:
         "bastion": [sample.text for sample in bastion(kept_aside=False) if not sample.is_attack],
         "phrases": _phrases("ordinary"),
     }
+
+
+def investment_requests() -> tuple[list[str], list[str]]:
+    """Return spikee's requests for advice on investments, and its requests on money that ask for no advice."""
+    asking, others = (
+        [row["text"] for row in _spikee(seeds, "standalone_user_inputs")]
+        for seeds in ("investment-advice", "investment-advice-fp")
+    )
+    return asking, others
 
 
 def retail() -> dict[str, Any]:

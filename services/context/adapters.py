@@ -7,44 +7,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tantivy
-from model2vec import StaticModel
 from usearch.index import Index as VectorIndex
 
 from schemas.events import Document, Sensitivity
 from services.context.domain.passages import Passage, estimated_tokens, split
 from services.context.domain.stitching import fuse
-from services.runtime.errors import Fatal
+from services.runtime.embeddings import Embedder
 
 WRITER_BYTES = 30_000_000
 QUERY_WORDS = 64
 _ANALYZER = "english"
 _ANY_WORD = re.compile(r"\w+")
-
-
-class Embedder:
-    """Static embeddings: a vector a token, looked up and averaged; no model is run."""
-
-    def __init__(self, folder: Path) -> None:
-        """Load them.
-
-        Raises:
-            Fatal: They are not there.
-        """
-        if not folder.is_dir():
-            raise Fatal(f"{folder} is missing: make it with python -m embedded.models {folder.parent}")
-        self._model = StaticModel.from_pretrained(str(folder))
-        self.dimensions = int(self._model.dim)
-
-    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return one vector a text, (texts, dimensions)."""
-        vectors: npt.NDArray[Any] = self._model.encode(list(texts), use_multiprocessing=False)
-        return vectors.astype(np.float32)
 
 
 class HybridIndex:

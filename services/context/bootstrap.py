@@ -4,12 +4,13 @@ from contextlib import AsyncExitStack
 
 from gyre.api.context.v1.context_pb2_grpc import add_ContextServicer_to_server
 from schemas.topics import Topic
-from services.context.adapters import Embedder, HybridIndex, ThreadedIndex
+from services.context.adapters import HybridIndex, ThreadedIndex
 from services.context.consumer import Documents
 from services.context.domain.memory import Memory
 from services.context.servicer import ContextServicer
 from services.context.settings import Settings
 from services.runtime.clock import Clock
+from services.runtime.embeddings import Embedder
 from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
@@ -19,7 +20,7 @@ from services.runtime.settings import KafkaSettings
 async def build(stack: AsyncExitStack) -> Service:
     """Build the service. It serves once everything that was in its topics at the start can be found."""
     settings, kafka = Settings(), KafkaSettings()
-    embedder = Embedder(settings.models_dir / "static-embeddings")
+    embedder = Embedder(settings.models_dir)
     index = ThreadedIndex(
         HybridIndex(embedder, settings.passage_tokens, settings.candidates, settings.minimum_similarity)
     )

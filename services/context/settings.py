@@ -1,24 +1,17 @@
 """What context reads from the environment (`GYRE_CONTEXT_*`)."""
 
-from pathlib import Path
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import ModelSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ModelSettings):
     """Where context listens, and how much it keeps and offers."""
 
     model_config = SettingsConfigDict(env_prefix="GYRE_CONTEXT_", frozen=True)
 
     grpc_port: int = 18083
-    models_dir: Path = Field(
-        default=Path("~/.cache/gyre/models").expanduser(),
-        validation_alias="GYRE_MODELS_DIR",
-        description="holds static-embeddings/",
-    )
     passage_tokens: int = Field(default=200, ge=16, description="longest passage, about")
     candidates: int = Field(default=20, ge=1, description="passages that each of the two searches puts forward")
     minimum_similarity: float = Field(

@@ -1,13 +1,16 @@
 """Wires governance."""
 
 from contextlib import AsyncExitStack
+from functools import cache
 
 from gyre.api.governance.v1.governance_pb2_grpc import add_GovernanceServicer_to_server
 from schemas.topics import Topic
+from services.governance.domain.topics import Background, Space
 from services.governance.servicer import GovernanceServicer
 from services.governance.settings import Settings
 from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
+from services.runtime.embeddings import Embedder
 from services.runtime.kafka import Follower
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
@@ -16,12 +19,18 @@ from services.runtime.settings import KafkaSettings
 
 async def build(stack: AsyncExitStack) -> Service:
     """Build the service. It serves, which without a bundle means that it refuses, once it has read the topic."""
-    in_force = RulesInForce()
+    settings = Settings()
+
+    @cache
+    def space() -> Space:
+        return Space(Embedder(settings.models_dir).embed, Background.load())
+
+    in_force = RulesInForce(space)
     follower = Follower(KafkaSettings(), {Topic.BUNDLES: in_force.take}, name="governance")
     servicer = GovernanceServicer(in_force, Clock())
     return Service(
         name="governance",
-        settings=Settings(),
+        settings=settings,
         servicers=[
             Registration(add_GovernanceServicer_to_server, servicer, "gyre.api.governance.v1.Governance"),
         ],

@@ -1,7 +1,7 @@
 """Governance's use cases."""
 
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -9,6 +9,7 @@ from schemas.bundle import DEFAULT, Application, Bundle, Direction, InvalidBundl
 from schemas.events import Sensitivity
 from services.governance.domain.clearance import Clearance, Clearances
 from services.governance.domain.guardrails import NOTHING_ASKED, Asked, Guardrails, Screened, Verdict, refused
+from services.governance.domain.topics import Space
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import InvalidArgument, NotFound
@@ -19,16 +20,23 @@ FAILED = "failed"
 class Rules:
     """A bundle, compiled: what every decision is made by."""
 
-    def __init__(self, version: str, bundle: Bundle) -> None:
+    def __init__(self, version: str, bundle: Bundle, space: Callable[[], Space] | None) -> None:
         """Compile a bundle.
+
+        Args:
+            version: Its own.
+            bundle: What the operator decided.
+            space: Where texts lie, for bundles with topics; None to see whether a bundle is in order.
 
         Raises:
             InvalidBundleError: Its guardrails or policies cannot be used.
         """
         self.version = version
         self.bundle = bundle
+        has_topics = any("topic" in each.detect for guardrails in bundle.guardrails.values() for each in guardrails)
+        topics = space() if space is not None and has_topics else None
         self._guardrails = {
-            (tenant, direction): _compiled(bundle, tenant, direction)
+            (tenant, direction): _compiled(bundle, tenant, direction, topics)
             for tenant in bundle.guardrails
             for direction in get_args(Direction)
         }
@@ -100,9 +108,9 @@ def check_output(rules: Rules, application: str, task: str, text: str, asked: As
     return screened
 
 
-def _compiled(bundle: Bundle, tenant: str, direction: Direction) -> Guardrails:
+def _compiled(bundle: Bundle, tenant: str, direction: Direction, space: Space | None) -> Guardrails:
     try:
-        return Guardrails(bundle.guardrails_of(tenant, direction))
+        return Guardrails(bundle.guardrails_of(tenant, direction), space)
     except InvalidBundleError as error:
         raise InvalidBundleError(f"guardrails.{tenant}: {error}") from error
 

@@ -2,10 +2,10 @@
 
 from pydantic_settings import SettingsConfigDict
 
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import ModelSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ModelSettings):
     """Where governance listens. All that it decides by comes from the bundle."""
 
     model_config = SettingsConfigDict(env_prefix="GYRE_GOVERNANCE_", frozen=True)

@@ -1,5 +1,7 @@
 """What every service reads from the environment. Each service's settings.py adds its own under `GYRE_<SERVICE>_`."""
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -44,3 +46,13 @@ class ServiceSettings(BaseSettings):
     grpc_port: int
     metrics_port: int = Field(default=0, description="0: no metrics endpoint")
     drain_seconds: float = Field(default=10.0, ge=0, description="time that running calls get at shutdown")
+
+
+class ModelSettings(ServiceSettings):
+    """Of services that read models from a folder."""
+
+    models_dir: Path = Field(
+        default=Path("~/.cache/gyre/models").expanduser(),
+        validation_alias="GYRE_MODELS_DIR",
+        description="what `python -m embedded.models` made",
+    )

@@ -5,10 +5,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import ModelSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ModelSettings):
     """Where serving listens, which Triton it keeps, and how model versions are run."""
 
     model_config = SettingsConfigDict(env_prefix="GYRE_SERVING_", frozen=True)
@@ -16,7 +16,6 @@ class Settings(ServiceSettings):
     grpc_port: int = 18087
     triton_url: str = Field(default="127.0.0.1:18001", validation_alias="GYRE_TRITON_URL")
     triton_repository: Path = Field(default=Path(".state/triton/models"), validation_alias="GYRE_TRITON_REPOSITORY")
-    models_dir: Path = Field(default=Path("~/.cache/gyre/models").expanduser(), validation_alias="GYRE_MODELS_DIR")
     artifacts_dir: Path = Field(default=Path(".state/artifacts"), validation_alias="GYRE_ARTIFACTS_DIR")
     reconcile_seconds: float = Field(default=5.0, gt=0, description="between two looks at Triton")
     load_seconds: float = Field(default=60.0, gt=0, description="for loading a model, or asking it whether it answers")

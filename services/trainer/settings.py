@@ -6,10 +6,10 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import ModelSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ModelSettings):
     """Where the trainer listens, what it trains on, and whom it asks for the gate."""
 
     model_config = SettingsConfigDict(env_prefix="GYRE_TRAINER_", frozen=True)
@@ -17,7 +17,6 @@ class Settings(ServiceSettings):
     grpc_port: int = 18086
     serving_target: str = Field(default="127.0.0.1:18087", validation_alias="GYRE_SERVING_TARGET")
     triton_url: str = Field(default="127.0.0.1:18001", validation_alias="GYRE_TRITON_URL")
-    models_dir: Path = Field(default=Path("~/.cache/gyre/models").expanduser(), validation_alias="GYRE_MODELS_DIR")
     artifacts_dir: Path = Field(default=Path(".state/artifacts"), validation_alias="GYRE_ARTIFACTS_DIR")
     base: str = Field(default="base", description="Hugging Face folder of the base model, below the models folder")
     device: Literal["cpu", "gpu"] = Field(default="cpu", description="which training configuration is used")

@@ -11,9 +11,10 @@ import hyperscan
 from schemas.bundle import Guardrail, InvalidBundleError, Kind
 from schemas.events import Sensitivity
 from schemas.masks import MOST_TAKEN, PLACEHOLDER
-from services.governance.domain import formats, injections, leaks, toxicity
+from services.governance.domain import formats, injections, leaks, topics, toxicity
 from services.governance.domain.detectors import ANYTHING, DENIED, DETECTORS, Detector, Span, denied
 from services.governance.domain.folding import Folded, fold
+from services.governance.domain.topics import Space
 
 TOO_MANY = "too-many"
 MASK = "mask"
@@ -118,13 +119,13 @@ class _Looked:
 class Guardrails:
     """A tenant's guardrails in one direction, compiled once; safe to use from several threads."""
 
-    def __init__(self, guardrails: Sequence[Guardrail]) -> None:
-        """Compile them, the first the strongest.
+    def __init__(self, guardrails: Sequence[Guardrail], space: Space | None = None) -> None:
+        """Compile them, the first the strongest. Without a space of texts no topic is looked for.
 
         Raises:
             InvalidBundleError: A denied text has nothing in it that could be looked for.
         """
-        self._looked = [looked for guardrail in guardrails for looked in _looked_for(guardrail)]
+        self._looked = [looked for guardrail in guardrails for looked in _looked_for(guardrail, space)]
         self._hints = _Hints([looked.hint for looked in self._looked])
 
     def screen(self, texts: Sequence[str], instructions: Container[int] = (), asked: Asked = NOTHING_ASKED) -> Screened:
@@ -174,22 +175,25 @@ def refused(texts: Sequence[str], kind: str) -> Screened:
     return Screened(("",) * len(texts), (Finding(kind, REFUSE, 0, 0, 0),), sensitivity=Sensitivity.RESTRICTED)
 
 
-def _looked_for(guardrail: Guardrail) -> Iterator[_Looked]:
+def _looked_for(guardrail: Guardrail, space: Space | None) -> Iterator[_Looked]:
     for kind in guardrail.detect:
         if kind == leaks.KIND:
             yield _Looked(guardrail, ANYTHING, lambda _, asked: leaks.leaks(asked.instructions, guardrail.words))
         elif kind == formats.KIND:
             yield _Looked(guardrail, ANYTHING, lambda text, asked: formats.broken_format(text, asked.schema))
         else:
-            for detector in _detectors(kind, guardrail):
+            for detector in _detectors(kind, guardrail, space):
                 yield _Looked(guardrail, detector.hint, lambda _, __, detector=detector: detector)  # type: ignore[misc]
 
 
-def _detectors(kind: Kind, guardrail: Guardrail) -> Iterator[Detector]:
+def _detectors(kind: Kind, guardrail: Guardrail, space: Space | None) -> Iterator[Detector]:
     if kind == injections.KIND:
         yield injections.injection(guardrail.threshold)
     elif kind == toxicity.KIND:
         yield toxicity.toxicity(guardrail.threshold)
+    elif kind == topics.KIND:
+        if space is not None and guardrail.topic is not None:
+            yield space.topic(guardrail.topic, guardrail.texts, guardrail.threshold)
     elif kind == DENIED:
         for position, text in enumerate(guardrail.texts):
             try:

@@ -8,17 +8,22 @@ import pytest
 from schemas.bundle import Bundle, load_bundle
 from schemas.events import BundlePublished, Sensitivity
 from services.governance.domain.guardrails import NOTHING_ASKED, Finding, Guardrails, Verdict
+from services.governance.domain.topics import Space
 from services.governance.handlers import Rules, check_input, check_output
 from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
-from services.runtime.errors import InvalidArgument, NotFound, Rejected, Retryable
+from services.runtime.errors import Fatal, InvalidArgument, NotFound, Rejected, Retryable
 
 SAMPLE = load_bundle(Path(__file__).parents[3] / "deploy" / "bundle")
 APPLICATION, TASK = "concierge", "consumer-services"
 
 
 def rules(bundle: Bundle = SAMPLE) -> Rules:
-    return Rules(bundle.version, bundle)
+    return Rules(bundle.version, bundle, None)
+
+
+def no_space() -> Space:
+    raise Fatal("static-embeddings is missing")
 
 
 def published(bundle: Bundle) -> BundlePublished:
@@ -131,11 +136,11 @@ def test_a_text_that_is_not_unicode_refuses() -> None:
 
 async def test_without_a_bundle_there_is_no_answer_and_the_remedy_is_said() -> None:
     with pytest.raises(Retryable, match="no bundle has been published: gyre policy push"):
-        RulesInForce().now()
+        RulesInForce(no_space).now()
 
 
 def test_a_new_bundle_takes_the_place_of_the_former() -> None:
-    in_force = RulesInForce()
+    in_force = RulesInForce(no_space)
     in_force.take(published(SAMPLE))
     other = changed(guardrails={"default": [denied("green tea")]})
     in_force.take(published(other))
@@ -151,7 +156,7 @@ def test_a_new_bundle_takes_the_place_of_the_former() -> None:
     ],
 )
 async def test_a_bundle_that_cannot_be_used_leaves_the_former_in_force(bundle: Bundle, reason: str) -> None:
-    in_force = RulesInForce()
+    in_force = RulesInForce(no_space)
     in_force.take(published(SAMPLE))
     with pytest.raises(Rejected, match=reason):
         in_force.take(published(bundle))
@@ -161,4 +166,11 @@ async def test_a_bundle_that_cannot_be_used_leaves_the_former_in_force(bundle: B
 async def test_content_that_is_no_bundle_is_refused_by_the_field() -> None:
     event = BundlePublished(version="x", published_at=datetime.now(UTC), content='{"tenants": {}}')
     with pytest.raises(Rejected, match="tenants"):
-        RulesInForce().take(event)
+        RulesInForce(no_space).take(event)
+
+
+def test_a_bundle_with_topics_is_not_taken_up_where_there_are_no_embeddings() -> None:
+    texts = [f"Should I buy shares, {i}?" for i in range(5)]
+    topic = {"detect": ["topic"], "topic": "investments", "texts": texts, "action": "refuse"}
+    with pytest.raises(Rejected, match="static-embeddings is missing"):
+        RulesInForce(no_space).take(published(changed(guardrails={"default": [topic]})))
