@@ -125,7 +125,7 @@ class Guardrail(_Frozen):
         if ("topic" in self.detect) != (self.topic is not None):
             raise ValueError("topic: wanted with `topic`, and with nothing else")
         if "topic" in self.detect and (len(self.detect) > 1 or len(self.texts) < FEWEST_EXAMPLES):
-            raise ValueError(f"texts: wanted {FEWEST_EXAMPLES} examples or more of one topic, and nothing else to detect")
+            raise ValueError(f"texts: wanted {FEWEST_EXAMPLES} examples of one topic or more, and no other kind")
         if "topic" not in self.detect and ("denied" in self.detect) != bool(self.texts):
             raise ValueError("texts: wanted with `denied` and `topic`, and with nothing else")
         classified = CLASSIFIED.intersection(self.detect)

@@ -98,16 +98,22 @@ def _find_secrets(text: str) -> Iterator[Span]:
 _AFTER_ESCAPE = r"(?<=\\[nrt])"
 _WORD = rf"(?:(?<![a-z])|{_AFTER_ESCAPE})"
 _LOCAL = r"[\w.!#$%&'+^~-]"
-_EMAIL = re.compile(
-    rf"(?:(?<!{_LOCAL})(?!(?<=\\)[nrt])|{_AFTER_ESCAPE}){_LOCAL}++@(?:[\w-]+\.)+(?=[\w-]*[^\W\d_])[\w-]*\w"
-)
+_BEFORE_AT = re.compile(rf"(?:(?<!{_LOCAL})(?!(?<=\\)[nrt])|{_AFTER_ESCAPE}){_LOCAL}++\Z")
+_BEHIND_AT = re.compile(r"(?:[\w-]+\.)+(?=[\w-]*[^\W\d_])[\w-]*\w")
 
 
 def _find_emails(text: str) -> Iterator[Span]:
-    for match in _EMAIL.finditer(text):
-        value = match.group().lstrip(".!#$%&'^~-")  # quotes and brackets of the sentence around it
+    free = 0
+    for at in re.finditer("@", text):
+        word = max(free, text.rfind(" ", free, at.start()), text.rfind("\n", free, at.start()))
+        local, domain = _BEFORE_AT.search(text, word, at.start()), _BEHIND_AT.match(text, at.end())
+        free = at.end()
+        if local is None or domain is None:
+            continue
+        free = domain.end()
+        value = text[local.start() : free].lstrip(".!#$%&'^~-")  # quotes and brackets of the sentence around it
         if not value.startswith("@"):
-            yield Span("email", match.end() - len(value), match.end(), value)
+            yield Span("email", free - len(value), free, value)
 
 
 _DIGIT_GROUPS = re.compile(r"[0-9]+(?:[ .-]{1,3}[0-9]+)*+")
@@ -191,7 +197,8 @@ def _find_ids(text: str) -> Iterator[Span]:
 _GAP = r"[ ./()-]{0,3}"
 _EXTENSION = r"(?: ?(?:x|ext\.?) ?[0-9]{1,5})?(?![0-9])"
 # Where a telephone number could be; the patterns below need not read anything else.
-_DIALLED = re.compile(r"[+(]{0,2}[0-9][0-9 ./()+-]{6,}+(?:(?:x|ext\.?) ?[0-9]+)?")
+_DIALLED = re.compile(r"[0-9][0-9 ./()+-]{6,}+(?:(?:x|ext\.?) ?[0-9]+)?")
+_PREFIX = 2  # of plus and bracket, before its first digit
 _SPELLINGS = (
     # International: a plus, or 00 and a country's digits standing apart; 8 to 15 digits (ITU-T E.164).
     re.compile(rf"(?<![0-9+])(?:\+\(?|00(?=[1-9][0-9]{{0,2}}[ ./(-]))[1-9](?:{_GAP}[0-9]){{7,14}}{_EXTENSION}"),
@@ -212,14 +219,15 @@ _NAMED_PHONE = re.compile(
     rf"{_WORD}(?:(?:tele)?phone|tel|mobile|cell|call|dial|fax|whatsapp|sms|(?:desk|office)(?=:| [+(0-9])"
     rf"|answer(?:ing|s)? (?:at|on)|messages? (?:to|from))(?![a-z])(?:[^0-9\n+(]{{0,16}}|:\n ?){_ANY_NUMBER}"
 )
-_NAME_BEHIND = 12
+_NAME_BEFORE, _NAME_BEHIND = 40, 12  # characters that a name takes, and what may stand between
 _PHONE_NAMED_BEHIND = re.compile(rf"(?<![0-9]){_ANY_NUMBER}[ ,-]{{1,2}}\(?(?:office|fax|mobile|cell)(?![a-z]| [a-z])")
 
 
 def _find_phones(text: str) -> Iterator[Span]:
-    places = [match.span(1) for match in _NAMED_PHONE.finditer(text)]
+    places: list[tuple[int, int]] = []
     for dialled in _DIALLED.finditer(text):
-        start, end = dialled.span()
+        start, end = max(0, dialled.start() - _PREFIX), dialled.end()
+        places += [match.span(1) for match in _NAMED_PHONE.finditer(text, max(0, start - _NAME_BEFORE), end)]
         places += [match.span() for spelling in _SPELLINGS for match in spelling.finditer(text, start, end)]
         places += [match.span(1) for match in _PHONE_NAMED_BEHIND.finditer(text, start, end + _NAME_BEHIND)]
     for start, end in places:

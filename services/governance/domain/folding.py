@@ -26,6 +26,7 @@ _DROPPED_MARKS = (
 )
 _PLAIN = {"\u2212": "-", "\u3002": ".", "\u2044": "/"}
 _ASCII_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_NOT_PLAIN = re.compile(r"[^\t\n\x20-\x7e]")
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,17 @@ def fold(text: str) -> Folded:
     folds = {character: _fold_character(character) for character in set(text)}
     if all(len(folded) == 1 for folded in folds.values()):
         return Folded(text.translate({ord(character): folded for character, folded in folds.items()}), None, len(text))
-    pieces = [folds[character] for character in text]
-    origin = [position for position, piece in enumerate(pieces) for _ in piece]
+    pieces: list[str] = []
+    origin: list[int] = []
+    done = 0
+    for found in _NOT_PLAIN.finditer(text):
+        position, piece = found.start(), folds[found.group()]
+        pieces += [text[done:position].lower().replace("\t", " "), piece]
+        origin.extend(range(done, position))
+        origin.extend([position] * len(piece))
+        done = found.end()
+    pieces.append(text[done:].lower().replace("\t", " "))
+    origin.extend(range(done, len(text)))
     return Folded("".join(pieces), origin, len(text))
 
 

@@ -101,7 +101,7 @@ _BY_SHAPE: dict[str, list[_Told]] = defaultdict(list)
 for _form in _FORMS:
     for _shape in _form.shapes:
         _BY_SHAPE[_shape].append(_Told(_form.is_valid, re.compile(_form.written or "(?!)"), _called(_form.names)))
-_CALLED_ANYTHING = _called("|".join(form.names for form in _FORMS if form.names))
+_CALLED_ANYTHING = re.compile("|".join(form.names for form in _FORMS if form.names))
 
 _SHAPE = str.maketrans("0123456789abcdefghijklmnopqrstuvwxyz", "9" * 10 + "a" * 26)
 _LONGEST = max(map(len, _BY_SHAPE))
@@ -127,23 +127,27 @@ HINT = (
 def find_identity_numbers(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield where in a folded text numbers are, and each in one spelling; none overlap."""
     groups: list[tuple[int, int]] = []
+    called: list[bool] = []  # whether names that could mean the group stand near it
     looked_at = 0
     for region in _REGION.finditer(text):
         start = max(looked_at, region.start() - _LETTERS_BEFORE)
         looked_at = region.end()
-        groups += [match.span() for match in _GROUP.finditer(text, start, looked_at + 1)]
+        found = [match.span() for match in _GROUP.finditer(text, start, looked_at + 1)]
+        groups += found
+        is_called = _CALLED_ANYTHING.search(text, max(0, start - _CALLED_WITHIN), looked_at) is not None
+        called += [is_called] * len(found)
     first = 0
     while first < len(groups):
-        count, number = _number_from(text, groups[first : first + _MOST_GROUPS])
+        count, number = _number_from(text, groups[first : first + _MOST_GROUPS], called[first])
         if count:
             yield groups[first][0], groups[first + count - 1][1], number
         first += count or 1
 
 
-def _number_from(text: str, groups: list[tuple[int, int]]) -> tuple[int, str]:
+def _number_from(text: str, groups: list[tuple[int, int]], is_called: bool) -> tuple[int, str]:
     """Return how many of the groups are a number, the fewest that are, and the number; 0 when none are."""
     start, compact = groups[0][0], ""
-    before, is_called = max(0, start - _CALLED_WITHIN), None
+    before = max(0, start - _CALLED_WITHIN)
     for count, (group, end) in enumerate(groups, 1):
         if count > 1 and text[groups[count - 2][1] : group] not in (" ", ".", "-", "/", "+"):
             break
@@ -152,8 +156,6 @@ def _number_from(text: str, groups: list[tuple[int, int]]) -> tuple[int, str]:
             break
         for told in _BY_SHAPE.get(compact.translate(_SHAPE), ()):
             as_written = text[start:end]
-            if is_called is None:
-                is_called = _CALLED_ANYTHING.search(text, before, start) is not None
             is_told = told.written.fullmatch(as_written) or (is_called and told.called.search(text, before, start))
             if is_told and told.is_valid(re.sub("[ .]", "", as_written)):
                 return count, compact

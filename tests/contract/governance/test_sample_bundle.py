@@ -23,7 +23,8 @@ BUNDLE = load_bundle(Path(__file__).parents[3] / "deploy" / "bundle")
 def test_models_are_cleared_at_each_level(
     level: Sensitivity, models: tuple[str, ...], policies: tuple[str, ...]
 ) -> None:
-    clearance, *above = Rules(BUNDLE.version, BUNDLE, None).clearances.from_level("concierge", "consumer-services", level)
+    clearances = Rules(BUNDLE.version, BUNDLE, space=None).clearances
+    clearance, *above = clearances.from_level("concierge", "consumer-services", level)
     assert clearance.sensitivity is level
     assert clearance.models == models
     assert clearance.policies == policies
