@@ -37,6 +37,53 @@ def check(folder: Path) -> None:
 
 @policy.command()
 @_folder
+@click.option(
+    "--cases",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="YAML file of cases; DIR/cases.yaml if not told.",
+)
+def test(folder: Path, path: Path | None) -> None:
+    """Hold the bundle in DIR to your own cases.
+
+    A case says what an application asks, or what a model answers, and what is to be decided about it:
+
+    \b
+      cards go to no model of the cloud:
+        application: till
+        request: Charge 4111 1111 1111 1111
+        expect: {verdict: mask, found: [card], cleared: [specialist]}
+
+    It may also name a task, and as knowledge the sensitivity of what context would add. What may be expected: verdict,
+    found, text, sensitivity, cleared, policies. With any case decided otherwise, the exit code is 1.
+    """  # noqa: D301 - the backspace itself is what tells click to keep the lines
+    from schemas.bundle import InvalidBundleError
+    from services.governance.bootstrap import space_of
+    from services.governance.cases import differences, load_cases
+    from services.governance.handlers import Rules
+    from services.governance.settings import Settings
+    from services.runtime.errors import Fatal
+
+    bundle = _validated(folder)
+    try:
+        cases = load_cases(path or folder / "cases.yaml")
+        rules = Rules(bundle.version, bundle, space_of(Settings().models_dir))
+    except (InvalidBundleError, Fatal) as error:
+        raise click.ClickException(f"The cases cannot be tried: {error}") from error
+    failed = 0
+    for name, case in cases.items():
+        found = differences(rules, case)
+        failed += bool(found)
+        click.echo(f"{click.style('✗', fg='red') if found else click.style('✓', fg='green')} {name}")
+        for difference in found:
+            click.echo(f"    {difference}")
+    click.echo(f"{len(cases) - failed} of {len(cases)} cases are decided as expected.")
+    if failed:
+        raise SystemExit(1)
+
+
+@policy.command()
+@_folder
 def push(folder: Path) -> None:
     """Publish the bundle in DIR to Kafka (GYRE_KAFKA_BOOTSTRAP_SERVERS), if it is valid."""
     click.echo(publish(folder))

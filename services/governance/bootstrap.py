@@ -1,7 +1,9 @@
 """Wires governance."""
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import cache
+from pathlib import Path
 
 from gyre.api.governance.v1.governance_pb2_grpc import add_GovernanceServicer_to_server
 from schemas.topics import Topic
@@ -17,15 +19,15 @@ from services.runtime.service import Service
 from services.runtime.settings import KafkaSettings
 
 
+def space_of(models_dir: Path) -> Callable[[], Space]:
+    """Return what gives the space of texts when a bundle first wants it; only bundles with topics do."""
+    return cache(lambda: Space(Embedder(models_dir).embed, Background.load()))
+
+
 async def build(stack: AsyncExitStack) -> Service:
     """Build the service. It serves, which without a bundle means that it refuses, once it has read the topic."""
     settings = Settings()
-
-    @cache
-    def space() -> Space:
-        return Space(Embedder(settings.models_dir).embed, Background.load())
-
-    in_force = RulesInForce(space)
+    in_force = RulesInForce(space_of(settings.models_dir))
     follower = Follower(KafkaSettings(), {Topic.BUNDLES: in_force.take}, name="governance")
     servicer = GovernanceServicer(in_force, Clock())
     return Service(

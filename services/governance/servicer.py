@@ -5,6 +5,7 @@ from typing import Any
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from services.governance import handlers
+from services.governance.domain.clearance import Clearance
 from services.governance.domain.guardrails import Asked, Finding, Mask, Verdict
 from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
@@ -37,12 +38,7 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
             texts=checked.screened.texts,
             findings=map(_finding, checked.screened.findings),
             sensitivity=sensitivity_value(checked.sensitivity),
-            clearances=[
-                governance_pb2.Clearance(
-                    sensitivity=sensitivity_value(each.sensitivity), models=each.models, policies=each.policies
-                )
-                for each in checked.clearances
-            ],
+            clearances=map(_clearance, checked.clearances),
             bundle_version=rules.version,
             policy_us=checked.policy_us,
             masks=map(_mask, checked.screened.masks),
@@ -62,6 +58,17 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
             bundle_version=rules.version,
             masks=map(_mask, screened.masks),
         )
+
+
+def _clearance(clearance: Clearance) -> governance_pb2.Clearance:
+    return governance_pb2.Clearance(
+        sensitivity=sensitivity_value(clearance.sensitivity),
+        models=clearance.models,
+        policies=clearance.policies,
+        forbidden=[
+            governance_pb2.Forbidden(model=model, policies=policies) for model, policies in clearance.forbidden.items()
+        ],
+    )
 
 
 def _finding(finding: Finding) -> types_pb2.Finding:

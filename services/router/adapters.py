@@ -47,7 +47,11 @@ class GrpcGovernance:
             texts=tuple(response.texts),
             sensitivity=sensitivity_of(response.sensitivity),
             clearances={
-                sensitivity_of(each.sensitivity): Clearance(frozenset(each.models), tuple(each.policies))
+                sensitivity_of(each.sensitivity): Clearance(
+                    frozenset(each.models),
+                    tuple(each.policies),
+                    {other.model: tuple(other.policies) for other in each.forbidden},
+                )
                 for each in response.clearances
             },
             bundle_version=response.bundle_version,

@@ -6,6 +6,7 @@ The principal is the application, the resource a model, the action `see`; what p
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,13 @@ class Clearance:
         sensitivity: Of the request and all that is added to it.
         models: Names of the bundle's models, and `specialist` for the task's specialist.
         policies: The policies (`@id`) that allowed or forbade.
+        forbidden: Of each other model the policies that forbid it; none where no policy permits it.
     """
 
     sensitivity: Sensitivity
     models: tuple[str, ...]
     policies: tuple[str, ...]
+    forbidden: Mapping[str, tuple[str, ...]]
 
 
 class Clearances:
@@ -93,8 +96,13 @@ class Clearances:
             for name, answer in zip(models, answers, strict=True)
             if answer.allowed and not answer.diagnostics.errors
         ]
-        named = dict.fromkeys(self._ids[reason] for answer in answers for reason in answer.diagnostics.reasons)
-        return Clearance(sensitivity, tuple(cleared), tuple(named))
+        by_model = {
+            name: tuple(self._ids[reason] for reason in answer.diagnostics.reasons)
+            for name, answer in zip(models, answers, strict=True)
+        }
+        named = dict.fromkeys(policy for policies in by_model.values() for policy in policies)
+        forbidden = {name: policies for name, policies in by_model.items() if name not in cleared}
+        return Clearance(sensitivity, tuple(cleared), tuple(named), forbidden)
 
 
 def _entity(kind: str, name: str, attributes: dict[str, str]) -> dict[str, Any]:

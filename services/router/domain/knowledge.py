@@ -9,10 +9,14 @@ from schemas.masks import PLACEHOLDER
 
 @dataclass(frozen=True)
 class Clearance:
-    """Models that may see a request of one sensitivity, and the policies that decided so."""
+    """Models that may see a request of one sensitivity, and the policies that decided so.
+
+    `forbidden` names the policies that forbid each other model; none where no policy permits it.
+    """
 
     models: frozenset[str]
     policies: tuple[str, ...] = ()
+    forbidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

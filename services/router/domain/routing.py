@@ -82,7 +82,8 @@ def _explained(
 ) -> RouteCandidate:
     cleared = candidate.cleared_as in clearance.models
     if not cleared:
-        reason = f"not cleared for {level}"
+        by = ", ".join(clearance.forbidden.get(candidate.cleared_as, ()))
+        reason = f"not cleared for {level}: {f'forbidden by {by}' if by else 'no policy permits it'}"
     elif asked_for not in ("", candidate.name):
         reason = "not the model that was asked for"
     elif candidate is not chosen:

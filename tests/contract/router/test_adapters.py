@@ -63,7 +63,10 @@ class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
             sensitivity=types_pb2.SENSITIVITY_CONFIDENTIAL,
             clearances=[
                 governance_pb2.Clearance(
-                    sensitivity=types_pb2.SENSITIVITY_CONFIDENTIAL, models=["small"], policies=["p"]
+                    sensitivity=types_pb2.SENSITIVITY_CONFIDENTIAL,
+                    models=["small"],
+                    policies=["p"],
+                    forbidden=[governance_pb2.Forbidden(model="big", policies=["q"])],
                 )
             ],
             bundle_version="b1",
@@ -94,7 +97,7 @@ async def test_governances_verdicts_arrive_whole() -> None:
         verdict="mask",
         texts=("<EMAIL_1>",),
         sensitivity=Sensitivity.CONFIDENTIAL,
-        clearances={Sensitivity.CONFIDENTIAL: Clearance(frozenset({"small"}), ("p",))},
+        clearances={Sensitivity.CONFIDENTIAL: Clearance(frozenset({"small"}), ("p",), {"big": ("q",)})},
         bundle_version="b1",
         findings=(finding,),
         policy_us=12,

@@ -34,6 +34,15 @@ def test_a_forbidding_policy_of_another_file_wins_and_is_named() -> None:
     assert set(policies) == {"all", "not-small"}
 
 
+def test_of_a_model_that_is_not_cleared_it_is_said_who_forbids_it() -> None:
+    only_specialist = '@id("own") permit (principal, action, resource == Model::"specialist");'
+    forbid = '@id("no-specialist") forbid (principal, action, resource == Model::"specialist");'
+    clearance = Clearances(bundle(only_specialist, forbid)).from_level(
+        "concierge", "consumer-services", Sensitivity.PUBLIC
+    )[0]
+    assert clearance.forbidden == {"small": (), "specialist": ("no-specialist",)}
+
+
 @pytest.mark.parametrize(
     "condition",
     [

@@ -93,7 +93,9 @@ class FakeGovernance:
             sensitivity=self.sensitivity,
             clearances={
                 level: Clearance(
-                    frozenset(name for name, top in self.cleared.items() if level.level <= top.level), ("same-region",)
+                    frozenset(name for name, top in self.cleared.items() if level.level <= top.level),
+                    ("same-region",),
+                    {"big": ("no-big",)},
                 )
                 for level in levels
             },

@@ -47,9 +47,9 @@ async def test_a_model_that_is_not_cleared_is_passed_over() -> None:
     assert completion.model == "small"
     reasons = {candidate.model: candidate.reason for candidate in stack.recorder.last.candidates}
     assert reasons == {
-        "specialist-shop-chat": "not cleared for internal",
+        "specialist-shop-chat": "not cleared for internal: no policy permits it",
         "small": "cheapest cleared live model",
-        "big": "not cleared for internal",
+        "big": "not cleared for internal: forbidden by no-big",
     }
 
 

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from gyre.api.types.v1 import types_pb2 as gyre_dot_api_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gyre/api/governance/v1/governance.proto\x12\x16gyre.api.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1dgyre/api/types/v1/types.proto\"\x92\x01\n\x11\x43heckInputRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1a\n\x05texts\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x08\x12&\n\x0cinstructions\x18\x04 \x03(\rB\x10\xbaH\r\x92\x01\n\x10\x80\x08\"\x05*\x03\x18\xff\x07\"8\n\x04Mask\x12\x13\n\x0bplaceholder\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"b\n\tClearance\x12\x33\n\x0bsensitivity\x18\x01 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\x10\n\x08policies\x18\x03 \x03(\t\"\xc7\x02\n\x12\x43heckInputResponse\x12\x30\n\x07verdict\x18\x01 \x01(\x0e\x32\x1f.gyre.api.governance.v1.Verdict\x12\r\n\x05texts\x18\x02 \x03(\t\x12,\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x1a.gyre.api.types.v1.Finding\x12\x33\n\x0bsensitivity\x18\x04 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x35\n\nclearances\x18\x05 \x03(\x0b\x32!.gyre.api.governance.v1.Clearance\x12\x16\n\x0e\x62undle_version\x18\x06 \x01(\t\x12\x11\n\tpolicy_us\x18\x07 \x01(\x04\x12+\n\x05masks\x18\x08 \x03(\x0b\x32\x1c.gyre.api.governance.v1.Mask\"\xa4\x01\n\x12\x43heckOutputRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x17\n\x04text\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12\x1f\n\x0cinstructions\x18\x04 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\x12\x19\n\x06schema\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\"\xc8\x01\n\x13\x43heckOutputResponse\x12\x30\n\x07verdict\x18\x01 \x01(\x0e\x32\x1f.gyre.api.governance.v1.Verdict\x12\x0c\n\x04text\x18\x02 \x01(\t\x12,\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x1a.gyre.api.types.v1.Finding\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12+\n\x05masks\x18\x05 \x03(\x0b\x32\x1c.gyre.api.governance.v1.Mask*Z\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_PASS\x10\x01\x12\x10\n\x0cVERDICT_MASK\x10\x02\x12\x12\n\x0eVERDICT_REFUSE\x10\x03\x32\xd9\x01\n\nGovernance\x12\x63\n\nCheckInput\x12).gyre.api.governance.v1.CheckInputRequest\x1a*.gyre.api.governance.v1.CheckInputResponse\x12\x66\n\x0b\x43heckOutput\x12*.gyre.api.governance.v1.CheckOutputRequest\x1a+.gyre.api.governance.v1.CheckOutputResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gyre/api/governance/v1/governance.proto\x12\x16gyre.api.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1dgyre/api/types/v1/types.proto\"\x92\x01\n\x11\x43heckInputRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1a\n\x05texts\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x08\x12&\n\x0cinstructions\x18\x04 \x03(\rB\x10\xbaH\r\x92\x01\n\x10\x80\x08\"\x05*\x03\x18\xff\x07\"8\n\x04Mask\x12\x13\n\x0bplaceholder\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\",\n\tForbidden\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08policies\x18\x02 \x03(\t\"\x98\x01\n\tClearance\x12\x33\n\x0bsensitivity\x18\x01 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\x10\n\x08policies\x18\x03 \x03(\t\x12\x34\n\tforbidden\x18\x04 \x03(\x0b\x32!.gyre.api.governance.v1.Forbidden\"\xc7\x02\n\x12\x43heckInputResponse\x12\x30\n\x07verdict\x18\x01 \x01(\x0e\x32\x1f.gyre.api.governance.v1.Verdict\x12\r\n\x05texts\x18\x02 \x03(\t\x12,\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x1a.gyre.api.types.v1.Finding\x12\x33\n\x0bsensitivity\x18\x04 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x35\n\nclearances\x18\x05 \x03(\x0b\x32!.gyre.api.governance.v1.Clearance\x12\x16\n\x0e\x62undle_version\x18\x06 \x01(\t\x12\x11\n\tpolicy_us\x18\x07 \x01(\x04\x12+\n\x05masks\x18\x08 \x03(\x0b\x32\x1c.gyre.api.governance.v1.Mask\"\xa4\x01\n\x12\x43heckOutputRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x17\n\x04text\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12\x1f\n\x0cinstructions\x18\x04 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\x12\x19\n\x06schema\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\"\xc8\x01\n\x13\x43heckOutputResponse\x12\x30\n\x07verdict\x18\x01 \x01(\x0e\x32\x1f.gyre.api.governance.v1.Verdict\x12\x0c\n\x04text\x18\x02 \x01(\t\x12,\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x1a.gyre.api.types.v1.Finding\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12+\n\x05masks\x18\x05 \x03(\x0b\x32\x1c.gyre.api.governance.v1.Mask*Z\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_PASS\x10\x01\x12\x10\n\x0cVERDICT_MASK\x10\x02\x12\x12\n\x0eVERDICT_REFUSE\x10\x03\x32\xd9\x01\n\nGovernance\x12\x63\n\nCheckInput\x12).gyre.api.governance.v1.CheckInputRequest\x1a*.gyre.api.governance.v1.CheckInputResponse\x12\x66\n\x0b\x43heckOutput\x12*.gyre.api.governance.v1.CheckOutputRequest\x1a+.gyre.api.governance.v1.CheckOutputResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,20 +51,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKOUTPUTREQUEST'].fields_by_name['instructions']._serialized_options = b'\272H\006\222\001\003\020\200\010'
   _globals['_CHECKOUTPUTREQUEST'].fields_by_name['schema']._loaded_options = None
   _globals['_CHECKOUTPUTREQUEST'].fields_by_name['schema']._serialized_options = b'\272H\006r\004(\200\200@'
-  _globals['_VERDICT']._serialized_start=1134
-  _globals['_VERDICT']._serialized_end=1224
+  _globals['_VERDICT']._serialized_start=1235
+  _globals['_VERDICT']._serialized_end=1325
   _globals['_CHECKINPUTREQUEST']._serialized_start=128
   _globals['_CHECKINPUTREQUEST']._serialized_end=274
   _globals['_MASK']._serialized_start=276
   _globals['_MASK']._serialized_end=332
-  _globals['_CLEARANCE']._serialized_start=334
-  _globals['_CLEARANCE']._serialized_end=432
-  _globals['_CHECKINPUTRESPONSE']._serialized_start=435
-  _globals['_CHECKINPUTRESPONSE']._serialized_end=762
-  _globals['_CHECKOUTPUTREQUEST']._serialized_start=765
-  _globals['_CHECKOUTPUTREQUEST']._serialized_end=929
-  _globals['_CHECKOUTPUTRESPONSE']._serialized_start=932
-  _globals['_CHECKOUTPUTRESPONSE']._serialized_end=1132
-  _globals['_GOVERNANCE']._serialized_start=1227
-  _globals['_GOVERNANCE']._serialized_end=1444
+  _globals['_FORBIDDEN']._serialized_start=334
+  _globals['_FORBIDDEN']._serialized_end=378
+  _globals['_CLEARANCE']._serialized_start=381
+  _globals['_CLEARANCE']._serialized_end=533
+  _globals['_CHECKINPUTRESPONSE']._serialized_start=536
+  _globals['_CHECKINPUTRESPONSE']._serialized_end=863
+  _globals['_CHECKOUTPUTREQUEST']._serialized_start=866
+  _globals['_CHECKOUTPUTREQUEST']._serialized_end=1030
+  _globals['_CHECKOUTPUTRESPONSE']._serialized_start=1033
+  _globals['_CHECKOUTPUTRESPONSE']._serialized_end=1233
+  _globals['_GOVERNANCE']._serialized_start=1328
+  _globals['_GOVERNANCE']._serialized_end=1545
 # @@protoc_insertion_point(module_scope)

@@ -108,6 +108,33 @@ class Mask(_message.Message):
 Global___Mask: _TypeAlias = Mask  # noqa: Y015
 
 @_typing.final
+class Forbidden(_message.Message):
+    """A model that may not see a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Cedar policies that forbid it; none: no policy permits it."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        policies: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "policies", b"policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Forbidden: _TypeAlias = Forbidden  # noqa: Y015
+
+@_typing.final
 class Clearance(_message.Message):
     """Models that may see a request of this sensitivity."""
 
@@ -116,6 +143,7 @@ class Clearance(_message.Message):
     SENSITIVITY_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     POLICIES_FIELD_NUMBER: _builtins.int
+    FORBIDDEN_FIELD_NUMBER: _builtins.int
     sensitivity: _types_pb2.Sensitivity.ValueType
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -123,16 +151,19 @@ class Clearance(_message.Message):
     def policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Cedar policies that allowed or forbade."""
 
+    @_builtins.property
+    def forbidden(self) -> _containers.RepeatedCompositeFieldContainer[Global___Forbidden]: ...
     def __init__(
         self,
         *,
         sensitivity: _types_pb2.Sensitivity.ValueType = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
         policies: _abc.Iterable[_builtins.str] | None = ...,
+        forbidden: _abc.Iterable[Global___Forbidden] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "policies", b"policies", "sensitivity", b"sensitivity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forbidden", b"forbidden", "models", b"models", "policies", b"policies", "sensitivity", b"sensitivity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

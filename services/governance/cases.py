@@ -1,0 +1,127 @@
+"""An operator's own cases: what a bundle is meant to decide, held to what it decides."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from schemas.bundle import InvalidBundleError, Kind, Name
+from schemas.events import Sensitivity
+from services.governance import handlers
+from services.governance.domain.guardrails import Asked, Screened
+from services.runtime.clock import Clock
+from services.runtime.errors import InvalidArgument, NotFound
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Expected(_Strict):
+    """What is to be decided; what is left out may be anything.
+
+    Attributes:
+        verdict: On the text.
+        found: Kinds that guardrails find in it; of topics `topic:<name>`.
+        text: What a model may see of a request, or the caller of an answer.
+        sensitivity: Of the request.
+        cleared: Models that may see it, `specialist` among them.
+        policies: Policies that allowed or forbade.
+    """
+
+    verdict: Literal["pass", "mask", "refuse"] | None = None
+    found: tuple[Kind | Annotated[str, Field(pattern="^topic:")], ...] | None = None
+    text: str | None = None
+    sensitivity: Sensitivity | None = None
+    cleared: tuple[Name, ...] | None = None
+    policies: tuple[str, ...] | None = None
+
+
+class Case(_Strict):
+    """One request of an application, or one answer to it.
+
+    Attributes:
+        application: Who asks.
+        task: What for; empty: the application's first.
+        request: What a user says.
+        answer: What a model says; instead of `request`.
+        knowledge: How sensitive the documents and turns are that context would add.
+        expect: What is to be decided.
+    """
+
+    application: Name
+    task: Name | Literal[""] = ""
+    request: str | None = None
+    answer: str | None = None
+    knowledge: Sensitivity = Sensitivity.PUBLIC
+    expect: Expected
+
+
+def load_cases(path: Path) -> dict[str, Case]:
+    """Read a file of cases, each under a name that says what it shows.
+
+    Raises:
+        InvalidBundleError: It is missing, is not YAML, or holds something that was not wanted.
+    """
+    try:
+        return TypeAdapter(dict[str, Case]).validate_python(yaml.safe_load(path.read_text()))
+    except FileNotFoundError as error:
+        raise InvalidBundleError(f"{path} is missing") from error
+    except yaml.YAMLError as error:
+        raise InvalidBundleError(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidBundleError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def differences(rules: handlers.Rules, case: Case) -> list[str]:
+    """Return where a case is decided otherwise than it is expected to be, in sentences; empty when it is not."""
+    try:
+        decided = _decided(rules, case)
+    except (NotFound, InvalidArgument) as error:
+        return [str(error)]
+    return list(_differences(case.expect, decided))
+
+
+def _decided(rules: handlers.Rules, case: Case) -> Mapping[str, object]:
+    application = rules.bundle.applications.get(case.application)
+    task = case.task or (application.tasks[0] if application else "")
+    if (case.request is None) == (case.answer is None):
+        raise InvalidArgument("a case needs either a request or an answer")
+    if case.answer is not None:
+        asked = Asked((rules.bundle.tasks[task].generic_prompt,)) if task in rules.bundle.tasks else Asked()
+        return _of_text(handlers.check_output(rules, case.application, task, case.answer, asked))
+    checked = handlers.check_input(rules, case.application, task, [case.request or ""], (), Clock())
+    sensitivity = max(checked.sensitivity, case.knowledge, key=lambda level: level.level)
+    clearance = next(each for each in checked.clearances if each.sensitivity is sensitivity)
+    return {
+        **_of_text(checked.screened),
+        "sensitivity": sensitivity,
+        "cleared": clearance.models,
+        "policies": clearance.policies,
+    }
+
+
+def _of_text(screened: Screened) -> dict[str, object]:
+    kinds = tuple(finding.kind for finding in screened.findings)
+    return {"verdict": screened.verdict.value, "found": kinds, "text": screened.texts[0]}
+
+
+def _differences(expected: Expected, decided: Mapping[str, object]) -> Iterator[str]:
+    for name in expected.model_fields_set:
+        wanted = getattr(expected, name)
+        if name not in decided:
+            yield f"{name}: an answer has none"
+        elif isinstance(wanted, tuple):
+            found = decided[name]
+            assert isinstance(found, tuple)
+            if set(wanted) != set(found):
+                yield f"{name}: wanted {_listed(wanted)}, is {_listed(found)}"
+        elif wanted != decided[name]:
+            yield f"{name}: wanted {wanted}, is {decided[name]}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(sorted(set(names))) or "none"
