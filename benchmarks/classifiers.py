@@ -3,7 +3,8 @@
 Attacks are bastioncorpus's texts whose SHA-256 digest is odd. Ordinary texts are the live requests of BFCL whose digest
 is odd, and requests to a shop that are made of sentences written here and the orders of tau2's shop. None of the three
 was fitted to. The topic is advice on investments, told by the half of spikee's requests for it whose digest is even; it
-is looked for in the other half, in spikee's requests on money that want no advice, and in ordinary texts. Intervals are
+is looked for in the other half, in spikee's requests on money that want no advice, and in ordinary texts. Tasks are
+those of two shops, told by 20 reasons for which tau2's customers call, and asked about the others. Intervals are
 Wilson's at 95 %. Times are of the processor, on one core.
 """
 
@@ -15,15 +16,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gyre.demo.checker import wilson_interval
-from recipes.injection.corpora import bastion, investment_requests, is_kept_aside, live_requests, retail
-from schemas.bundle import Guardrail
+from recipes.injection.corpora import bastion, customers, investment_requests, is_kept_aside, live_requests, retail
+from schemas.bundle import Bundle, Guardrail, load_bundle
 from services.governance.domain.guardrails import Guardrails
-from services.governance.domain.topics import Background, Space
-from services.runtime.embeddings import Embedder
+from services.router.domain.tasks import TaskClassifier
+from services.runtime.embeddings import Space, space_of
 
 REQUESTS = 2000
 CHARACTERS = 1000
 CALLS = 1000
+TASK_EXAMPLES = 20
+SAMPLE_BUNDLE = Path(__file__).parents[1] / "deploy" / "bundle"
 SENTENCES = (
     "Where is my order {order}? It should have come on {day}.",
     "I want to return the {product} from order {order}, it is not the {option} I ordered.",
@@ -66,7 +69,7 @@ def main(models_dir: Path) -> None:
     examples = tuple(text for text in asking if not is_kept_aside(text))
     topic = Guardrails(
         [Guardrail(detect=("topic",), topic="investments", texts=examples, action="refuse")],
-        Space(Embedder(models_dir).embed, Background.load()),
+        space_of(models_dir)(),
     )
     samples = bastion(kept_aside=True)
     attacks = [sample for sample in samples if sample.is_attack]
@@ -82,8 +85,25 @@ def main(models_dir: Path) -> None:
     _show(f"topic of {len(examples)} examples found", topic, [text for text in asking if is_kept_aside(text)])
     for name, texts in ({"money, no advice": other_money} | ordinary).items():
         _show(f"taken for the topic: {name}", topic, texts)
+    _show_tasks(space_of(models_dir)(), ordinary["BFCL live"])
     for name, guardrails in (("injection", injection), ("toxicity", toxicity), ("topic", topic)):
         print(f"median time of {CHARACTERS} characters, {name}: {_median(guardrails) * 1e6:.0f} us")
+
+
+def _show_tasks(space: Space, others: Sequence[str]) -> None:
+    reasons = {domain: customers(domain) for domain in ("retail", "airline")}
+    content = load_bundle(SAMPLE_BUNDLE).model_dump()
+    (task,) = content["tasks"].values()
+    content["tasks"] |= {domain: task | {"examples": texts[:TASK_EXAMPLES]} for domain, texts in reasons.items()}
+    (application,) = content["applications"].values()
+    application["tasks"] = [*reasons]
+    classifier = TaskClassifier(Bundle.model_validate(content), lambda: space)
+    for domain, texts in reasons.items():
+        told = [classifier.task_of(text, [*reasons]) for text in texts[TASK_EXAMPLES:]]
+        _line(f"task {domain}, of {TASK_EXAMPLES} examples, told", told.count(domain), len(told))
+        _line("  taken for the other", len(told) - told.count(domain) - told.count(""), len(told))
+    known = sum(bool(classifier.task_of(text, [*reasons])) for text in others)
+    _line("taken for either: BFCL live", known, len(others))
 
 
 def _median(guardrails: Guardrails) -> float:
@@ -97,9 +117,12 @@ def _median(guardrails: Guardrails) -> float:
 
 
 def _show(name: str, guardrails: Guardrails, texts: Sequence[str]) -> None:
-    found = sum(bool(guardrails.screen([text]).findings) for text in texts)
-    low, high = wilson_interval(found, len(texts))
-    print(f"{name:40} {found:5} of {len(texts):5} {found / len(texts):7.1%} ({low:.1%} to {high:.1%})")
+    _line(name, sum(bool(guardrails.screen([text]).findings) for text in texts), len(texts))
+
+
+def _line(name: str, found: int, texts: int) -> None:
+    low, high = wilson_interval(found, texts)
+    print(f"{name:40} {found:5} of {texts:5} {found / texts:7.1%} ({low:.1%} to {high:.1%})")
 
 
 def _shop_requests() -> list[str]:

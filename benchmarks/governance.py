@@ -16,11 +16,11 @@ from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from schemas.bundle import load_bundle
 from schemas.events import BundlePublished
 from services.governance import handlers
-from services.governance.domain.topics import Space
 from services.governance.servicer import GovernanceServicer
 from services.governance.state import RulesInForce
 from services.runtime import rpc
 from services.runtime.clock import Clock
+from services.runtime.embeddings import Space
 from services.runtime.errors import Fatal
 from services.runtime.settings import ServiceSettings
 

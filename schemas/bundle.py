@@ -16,7 +16,21 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 # What guardrails can look for. `denied` are the texts that the operator lists.
 Kind = Literal[
-    "secret", "iban", "card", "id", "email", "ip", "phone", "denied", "injection", "toxicity", "topic", "leak", "format"
+    "secret",
+    "iban",
+    "card",
+    "id",
+    "email",
+    "ip",
+    "phone",
+    "address",
+    "name",
+    "denied",
+    "injection",
+    "toxicity",
+    "topic",
+    "leak",
+    "format",
 ]
 # Kinds that a classifier finds: it says how likely, and not where they begin and end.
 CLASSIFIED: frozenset[Kind] = frozenset({"injection", "toxicity", "topic"})
@@ -86,11 +100,23 @@ class Task(_Frozen):
     # Given to the specialist, which knows the functions.
     specialist_prompt: str
     answers: Literal["text", "function-call"] = "text"
+    # Requests that are for it. By them the task is told of a request that names none, where an application has several.
+    examples: tuple[Annotated[str, Field(min_length=3)], ...] = ()
     prompt_budget_tokens: int = Field(default=2048, gt=0)
+    # What gives way where a request is over that budget. oldest-turns: the oldest turns are left out, but instructions
+    # and the last user turn with all behind it stay. longest-texts: the longest texts of all turns lose their middles.
+    # nothing: it is refused.
+    cut: Literal["oldest-turns", "longest-texts", "nothing"] = "oldest-turns"
     context_budget_tokens: int = Field(default=512, ge=0)
     max_tokens: int = Field(default=256, gt=0)
     deadline_ms: int = Field(default=60_000, gt=0)
     learning: Learning | None = None
+
+    @model_validator(mode="after")
+    def _has_examples_enough(self) -> Self:
+        if 0 < len(self.examples) < FEWEST_EXAMPLES:
+            raise ValueError(f"examples: wanted {FEWEST_EXAMPLES} or more, or none")
+        return self
 
 
 class Guardrail(_Frozen):

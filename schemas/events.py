@@ -75,6 +75,15 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     bundle_version: str
 
 
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a request left out to fit the budget: of which message, from code point start to before end."""
+
+    message: int
+    start: int
+    end: int
+    tokens: int  # about
+
+
 class RouteCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """A model that might have answered, and why it did or did not."""
 
@@ -116,6 +125,9 @@ class Interaction(Event, frozen=True, kw_only=True):
     tenant: str
     application: str
     task: str
+    # caller: it named the task. classifier: it was told by the bundle's examples. unknown: by them it could not, so
+    # it is the application's first. default: there is nothing to tell by, so it is the first.
+    task_by: str = ""
     user: str = ""
     conversation_id: str = ""
     received_at: datetime
@@ -126,6 +138,7 @@ class Interaction(Event, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     language: str = ""
     truncated_tokens: int = 0
+    cuts: tuple[Cut, ...] = ()
     # What was answered, as released.
     answer: str = ""
     tool_calls: tuple[ToolCall, ...] = ()

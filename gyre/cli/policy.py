@@ -58,10 +58,10 @@ def test(folder: Path, path: Path | None) -> None:
     found, text, sensitivity, cleared, policies. With any case decided otherwise, the exit code is 1.
     """  # noqa: D301 - the backspace itself is what tells click to keep the lines
     from schemas.bundle import InvalidBundleError
-    from services.governance.bootstrap import space_of
     from services.governance.cases import differences, load_cases
     from services.governance.handlers import Rules
     from services.governance.settings import Settings
+    from services.runtime.embeddings import space_of
     from services.runtime.errors import Fatal
 
     bundle = _validated(folder)

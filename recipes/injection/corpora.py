@@ -127,6 +127,13 @@ def investment_requests() -> tuple[list[str], list[str]]:
     return asking, others
 
 
+def customers(domain: str) -> list[str]:
+    """Return why tau2's simulated customers of a domain (retail, airline) call."""
+    tasks = json.loads((_tau2_domains() / domain / "tasks.json").read_text())
+    told = (task["user_scenario"]["instructions"] for task in tasks)
+    return sorted({each["reason_for_call"].strip() for each in told if isinstance(each, dict)})
+
+
 def retail() -> dict[str, Any]:
     """Return the users, products and orders of tau2's shop, which nothing is fitted to."""
     shop: dict[str, Any] = json.loads((_tau2_domains() / "retail" / "db.json").read_text())

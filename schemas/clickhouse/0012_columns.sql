@@ -2,3 +2,9 @@
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS releases Array(Tuple(
     start Int64, end Int64, verdict LowCardinality(String), bundle_version LowCardinality(String)
 )) COMMENT 'Under which verdict, of which bundle, each part of the answer left: from code point start to before end';
+
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS task_by LowCardinality(String) COMMENT 'Who said what the request is for: caller, classifier, unknown or default';
+
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS cuts Array(Tuple(
+    message Int64, start Int64, end Int64, tokens Int64
+)) COMMENT 'What was left out to fit the budget: of which message, from code point start to before end';

@@ -8,6 +8,8 @@ CREATE OR REPLACE VIEW gyre.interactions
     tenant LowCardinality(String) COMMENT 'Business unit',
     application LowCardinality(String) COMMENT 'Caller, as its key says',
     task LowCardinality(String) COMMENT 'What the request is for',
+    task_by LowCardinality(String)
+        COMMENT 'Who said what the request is for: caller, classifier, unknown or default',
     user String COMMENT 'Person on whose behalf the application asked, as it named them',
     conversation_id String COMMENT 'Conversation the request belongs to',
     received_at DateTime64(6, 'UTC') COMMENT 'When the request came in',
@@ -21,6 +23,8 @@ CREATE OR REPLACE VIEW gyre.interactions
         COMMENT 'Functions the model could ask for',
     language LowCardinality(String) COMMENT 'Language detected, ISO 639-1',
     truncated_tokens Int64 COMMENT 'Tokens cut off to fit the budget',
+    cuts Array(Tuple(message Int64, start Int64, end Int64, tokens Int64))
+        COMMENT 'What was left out to fit the budget: of which message, from code point start to before end',
     answer String COMMENT 'Text of the answer',
     tool_calls Array(Tuple(id String, name LowCardinality(String), arguments String))
         COMMENT 'Functions the model asked for',
@@ -65,8 +69,8 @@ CREATE OR REPLACE VIEW gyre.interactions
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
-    request_id, if(phase = 'finished', 'finished', 'unfinished') AS state, tenant, application, task, user,
-    conversation_id, received_at, finished_at, streamed, messages, tools, language, truncated_tokens, answer,
+    request_id, if(phase = 'finished', 'finished', 'unfinished') AS state, tenant, application, task, task_by, user,
+    conversation_id, received_at, finished_at, streamed, messages, tools, language, truncated_tokens, cuts, answer,
     tool_calls, finish_reason, error, model, model_version, tier, candidate_id, candidates, bundle_version,
     sensitivity, input_verdict, output_verdict, findings, releases, policies, citations, memory_turns,
     context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,

@@ -1,27 +1,18 @@
 """Wires governance."""
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import cache
-from pathlib import Path
 
 from gyre.api.governance.v1.governance_pb2_grpc import add_GovernanceServicer_to_server
 from schemas.topics import Topic
-from services.governance.domain.topics import Background, Space
 from services.governance.servicer import GovernanceServicer
 from services.governance.settings import Settings
 from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
-from services.runtime.embeddings import Embedder
+from services.runtime.embeddings import space_of
 from services.runtime.kafka import Follower
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
 from services.runtime.settings import KafkaSettings
-
-
-def space_of(models_dir: Path) -> Callable[[], Space]:
-    """Return what gives the space of texts when a bundle first wants it; only bundles with topics do."""
-    return cache(lambda: Space(Embedder(models_dir).embed, Background.load()))
 
 
 async def build(stack: AsyncExitStack) -> Service:

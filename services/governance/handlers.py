@@ -9,9 +9,9 @@ from schemas.bundle import DEFAULT, Application, Bundle, Direction, InvalidBundl
 from schemas.events import Sensitivity
 from services.governance.domain.clearance import Clearance, Clearances
 from services.governance.domain.guardrails import NOTHING_ASKED, Asked, Guardrails, Screened, Verdict, refused
-from services.governance.domain.topics import Space
 from services.runtime import telemetry
 from services.runtime.clock import Clock
+from services.runtime.embeddings import Space
 from services.runtime.errors import InvalidArgument, NotFound
 
 FAILED = "failed"

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from schemas.bundle import InvalidBundleError
 from schemas.events import BundlePublished
-from services.governance.domain.topics import Space
 from services.governance.handlers import Rules
 from services.runtime import telemetry
 from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
+from services.runtime.embeddings import Space
 from services.runtime.errors import Fatal, Rejected, Retryable
 
 

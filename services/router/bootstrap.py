@@ -13,6 +13,7 @@ from services.router.settings import Settings
 from services.router.state import Directory
 from services.runtime import rpc
 from services.runtime.clock import Clock
+from services.runtime.embeddings import space_of
 from services.runtime.kafka import Follower, Producer
 from services.runtime.service import Service
 from services.runtime.settings import KafkaSettings
@@ -26,7 +27,7 @@ async def build(stack: AsyncExitStack) -> Service:
     governance = await stack.enter_async_context(rpc.channel(settings.governance_target))
     context = await stack.enter_async_context(rpc.channel(settings.context_target))
     models = await stack.enter_async_context(TritonModels(settings.triton_url))
-    directory = Directory()
+    directory = Directory(space_of(settings.models_dir))
     follower = Follower(
         kafka,
         {Topic.BUNDLES: directory.take_bundle, Topic.DEPLOYMENTS: directory.take_deployment},

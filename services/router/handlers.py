@@ -13,7 +13,7 @@ from services.router.domain.catalogue import Caller, Catalogue
 from services.router.domain.errors import GovernanceSilent, InvalidField, Refused, Unrecorded
 from services.router.domain.knowledge import NOTHING, InputVerdict, Knowledge, OutputVerdict, without_said
 from services.router.domain.masking import instructions_among, texts_of, with_texts, without_texts
-from services.router.domain.preparation import cut, language_of, last_user_turn, normalise_messages
+from services.router.domain.preparation import fit, language_of, last_user_turn, normalise_messages
 from services.router.domain.request import Feedback, Request, check, check_feedback
 from services.router.domain.routing import decide
 from services.router.domain.timeline import (
@@ -171,11 +171,13 @@ class Router:
         catalogue = self.catalogue()
         caller = catalogue.caller(call.key)
         check(request)
-        task_name, asked_for = catalogue.settle(caller, request.task, request.model)
-        task = catalogue.task(task_name)
+        messages = normalise_messages(request.messages)
+        said = messages[last_user_turn(messages)].content
+        settled = catalogue.settle(caller, request.task, request.model, said)
+        task = catalogue.task(settled.task)
         if request.tools and task.answers != "function-call":
-            raise InvalidField("tools", f"the task {task_name!r} answers in text; wanted none")
-        messages, truncated_tokens = cut(normalise_messages(request.messages), task.prompt_budget_tokens)
+            raise InvalidField("tools", f"the task {settled.task!r} answers in text; wanted none")
+        fitted = fit(messages, task.prompt_budget_tokens, task.cut)
         limits = [task.deadline_ms / 1000]
         if call.deadline_seconds is not None:
             limits.append(call.deadline_seconds)
@@ -183,14 +185,15 @@ class Router:
             call=call,
             catalogue=catalogue,
             caller=caller,
-            task_name=task_name,
+            task_name=settled.task,
+            task_by=settled.task_by,
             task=task,
-            asked_for=asked_for,
+            asked_for=settled.model,
             request=request,
-            messages=messages,
+            messages=fitted.messages,
             tools=request.tools,
-            language=language_of(messages[last_user_turn(messages)].content),
-            truncated_tokens=truncated_tokens,
+            language=language_of(said),
+            cuts=fitted.cuts,
             streamed=streamed,
             deadline=call.arrived + min(limits),
             timeline=Timeline(call.arrived),

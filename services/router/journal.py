@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from schemas.bundle import Guardrail, Task
-from schemas.events import Finding, Interaction, Message, Release, Sensitivity, Tool, ToolCall
+from schemas.events import Cut, Finding, Interaction, Message, Release, Sensitivity, Tool, ToolCall
 from schemas.prompts import Generated
 from services.router.domain.answers import Asked
 from services.router.domain.catalogue import Caller, Catalogue
@@ -80,12 +80,13 @@ class Journal:
     catalogue: Catalogue
     caller: Caller
     task_name: str
+    task_by: str
     task: Task
     asked_for: str
     request: Request
     messages: tuple[Message, ...]
     language: str
-    truncated_tokens: int
+    cuts: tuple[Cut, ...]
     streamed: bool
     deadline: float
     timeline: Timeline
@@ -157,6 +158,7 @@ class Journal:
             tenant=self.caller.tenant,
             application=self.caller.application,
             task=self.task_name,
+            task_by=self.task_by,
             user=self.request.user,
             conversation_id=self.request.conversation_id,
             received_at=self.call.received_at,
@@ -166,7 +168,8 @@ class Journal:
             messages=self.messages if is_masked else without_texts(self.messages),
             tools=self.tools if is_masked else (),
             language=self.language,
-            truncated_tokens=self.truncated_tokens,
+            truncated_tokens=sum(cut.tokens for cut in self.cuts),
+            cuts=self.cuts,
             answer=self.answer,
             tool_calls=self.tool_calls,
             finish_reason=self.finish_reason,

@@ -133,6 +133,7 @@ def _explanation(explanation: Explanation) -> router_pb2.ExplainResponse:
     return router_pb2.ExplainResponse(
         bundle_version=journal.bundle_version,
         task=journal.task_name,
+        task_by=journal.task_by,
         language=journal.language,
         verdict=verdict.verdict,
         findings=[

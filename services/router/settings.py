@@ -3,10 +3,10 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import ModelSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ModelSettings):
     """Where the router listens, whom it asks, and how long it waits for them."""
 
     model_config = SettingsConfigDict(env_prefix="GYRE_ROUTER_", frozen=True)

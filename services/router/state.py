@@ -1,15 +1,21 @@
 """The present catalogue, kept up to date by what Kafka tells."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from schemas.events import BundlePublished, Deployment
 from services.router.domain.catalogue import Catalogue
+from services.router.domain.tasks import TaskClassifier
 from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
-from services.runtime.errors import Retryable
+from services.runtime.embeddings import Space
+from services.runtime.errors import Fatal, Rejected, Retryable
 
 
 class Directory:
     """Holds one catalogue at a time and swaps it whole, so that a request never sees half of a change."""
 
-    def __init__(self) -> None:
+    def __init__(self, space: Callable[[], Space]) -> None:
+        self._space = space
         self._deployments: dict[tuple[str, str], Deployment] = {}
         self._catalogue: Catalogue | None = None
 
@@ -27,12 +33,17 @@ class Directory:
         """Take in a bundle.
 
         Raises:
-            Rejected: It is none; what was there stays.
+            Rejected: It is none, or the models that it needs are not there; what was there stays.
         """
-        self._catalogue = Catalogue(bundle_of(published), published.version, self._deployments)
+        bundle = bundle_of(published)
+        try:
+            tasks = TaskClassifier(bundle, self._space)
+        except Fatal as error:
+            raise Rejected(f"bundle {published.version} cannot be used: {error}") from error
+        self._catalogue = Catalogue(bundle, published.version, tasks, self._deployments)
 
     def take_deployment(self, deployment: Deployment) -> None:
         """Take in what is wanted live for a task."""
         self._deployments = {**self._deployments, (deployment.tenant, deployment.task): deployment}
         if self._catalogue is not None:
-            self._catalogue = Catalogue(self._catalogue.bundle, self._catalogue.version, self._deployments)
+            self._catalogue = replace(self._catalogue, deployments=self._deployments)

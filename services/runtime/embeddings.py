@@ -1,14 +1,24 @@
-"""Static embeddings: what a text is about, as a vector."""
+"""Static embeddings: what a text is about, as a vector, and how alike that is to examples.
 
-from collections.abc import Sequence
+Likeness is told by Fisher's linear discriminant: the direction in which examples lie from what people ordinarily ask,
+weighed by how ordinary requests differ among themselves.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from model2vec import StaticModel
 
 from services.runtime.errors import Fatal
+
+# `recipes/background` made it.
+BACKGROUND = Path(__file__).parent / "background.npz"
+
+Vectors = npt.NDArray[np.float32]
 
 
 class Embedder:
@@ -20,13 +30,73 @@ class Embedder:
         Raises:
             Fatal: They are not there.
         """
+        from model2vec import StaticModel  # takes a second, and not everybody who imports this loads them
+
         folder = models_dir / "static-embeddings"
         if not folder.is_dir():
             raise Fatal(f"{folder} is missing: make it with python -m embedded.models {models_dir}")
         self._model = StaticModel.from_pretrained(str(folder))
         self.dimensions = int(self._model.dim)
 
-    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def embed(self, texts: Sequence[str]) -> Vectors:
         """Return one vector a text, (texts, dimensions)."""
         vectors: npt.NDArray[Any] = self._model.encode(list(texts), use_multiprocessing=False)
         return vectors.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Background:
+    """Ordinary requests as static embeddings of D dimensions.
+
+    Attributes:
+        mean: (D,).
+        precision: Inverse of their covariance, (D, D).
+        requests: (requests, D).
+    """
+
+    mean: Vectors
+    precision: Vectors
+    requests: Vectors
+
+    @classmethod
+    def load(cls) -> "Background":
+        """Return the background that comes with Gyre."""
+        with np.load(BACKGROUND) as arrays:
+            return cls(*(arrays[name].astype(np.float32) for name in ("mean", "precision", "requests")))
+
+
+class Likeness:
+    """How alike texts are to examples."""
+
+    def __init__(self, examples: Vectors, background: Background) -> None:
+        """Take in the examples, (examples, D)."""
+        centre = examples.mean(axis=0)
+        self._direction = background.precision @ (centre - background.mean)
+        self._middle = (centre + background.mean) / 2
+        self._ordinary = np.sort((background.requests - self._middle) @ self._direction)
+
+    def scores(self, vectors: Vectors) -> Vectors:
+        """Return log-odds that each text is of the examples' kind and no ordinary request, were both as frequent."""
+        scores: Vectors = (vectors - self._middle) @ self._direction
+        return scores
+
+    def shares(self, vectors: Vectors) -> npt.NDArray[np.float64]:
+        """Return for each text the share of ordinary requests that are less like the examples."""
+        return np.searchsorted(self._ordinary, self.scores(vectors)) / len(self._ordinary)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where texts lie, and where ordinary ones do."""
+
+    embed: Callable[[Sequence[str]], Vectors]
+    background: Background
+
+    def likeness(self, examples: Sequence[str]) -> Likeness:
+        """Return how alike texts are to examples."""
+        return Likeness(self.embed(examples), self.background)
+
+
+def space_of(models_dir: Path) -> Callable[[], Space]:
+    """Return what gives the space of texts when somebody first wants it; embeddings are loaded only then."""
+    return cache(lambda: Space(Embedder(models_dir).embed, Background.load()))

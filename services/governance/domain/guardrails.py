@@ -14,7 +14,7 @@ from schemas.masks import MOST_TAKEN, PLACEHOLDER
 from services.governance.domain import formats, injections, leaks, topics, toxicity
 from services.governance.domain.detectors import ANYTHING, DENIED, DETECTORS, Detector, Span, denied
 from services.governance.domain.folding import Folded, fold
-from services.governance.domain.topics import Space
+from services.runtime.embeddings import Space
 
 TOO_MANY = "too-many"
 MASK = "mask"
@@ -193,7 +193,7 @@ def _detectors(kind: Kind, guardrail: Guardrail, space: Space | None) -> Iterato
         yield toxicity.toxicity(guardrail.threshold)
     elif kind == topics.KIND:
         if space is not None and guardrail.topic is not None:
-            yield space.topic(guardrail.topic, guardrail.texts, guardrail.threshold)
+            yield topics.topic(guardrail.topic, guardrail.texts, guardrail.threshold, space)
     elif kind == DENIED:
         for position, text in enumerate(guardrail.texts):
             try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from schemas.bundle import Bundle, Task
 from schemas.events import Deployment
 from services.router.domain.errors import InvalidField
+from services.router.domain.tasks import TaskClassifier
 from services.runtime.errors import NotFound, Unauthenticated
 
 AUTO = "auto"
@@ -48,11 +49,21 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Settled:
+    """What a request is for: the task, who said so, as the record has it, and a model's name, empty if none is."""
+
+    task: str
+    task_by: str
+    model: str
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """One state of the bundle and the deployments. A change makes a new one, so a request sees one state throughout."""
 
     bundle: Bundle
     version: str
+    tasks: TaskClassifier
     deployments: Mapping[tuple[str, str], Deployment] = field(default_factory=dict)
 
     def caller(self, key: str) -> Caller:
@@ -76,10 +87,11 @@ class Catalogue:
         """Return what the bundle says of a task that it has."""
         return self.bundle.tasks[name]
 
-    def settle(self, caller: Caller, task: str, model: str) -> tuple[str, str]:
-        """Return the task that a request is for, and the model asked for by name (empty: the router chooses).
+    def settle(self, caller: Caller, task: str, model: str, said: str) -> Settled:
+        """Settle what a request is for, and the model asked for by name.
 
-        A task may also be named in the place of the model, for clients that can set nothing else.
+        A task may also be named in the place of the model, for clients that can set nothing else. Where none is named,
+        it is told from what the user said last.
 
         Raises:
             NotFound: The application has no such task, or there is no such model.
@@ -89,15 +101,22 @@ class Catalogue:
             if task and task != model:
                 raise InvalidField("model", f"names the task {model!r}, and task names {task!r}")
             task, model = model, ""
+        if task:
+            task_by = "caller"
+        elif self.tasks.can_tell(caller.tasks):
+            task = self.tasks.task_of(said, caller.tasks)
+            task_by = "classifier" if task else "unknown"
+        else:
+            task_by = "default"
         task = task or caller.tasks[0]
         if task not in caller.tasks:
             raise NotFound(f"task: {task!r} is not known; wanted one of {', '.join(caller.tasks)}")
         if model in ("", AUTO):
-            return task, ""
+            return Settled(task, task_by, "")
         names = [candidate.name for candidate in self.candidates(caller.tenant, task)]
         if model not in names:
             raise NotFound(f"model: {model!r} is not known; wanted one of {', '.join([AUTO, *caller.tasks, *names])}")
-        return task, model
+        return Settled(task, task_by, model)
 
     def candidates(self, tenant: str, task: str) -> tuple[Candidate, ...]:
         """Return the live models for a task, cheapest tier first."""

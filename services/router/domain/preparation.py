@@ -3,16 +3,20 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 import py3langid
 
-from schemas.events import Message
+from schemas.events import Cut, Message
 from services.router.domain.errors import InvalidField
 
 # A chat template wraps each message in about this many tokens.
 MESSAGE_TOKENS = 4
 BYTES_PER_TOKEN = 4
+# What stands in a text where its middle was left out, and how short none becomes.
+GAP = "\n[...]\n"
+FEWEST_TOKENS_LEFT = 16
 # Enough to tell a language by; more only costs time.
 LANGUAGE_CHARACTERS = 1000
 
@@ -61,7 +65,11 @@ def language_of(text: str) -> str:
 def estimated_tokens(message: Message) -> int:
     """Return about how many tokens a message is: the router holds no tokenizer, and models differ in theirs."""
     texts = [message.content, *(call.name + call.arguments for call in message.tool_calls)]
-    return MESSAGE_TOKENS + sum(-(-len(text.encode()) // BYTES_PER_TOKEN) for text in texts)
+    return MESSAGE_TOKENS + sum(map(_text_tokens, texts))
+
+
+def _text_tokens(text: str) -> int:
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
 def last_user_turn(messages: Sequence[Message]) -> int:
@@ -69,31 +77,82 @@ def last_user_turn(messages: Sequence[Message]) -> int:
     return max(i for i, message in enumerate(messages) if message.role == "user")
 
 
-def cut(messages: Sequence[Message], budget_tokens: int) -> tuple[tuple[Message, ...], int]:
-    """Leave out the oldest turns until the rest fits the budget.
+@dataclass(frozen=True)
+class Fitted:
+    """Messages that fit a budget, and what was left out of them to that end."""
 
-    The last user turn and what follows it is never cut, nor are instructions (system, developer). A tool's answer goes
-    with the call that it answers.
+    messages: tuple[Message, ...]
+    cuts: tuple[Cut, ...] = ()
 
-    Returns:
-        What is left, and about how many tokens were left out.
+
+def fit(messages: Sequence[Message], budget_tokens: int, cut: str) -> Fitted:
+    """Leave out what a task's `cut` says until the rest fits the budget.
 
     Raises:
-        InvalidField: What may not be cut is over the budget by itself.
+        InvalidField: What may not be left out is over the budget by itself.
+    """
+    total = sum(map(estimated_tokens, messages))
+    if total <= budget_tokens:
+        return Fitted(tuple(messages))
+    if cut == "oldest-turns":
+        return _without_oldest_turns(messages, budget_tokens)
+    if cut == "longest-texts":
+        return _with_shorter_texts(messages, budget_tokens)
+    raise _too_long("messages", total, budget_tokens)
+
+
+def _without_oldest_turns(messages: Sequence[Message], budget_tokens: int) -> Fitted:
+    """Keep instructions (system, developer), the last user turn and what follows it.
+
+    A tool's answer goes with the call that it answers.
     """
     tokens = [estimated_tokens(message) for message in messages]
-    total, dropped = sum(tokens), 0
-    last = last_user_turn(messages)
-    turns = [i for i in range(last) if messages[i].role not in ("system", "developer")]
-    left_out: set[int] = set()
-    for i in turns:
-        if total - dropped <= budget_tokens and not (left_out and messages[i].role == "tool"):
+    total = sum(tokens)
+    cuts: list[Cut] = []
+    for i in range(last_user_turn(messages)):
+        if messages[i].role in ("system", "developer"):
+            continue
+        if total <= budget_tokens and not (cuts and messages[i].role == "tool"):
             break
-        left_out.add(i)
-        dropped += tokens[i]
-    if total - dropped > budget_tokens:
-        raise InvalidField(
-            "messages",
-            f"instructions and last user turn are about {total - dropped} tokens; wanted at most {budget_tokens}",
-        )
-    return tuple(message for i, message in enumerate(messages) if i not in left_out), dropped
+        cuts.append(Cut(message=i, start=0, end=len(messages[i].content), tokens=tokens[i]))
+        total -= tokens[i]
+    if total > budget_tokens:
+        raise _too_long("instructions and last user turn", total, budget_tokens)
+    left_out = {cut.message for cut in cuts}
+    return Fitted(tuple(message for i, message in enumerate(messages) if i not in left_out), tuple(cuts))
+
+
+def _with_shorter_texts(messages: Sequence[Message], budget_tokens: int) -> Fitted:
+    """Shorten the longest texts, but for instructions, to one length that lets all fit, each from its middle."""
+    turns = [i for i, message in enumerate(messages) if message.role not in ("system", "developer")]
+    lengths = {i: _text_tokens(messages[i].content) for i in turns}
+    total = sum(map(estimated_tokens, messages))
+    room = budget_tokens - (total - sum(lengths.values()))
+    limit, left = 0, len(turns)
+    for length in sorted(lengths.values()):
+        limit = room // left
+        if length > limit:
+            break
+        room -= length
+        left -= 1
+    if limit < FEWEST_TOKENS_LEFT:
+        raise _too_long("instructions and the shortest of the turns", total, budget_tokens)
+    fitted, cuts = list(messages), []
+    for i in turns:
+        if lengths[i] > limit:
+            text, start, end = _without_middle(messages[i].content, limit)
+            fitted[i] = msgspec.structs.replace(messages[i], content=text)
+            cuts.append(Cut(message=i, start=start, end=end, tokens=lengths[i] - _text_tokens(text)))
+    return Fitted(tuple(fitted), tuple(cuts))
+
+
+def _without_middle(text: str, tokens: int) -> tuple[str, int, int]:
+    """Return a text of so many tokens, beginning and end of the one given, and what of that was left out."""
+    half = (tokens * BYTES_PER_TOKEN - len(GAP.encode())) // 2
+    encoded = text.encode()
+    head, tail = encoded[:half].decode(errors="ignore"), encoded[-half:].decode(errors="ignore")
+    return f"{head}{GAP}{tail}", len(head), len(text) - len(tail)
+
+
+def _too_long(what: str, tokens: int, budget_tokens: int) -> InvalidField:
+    return InvalidField("messages", f"{what} are about {tokens} tokens; wanted at most {budget_tokens}")

@@ -13,12 +13,12 @@ from services.router.domain.request import Request
 from services.router.state import Directory
 from services.runtime.kafka import Follower, Producer
 from services.runtime.settings import KafkaSettings
-from tests.unit.router.fakes import Stack, bundle, deployment, user
+from tests.unit.router.fakes import Stack, bundle, deployment, no_space, user
 
 
 async def test_what_kafka_tells_decides_and_what_is_decided_is_told_to_kafka(kafka: str) -> None:
     settings = KafkaSettings(bootstrap_servers=kafka, partitions=2)
-    directory = Directory()
+    directory = Directory(no_space)
     stack = Stack()
     seen: list[Interaction | Feedback] = []
     async with Producer(settings) as producer:

@@ -8,10 +8,10 @@ import pytest
 from schemas.bundle import Bundle, load_bundle
 from schemas.events import BundlePublished, Sensitivity
 from services.governance.domain.guardrails import NOTHING_ASKED, Finding, Guardrails, Verdict
-from services.governance.domain.topics import Space
 from services.governance.handlers import Rules, check_input, check_output
 from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
+from services.runtime.embeddings import Space
 from services.runtime.errors import Fatal, InvalidArgument, NotFound, Rejected, Retryable
 
 SAMPLE = load_bundle(Path(__file__).parents[3] / "deploy" / "bundle")

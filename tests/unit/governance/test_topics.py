@@ -8,7 +8,7 @@ import pytest
 
 from schemas.bundle import Guardrail
 from services.governance.domain.guardrails import Guardrails
-from services.governance.domain.topics import Background, Space
+from services.runtime.embeddings import Background, Space
 
 WORDS = ["shares", "invest", "bonds", "chair", "order", "shop", "deliver", "the", "should", "i"]
 ORDINARY = "Deliver the chair of my order to the shop please. "

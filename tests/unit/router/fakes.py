@@ -15,10 +15,12 @@ from services.router.domain.answers import Asked
 from services.router.domain.catalogue import SPECIALIST, Catalogue
 from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, Knowledge, Mask, OutputVerdict
 from services.router.domain.request import Request
+from services.router.domain.tasks import TaskClassifier
 from services.router.handlers import Patience, Router
 from services.router.journal import Call, Completion
 from services.runtime.clock import Clock
-from services.runtime.errors import Retryable
+from services.runtime.embeddings import Space
+from services.runtime.errors import Fatal, Retryable
 
 KEY = "a-key"
 ID = "0199e000-0000-7000-8000-00000000000{}"
@@ -255,6 +257,10 @@ class FakeRecorder:
         return self.interactions[-1]
 
 
+def no_space() -> Space:
+    raise Fatal("static-embeddings is missing")
+
+
 def bundle() -> Bundle:
     return Bundle.model_validate(
         {
@@ -350,7 +356,7 @@ class Stack:
         self.recorder = FakeRecorder(self.log)
         self.clock = self.time.clock()
         by_task = {(each.tenant, each.task): each for each in deployments}
-        self.catalogue = Catalogue(bundle(), "b1", by_task)
+        self.catalogue = Catalogue(bundle(), "b1", TaskClassifier(bundle(), no_space), by_task)
         self.router = Router(
             catalogue=lambda: self.catalogue,
             governance=self.governance,

@@ -2,12 +2,12 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 from schemas.bundle import Bundle
 from schemas.events import Message
-from services.router.domain.catalogue import Catalogue
 from services.router.domain.errors import Refused, Unrecorded
 from services.router.domain.request import Request, Sampling
 from tests.unit.router.fakes import DENIED, LIGHTS, Stack, ask, collect, user
@@ -66,7 +66,7 @@ async def test_a_denied_text_cut_in_two_never_leaves_a_stream(cut: int) -> None:
 def guarded(guardrail: dict[str, object]) -> Stack:
     stack = Stack()
     bundle = Bundle.model_validate(stack.catalogue.bundle.model_dump() | {"guardrails": {"default": [guardrail]}})
-    stack.catalogue = Catalogue(bundle, "b1")
+    stack.catalogue = replace(stack.catalogue, bundle=bundle)
     return stack
 
 

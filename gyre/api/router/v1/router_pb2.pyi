@@ -362,6 +362,7 @@ class ExplainResponse(_message.Message):
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
     CONTEXT_AVAILABLE_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    TASK_BY_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     task: _builtins.str
     language: _builtins.str
@@ -371,6 +372,8 @@ class ExplainResponse(_message.Message):
     context_available: _builtins.bool
     refusal: _builtins.str
     """Why it would not be answered; empty: it would."""
+    task_by: _builtins.str
+    """Who said what it is for: caller, classifier, unknown (nobody could tell) or default (there is nothing to tell by)."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Finding]: ...
     @_builtins.property
@@ -395,10 +398,11 @@ class ExplainResponse(_message.Message):
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
         context_available: _builtins.bool = ...,
         refusal: _builtins.str = ...,
+        task_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "candidates", b"candidates", "context_available", b"context_available", "document_ids", b"document_ids", "findings", b"findings", "language", b"language", "policies", b"policies", "refusal", b"refusal", "sensitivity", b"sensitivity", "task", b"task", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "candidates", b"candidates", "context_available", b"context_available", "document_ids", b"document_ids", "findings", b"findings", "language", b"language", "policies", b"policies", "refusal", b"refusal", "sensitivity", b"sensitivity", "task", b"task", "task_by", b"task_by", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,7 +1,7 @@
-"""Writes down what people ordinarily ask, which topics are told from: `python -m recipes.topics MODELS_DIR`.
+"""Writes down what people ordinarily ask: `python -m recipes.background MODELS_DIR`.
 
-It writes `services/governance/background.npz`: requests of published packages, as the static embeddings in the folder
-see them. `python -m benchmarks.classifiers MODELS_DIR` measures it.
+Topics and tasks are told from it. It writes `services/runtime/background.npz`: requests of published packages, as the
+static embeddings in the folder see them. `python -m benchmarks.classifiers MODELS_DIR` measures what is told with it.
 """
 
 import random
@@ -12,8 +12,7 @@ import numpy as np
 
 from recipes.injection.corpora import ordinary
 from services.governance.domain.folding import fold
-from services.governance.domain.topics import BACKGROUND
-from services.runtime.embeddings import Embedder
+from services.runtime.embeddings import BACKGROUND, Embedder
 
 REQUESTS = 1000
 # How much of the covariance is that of a sphere: requests are few for so many dimensions.
@@ -22,7 +21,7 @@ SHRINKAGE = 0.3
 
 def main(models_dir: Path) -> None:
     """Embed, write."""
-    texts = [text for source in ("bfcl", "presidio", "tau2") for text in ordinary()[source]]
+    texts = [text for source in ("bfcl", "presidio") for text in ordinary()[source]]
     vectors = Embedder(models_dir).embed([fold(text).text for text in texts])
     covariance = np.cov(vectors.T)
     sphere = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
