@@ -17,6 +17,7 @@ from services.context import handlers
 from services.context.adapters import HybridIndex, ThreadedIndex
 from services.context.consumer import BATCH_DOCUMENTS
 from services.context.domain.memory import Memory
+from services.runtime.clock import Clock
 from services.runtime.embeddings import Embedder
 
 DOCUMENTS = 20_000
@@ -47,7 +48,7 @@ async def measure(embedder: Embedder) -> None:
         query = " ".join(chance.choices(words, k=QUERY_WORDS))
         request = handlers.Request("tenant-1", query, "", BUDGET_TOKENS, Sensitivity.CONFIDENTIAL)
         started, busy = time.perf_counter(), time.process_time()
-        await handlers.stitch(request, index, memory, memory_share=0.5)
+        await handlers.stitch(request, index, memory, memory_share=0.5, clock=Clock())
         wall.append(time.perf_counter() - started)
         processor.append(time.process_time() - busy)
     print(

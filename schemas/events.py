@@ -199,9 +199,12 @@ class BundlePublished(Event, frozen=True, kw_only=True):
 
 
 class Document(Event, frozen=True, kw_only=True):
-    """A document that context may draw on. Forgetting one writes it again, empty and `deleted`."""
+    """A document that context may draw on. Forgetting one writes it again, empty and `deleted`.
 
-    document_key: str  # tenant/document_id
+    With a `conversation_id` it is none, but says that what was said in that conversation until then is forgotten.
+    """
+
+    document_key: str  # tenant/document_id, or tenant!conversation_id
     tenant: str
     document_id: str
     title: str = ""
@@ -210,6 +213,7 @@ class Document(Event, frozen=True, kw_only=True):
     source: str = ""
     ingested_at: datetime
     deleted: bool = False
+    conversation_id: str = ""
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,3 +8,5 @@ ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS task_by LowCard
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS cuts Array(Tuple(
     message Int64, start Int64, end Int64, tokens Int64
 )) COMMENT 'What was left out to fit the budget: of which message, from code point start to before end';
+
+ALTER TABLE gyre.context_documents_v1 ADD COLUMN IF NOT EXISTS conversation_id String COMMENT 'Conversation forgotten until then, where this is no document';

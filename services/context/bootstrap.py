@@ -26,7 +26,7 @@ async def build(stack: AsyncExitStack) -> Service:
     )
     stack.callback(index.close)
     memory = Memory(settings.memory_turns, settings.memory_conversations, settings.memory_turn_tokens)
-    documents = Documents(index)
+    documents = Documents(index, memory)
     follower = Follower(kafka, {Topic.DOCUMENTS: documents.take, Topic.INTERACTIONS: memory.remember}, name="context")
     producer = await stack.enter_async_context(Producer(kafka))
     servicer = ContextServicer(index, memory, producer, settings.memory_share, Clock())

@@ -3,6 +3,7 @@
 import asyncio
 
 from schemas.events import Document
+from services.context.domain.memory import Memory
 from services.context.ports import Index
 
 BATCH_DOCUMENTS = 256
@@ -11,15 +12,19 @@ BATCH_DOCUMENTS = 256
 class Documents:
     """Documents that were read from the topic and wait to be indexed; the newest of each key counts."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, memory: Memory) -> None:
         self._index = index
+        self._memory = memory
         self._waiting: dict[str, Document] = {}
         self._some = asyncio.Event()
         self._none = asyncio.Event()
         self._none.set()
 
     def take(self, document: Document) -> None:
-        """Take a document from the topic."""
+        """Take a document from the topic, or the word that a conversation is forgotten."""
+        if document.conversation_id:
+            self._memory.forget(document.tenant, document.conversation_id, document.ingested_at)
+            return
         self._waiting.pop(document.document_key, None)  # so that it is indexed in the order of the newest
         self._waiting[document.document_key] = document
         self._some.set()

@@ -1,17 +1,17 @@
 """Context's use cases."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.events import Document, Sensitivity
 from schemas.topics import Topic
-from services.context.domain.memory import Memory
+from services.context.domain.memory import Memory, asked_again
 from services.context.domain.stitching import Stitched, share
 from services.context.ports import EventLog, Index
 from services.runtime.clock import Clock
 from services.runtime.errors import InvalidArgument
 
-_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # as bundles name tenants; above all without a slash, see `_key`
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # as bundles name tenants; above all without what `_key` puts between
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,14 @@ class Request:
     max_sensitivity: Sensitivity
 
 
-async def stitch(request: Request, index: Index, memory: Memory, memory_share: float) -> Stitched:
-    """Return the passages and earlier turns that fit a request's budget."""
-    if request.budget_tokens == 0:
-        return Stitched((), ())
+async def stitch(request: Request, index: Index, memory: Memory, memory_share: float, clock: Clock) -> Stitched:
+    """Return the passages and earlier turns that fit a request's budget, and what is asked again."""
     turns = memory.recall(request.tenant, request.conversation_id, request.max_sensitivity)
+    again = asked_again(turns, request.query, clock.now())
+    if request.budget_tokens == 0:
+        return Stitched((), (), again)
     passages = await index.search(request.query, request.tenant, request.max_sensitivity)
-    return share(turns, passages, request.budget_tokens, memory_share)
+    return replace(share(turns, passages, request.budget_tokens, memory_share), asked_again=again)
 
 
 async def ingest(
@@ -91,8 +92,27 @@ async def forget_document(tenant: str, document_id: str, log: EventLog, clock: C
     await log.send(Topic.DOCUMENTS, event)
 
 
-def _key(tenant: str, document_id: str) -> str:
-    """Return the key of a document. A slash in the tenant would let one tenant write over another's."""
+async def forget_conversation(tenant: str, conversation_id: str, log: EventLog, clock: Clock) -> None:
+    """Write that what was said in a conversation until now is forgotten. It is no error if there was none.
+
+    Raises:
+        InvalidArgument: The tenant's name cannot be one.
+        Retryable: Kafka did not acknowledge it.
+    """
+    event = Document(
+        document_key=_key(tenant, conversation_id, between="!"),
+        tenant=tenant,
+        document_id="",
+        sensitivity=Sensitivity.RESTRICTED,
+        ingested_at=clock.now(),
+        deleted=True,
+        conversation_id=conversation_id,
+    )
+    await log.send(Topic.DOCUMENTS, event)
+
+
+def _key(tenant: str, name: str, between: str = "/") -> str:
+    """Return the key of a document or a conversation. What parts the two names may stand in no tenant's."""
     if not _TENANT.fullmatch(tenant):
         raise InvalidArgument(f"tenant: must be lower-case letters, digits and hyphens, is {tenant!r}")
-    return f"{tenant}/{document_id}"
+    return f"{tenant}{between}{name}"

@@ -35,6 +35,7 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
             self._index,
             self._memory,
             self._memory_share,
+            self._clock,
         )
         return context_pb2.StitchResponse(
             passages=[
@@ -58,6 +59,7 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
                 for message in turn.messages
             ],
             tokens=stitched.tokens,
+            asked_again_request_id=stitched.asked_again,
         )
 
     async def Ingest(  # noqa: N802 - the name that protos/ gives it
@@ -79,9 +81,9 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
     async def Forget(  # noqa: N802 - the name that protos/ gives it
         self, request: context_pb2.ForgetRequest, context: Any
     ) -> context_pb2.ForgetResponse:
-        """Remove a document, or a conversation from this replica's memory."""
+        """Write that a document or a conversation is to be forgotten."""
         if request.WhichOneof("what") == "document_id":
             await handlers.forget_document(request.tenant, request.document_id, self._log, self._clock)
         else:
-            self._memory.forget(request.tenant, request.conversation_id)
+            await handlers.forget_conversation(request.tenant, request.conversation_id, self._log, self._clock)
         return context_pb2.ForgetResponse()

@@ -149,6 +149,7 @@ class GrpcContext:
             turns=tuple(
                 Turn(message_of(turn.message), sensitivity_of(turn.sensitivity), turn.tokens) for turn in response.turns
             ),
+            asked_again=response.asked_again_request_id,
         )
 
 

@@ -161,7 +161,7 @@ class Router:
         return catalogue.model_names(catalogue.caller(key))
 
     async def drain(self) -> None:
-        """Wait for the records of requests whose callers went away."""
+        """Wait for records that nobody else waits for."""
         await self._records.drain()
 
     # The steps, in their order.
@@ -289,6 +289,8 @@ class Router:
                 timeout_seconds=min(self.patience.context_seconds, self._remaining(journal)),
             )
             journal.context_available = True
+            if journal.messages[-1].role == "user":  # what brings the results of tools repeats its question
+                journal.asked_again = knowledge.asked_again
         except ServiceError as error:
             telemetry.log().warning("context did not answer", request_id=journal.call.request_id, error=str(error))
             knowledge = NOTHING

@@ -73,7 +73,8 @@ class Journal:
     """What is known of one request so far.
 
     `messages` and `tools` are what the application sent until governance has answered, then what a model may see.
-    `answer` and `tool_calls` are masked, as the record has them; the caller gets its own values back.
+    `answer` and `tool_calls` are masked, as the record has them; the caller gets its own values back. `asked_again`
+    is the request whose question this one repeats.
     """
 
     call: Call
@@ -96,6 +97,7 @@ class Journal:
     decision: Decision | None = None
     asked: Asked = field(default_factory=Asked)
     context_available: bool = False
+    asked_again: str = ""
     first_token_us: int = 0
     generated: Generated | None = None
     output_verdict: str = ""

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from schemas.events import Feedback
 from services.router.domain.errors import GovernanceSilent, Refused, Unrecorded
 from services.router.domain.timeline import AUDIT, MONITORING
 from services.router.journal import Journal
@@ -70,11 +71,13 @@ class Records:
         for stage in journal.timeline.stages():
             if stage.name != AUDIT:
                 telemetry.STAGE_SECONDS.labels(stage.name).observe(stage.duration_us / 1e6)
+        if journal.asked_again:
+            self._later(self._tell_asked_again(journal))
         # A caller that leaves while this is on its way must not have it written a second time, as cancelled.
         await asyncio.shield(self._later(self._record(journal, "finished")))
 
     async def drain(self) -> None:
-        """Wait for the records of requests whose callers went away."""
+        """Wait for records that nobody else waits for."""
         await asyncio.gather(*self._late, return_exceptions=True)
 
     async def _finish_unanswered(self, journal: Journal, finish_reason: str, error: str) -> None:
@@ -110,6 +113,23 @@ class Records:
         if phase == "opened":
             journal.timeline.add_repeated(AUDIT, sealed, acknowledged)
         telemetry.STAGE_SECONDS.labels(AUDIT).observe(acknowledged - started)
+
+    async def _tell_asked_again(self, journal: Journal) -> None:
+        """Write feedback on the answer before: its user asks again. This request goes on without."""
+        event = Feedback(
+            feedback_id=self._clock.new_id(),
+            request_id=journal.asked_again,
+            tenant=journal.caller.tenant,
+            application=journal.caller.application,
+            given_at=self._clock.now(),
+            source="implicit",
+            kind="asked_again",
+            user=journal.request.user,
+        )
+        try:
+            await self._recorder.feedback(event)
+        except Retryable as error:
+            telemetry.log().error("feedback unrecorded", request_id=journal.asked_again, error=str(error))
 
     def _later(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

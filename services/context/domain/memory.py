@@ -1,14 +1,20 @@
 """What was said before in a conversation."""
 
+import re
 from bisect import insort
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from schemas.events import Interaction, Message, Sensitivity
 from services.context.domain.passages import estimated_tokens
 
 MESSAGE_TOKENS = 4  # what a chat template adds around a message, about
+# What counts as asked again: so soon after, with so many words in common, and that share of all words of both.
+ASKED_AGAIN_WITHIN = timedelta(minutes=10)
+ASKED_AGAIN_WORDS = 3
+ASKED_AGAIN_SHARE = 0.6
 _ANSWERED = frozenset({"stop", "length", "tool_calls"})
 
 
@@ -40,6 +46,25 @@ def message_tokens(message: Message) -> int:
     return MESSAGE_TOKENS + estimated_tokens(message.content) + called
 
 
+def asked_again(turns: Sequence[Turn], query: str, now: datetime) -> str:
+    """Return the id of the last interaction if it was just now and the query asks the same again; empty if not.
+
+    The same is what shares most of its words (Jaccard 1901), whatever their order, case and what stands between.
+
+    Args:
+        turns: Oldest first.
+        query: What the user says now.
+        now: The time.
+    """
+    if not turns or now - turns[-1].received_at > ASKED_AGAIN_WITHIN:
+        return ""
+    before = next((message.content for message in turns[-1].messages if message.role == "user"), "")
+    said, now_said = (set(re.findall(r"\w+", text.casefold())) for text in (before, query))
+    shared, all_words = len(said & now_said), len(said | now_said)
+    is_same = shared >= ASKED_AGAIN_WORDS and shared / all_words >= ASKED_AGAIN_SHARE
+    return turns[-1].request_id if is_same else ""
+
+
 class Memory:
     """The newest turns of the conversations that were used last, in bounded space."""
 
@@ -55,6 +80,8 @@ class Memory:
         self._limit = conversations
         self._turn_tokens = turn_tokens
         self._conversations: OrderedDict[tuple[str, str], list[Turn]] = OrderedDict()
+        # Until when each is forgotten: at a start, what was said may be read after it was to be forgotten.
+        self._forgotten: dict[tuple[str, str], datetime] = {}
 
     def remember(self, interaction: Interaction) -> None:
         """Keep an interaction if it belongs to a conversation and was answered. It may come late, or again."""
@@ -66,6 +93,8 @@ class Memory:
         if turn.tokens > self._turn_tokens:
             return
         key = interaction.tenant, interaction.conversation_id
+        if key in self._forgotten and interaction.received_at <= self._forgotten[key]:
+            return
         # A request that brings the results of tools repeats the turn that called them, and takes its place. Turns come
         # from several partitions, so either may come first.
         others = [each for each in self._conversations.get(key, []) if each.request_id != turn.request_id]
@@ -86,9 +115,15 @@ class Memory:
         self._conversations.move_to_end(key)
         return [turn for turn in self._conversations[key] if turn.sensitivity.level <= max_sensitivity.level]
 
-    def forget(self, tenant: str, conversation_id: str) -> None:
-        """Drop a conversation."""
-        self._conversations.pop((tenant, conversation_id), None)
+    def forget(self, tenant: str, conversation_id: str, until: datetime) -> None:
+        """Drop what was said in a conversation until then, also what comes to be known only later."""
+        key = tenant, conversation_id
+        self._forgotten[key] = max(until, self._forgotten.get(key, until))
+        kept = [turn for turn in self._conversations.get(key, []) if turn.received_at > self._forgotten[key]]
+        if kept:
+            self._conversations[key] = kept
+        else:
+            self._conversations.pop(key, None)
 
 
 def _continues(turn: Turn, earlier: Turn) -> bool:

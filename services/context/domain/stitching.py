@@ -31,10 +31,12 @@ class Stitched:
     Attributes:
         passages: Best first.
         turns: Oldest first.
+        asked_again: Id of the interaction whose question is asked again; empty: none is.
     """
 
     passages: tuple[Passage, ...]
     turns: tuple[Turn, ...]
+    asked_again: str = ""
 
     @property
     def tokens(self) -> int:

@@ -79,10 +79,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What context knows for a request: passages best first, turns oldest first."""
+    """What context knows for a request: passages best first, turns oldest first, and which request it asks again."""
 
     passages: tuple[Passage, ...] = ()
     turns: tuple[Turn, ...] = ()
+    asked_again: str = ""
 
 
 NOTHING = Knowledge()

@@ -117,8 +117,8 @@ async def test_a_conversation_is_remembered_and_forgotten(stub: Any, kafka: str)
     small = await stitch(stub, conversation_id="talk", max_sensitivity=INTERNAL, budget_tokens=20)
     assert [turn.message.content for turn in small.turns] == ["question 3", "answer 3"]
 
-    await stub.Forget(context_pb2.ForgetRequest(tenant=TENANT, conversation_id="talk"), timeout=10)
-    assert not (await stitch(stub, conversation_id="talk")).turns
+    await stub.Forget(context_pb2.ForgetRequest(tenant=TENANT, conversation_id="talk"), timeout=30)
+    await until(stub, lambda answer: not answer.turns, conversation_id="talk")
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,16 @@ async def test_all_is_there_again_after_a_start_on_the_same_topics(
     await stub.Forget(context_pb2.ForgetRequest(tenant=TENANT, document_id="gone"), timeout=30)
     async with Producer(KafkaSettings(bootstrap_servers=kafka)) as producer:
         await producer.send(Topic.INTERACTIONS, interaction("again", 1))
+        await producer.send(Topic.INTERACTIONS, interaction("forgotten", 1))
+    await stub.Forget(context_pb2.ForgetRequest(tenant=TENANT, conversation_id="forgotten"), timeout=30)
     with ServiceProcess("context", tmp_path / "log", environment) as another:
         await another.serving()
         async with channel(another.target) as to:
             answer = await stitch(context_pb2_grpc.ContextStub(to), "when is the desk open?", conversation_id="again")
+            forgotten = await stitch(context_pb2_grpc.ContextStub(to), conversation_id="forgotten")
         assert [passage.document_id for passage in answer.passages] == ["hours"]
         assert [turn.message.content for turn in answer.turns] == ["question 1", "answer 1"]
+        assert not forgotten.turns
         assert another.stop() == 0
 
 

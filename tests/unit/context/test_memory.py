@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.events import Interaction, Message, Sensitivity, ToolCall
-from services.context.domain.memory import Memory
+from services.context.domain.memory import Memory, asked_again
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CALL = ToolCall(id="1", name="find", arguments='{"city": "Bonn"}')
@@ -98,15 +98,54 @@ def test_another_tenants_conversation_of_the_same_name_is_another() -> None:
     kept = memory()
     kept.remember(interaction(1, tenant="other"))
     assert recalled(kept) == []
-    kept.forget("t", "c")
+    kept.forget("t", "c", START + timedelta(hours=1))
     assert kept.recall("other", "c", Sensitivity.RESTRICTED) != []
 
 
-def test_a_forgotten_conversation_is_gone() -> None:
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_a_forgotten_conversation_is_gone_and_what_is_said_later_is_not(comes_late: bool) -> None:
     kept = memory()
-    kept.remember(interaction(1))
-    kept.forget("t", "c")
+    if comes_late:
+        kept.forget("t", "c", START + timedelta(minutes=2))
+    for number in (1, 2, 3):
+        kept.remember(interaction(number))
+    if not comes_late:
+        kept.forget("t", "c", START + timedelta(minutes=2))
+    kept.forget("t", "c", START)
+    assert recalled(kept) == ["question 3", "answer 3"]
+    kept.forget("t", "c", START + timedelta(minutes=3))
     assert recalled(kept) == []
+
+
+ASKED = "Where is the parcel that I ordered?"
+
+
+@pytest.mark.parametrize(
+    ("query", "minutes", "is_again"),
+    [
+        (ASKED, 2, True),
+        ("where is the PARCEL I ordered", 2, True),
+        ("Sorry, the parcel that I ordered: where is it?", 2, True),
+        (ASKED, 30, False),
+        ("Where is the nearest store?", 2, False),
+        ("Thanks!", 2, False),
+        ("", 2, False),
+    ],
+)
+def test_the_same_question_just_after_its_answer_is_asked_again(query: str, minutes: int, is_again: bool) -> None:
+    kept = memory()
+    kept.remember(interaction(0, messages=(Message(role="user", content="Where is the nearest store, please?"),)))
+    kept.remember(interaction(1, messages=(Message(role="user", content=ASKED),)))
+    turns = kept.recall("t", "c", Sensitivity.RESTRICTED)
+    now = START + timedelta(minutes=1 + minutes)
+    assert asked_again(turns, query, now) == ("r1" if is_again else "")
+    assert asked_again([], query, now) == ""
+
+
+def test_a_word_or_two_are_not_enough_to_tell() -> None:
+    kept = memory()
+    kept.remember(interaction(1, messages=(Message(role="user", content="yes please"),)))
+    assert asked_again(kept.recall("t", "c", Sensitivity.RESTRICTED), "yes please", START + timedelta(minutes=2)) == ""
 
 
 def test_of_a_request_that_brings_its_history_only_what_is_new_is_kept() -> None:

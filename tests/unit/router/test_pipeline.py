@@ -7,6 +7,7 @@ import pytest
 
 from schemas.events import Message, Sensitivity, ToolCall
 from services.router.domain.errors import GovernanceSilent, InvalidField, Refused, Unrecorded
+from services.router.domain.knowledge import Knowledge
 from services.router.domain.request import Feedback, Request, Sampling
 from services.runtime.errors import Retryable
 from tests.unit.router.fakes import DENIED, ID, LIGHTS, Stack, ask, collect, deployment, user
@@ -52,6 +53,31 @@ async def test_context_is_asked_while_governance_decides_and_stopped_when_that_r
         await stack.router.complete(stack.call(), ask(DENIED))
     await asyncio.sleep(0)
     assert stack.context.was_cancelled
+
+
+async def test_a_question_asked_again_is_told_as_feedback_on_the_answer_before() -> None:
+    stack = Stack()
+    stack.context.knowledge = Knowledge(asked_again=ID.format(9))
+    await stack.router.complete(stack.call(), ask("Hi", user="u-1"))
+    await stack.router.drain()
+    (feedback,) = stack.recorder.feedbacks
+    assert (feedback.request_id, feedback.kind, feedback.source) == (ID.format(9), "asked_again", "implicit")
+    assert (feedback.tenant, feedback.application, feedback.user) == ("shop", "web", "u-1")
+    assert stack.recorder.last.finish_reason == "stop"
+
+
+async def test_the_results_of_tools_ask_nothing_again() -> None:
+    stack = Stack()
+    stack.context.knowledge = Knowledge(asked_again=ID.format(9))
+    call = ToolCall(id="1", name="lights", arguments='{"room": "hall"}')
+    messages = (
+        user("Light!"),
+        Message(role="assistant", tool_calls=(call,)),
+        Message(role="tool", content="on", tool_call_id="1"),
+    )
+    await stack.router.complete(stack.call(), Request(messages=messages, task="calls", tools=(LIGHTS,)))
+    await stack.router.drain()
+    assert stack.recorder.feedbacks == []
 
 
 async def test_governance_is_told_which_texts_are_the_applications_own() -> None:

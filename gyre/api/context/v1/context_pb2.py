@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from gyre.api.types.v1 import types_pb2 as gyre_dot_api_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gyre/api/context/v1/context.proto\x12\x13gyre.api.context.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1dgyre/api/types/v1/types.proto\"\xe7\x01\n\rStitchRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x16\n\x04task\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x18\n\x05query\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12!\n\x0f\x63onversation_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12 \n\rbudget_tokens\x18\x05 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x08\x12\x43\n\x0fmax_sensitivity\x18\x06 \x01(\x0e\x32\x1e.gyre.api.types.v1.SensitivityB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\x8f\x01\n\x07Passage\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\x0bsensitivity\x18\x04 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x0e\n\x06tokens\x18\x05 \x01(\r\x12\r\n\x05score\x18\x06 \x01(\x01\"x\n\x04Turn\x12+\n\x07message\x18\x01 \x01(\x0b\x32\x1a.gyre.api.types.v1.Message\x12\x33\n\x0bsensitivity\x18\x02 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"z\n\x0eStitchResponse\x12.\n\x08passages\x18\x01 \x03(\x0b\x32\x1c.gyre.api.context.v1.Passage\x12(\n\x05turns\x18\x02 \x03(\x0b\x32\x19.gyre.api.context.v1.Turn\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"\xdb\x01\n\rIngestRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x17\n\x05title\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x19\n\x04text\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80 \x12?\n\x0bsensitivity\x18\x05 \x01(\x0e\x32\x1e.gyre.api.types.v1.SensitivityB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x18\n\x06source\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\x10\n\x0eIngestResponse\"\x84\x01\n\rForgetRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12!\n\x0b\x64ocument_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02H\x00\x12%\n\x0f\x63onversation_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00\x42\r\n\x04what\x12\x05\xbaH\x02\x08\x01\"\x10\n\x0e\x46orgetResponse2\x82\x02\n\x07\x43ontext\x12Q\n\x06Stitch\x12\".gyre.api.context.v1.StitchRequest\x1a#.gyre.api.context.v1.StitchResponse\x12Q\n\x06Ingest\x12\".gyre.api.context.v1.IngestRequest\x1a#.gyre.api.context.v1.IngestResponse\x12Q\n\x06\x46orget\x12\".gyre.api.context.v1.ForgetRequest\x1a#.gyre.api.context.v1.ForgetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gyre/api/context/v1/context.proto\x12\x13gyre.api.context.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1dgyre/api/types/v1/types.proto\"\xe7\x01\n\rStitchRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x16\n\x04task\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x18\n\x05query\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12!\n\x0f\x63onversation_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12 \n\rbudget_tokens\x18\x05 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x08\x12\x43\n\x0fmax_sensitivity\x18\x06 \x01(\x0e\x32\x1e.gyre.api.types.v1.SensitivityB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\x8f\x01\n\x07Passage\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\x0bsensitivity\x18\x04 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x0e\n\x06tokens\x18\x05 \x01(\r\x12\r\n\x05score\x18\x06 \x01(\x01\"x\n\x04Turn\x12+\n\x07message\x18\x01 \x01(\x0b\x32\x1a.gyre.api.types.v1.Message\x12\x33\n\x0bsensitivity\x18\x02 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x0e\n\x06tokens\x18\x03 \x01(\r\"\x9a\x01\n\x0eStitchResponse\x12.\n\x08passages\x18\x01 \x03(\x0b\x32\x1c.gyre.api.context.v1.Passage\x12(\n\x05turns\x18\x02 \x03(\x0b\x32\x19.gyre.api.context.v1.Turn\x12\x0e\n\x06tokens\x18\x03 \x01(\r\x12\x1e\n\x16\x61sked_again_request_id\x18\x04 \x01(\t\"\xdb\x01\n\rIngestRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x17\n\x05title\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x19\n\x04text\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80 \x12?\n\x0bsensitivity\x18\x05 \x01(\x0e\x32\x1e.gyre.api.types.v1.SensitivityB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x18\n\x06source\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\x10\n\x0eIngestResponse\"\x84\x01\n\rForgetRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12!\n\x0b\x64ocument_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02H\x00\x12%\n\x0f\x63onversation_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00\x42\r\n\x04what\x12\x05\xbaH\x02\x08\x01\"\x10\n\x0e\x46orgetResponse2\x82\x02\n\x07\x43ontext\x12Q\n\x06Stitch\x12\".gyre.api.context.v1.StitchRequest\x1a#.gyre.api.context.v1.StitchResponse\x12Q\n\x06Ingest\x12\".gyre.api.context.v1.IngestRequest\x1a#.gyre.api.context.v1.IngestResponse\x12Q\n\x06\x46orget\x12\".gyre.api.context.v1.ForgetRequest\x1a#.gyre.api.context.v1.ForgetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -71,16 +71,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PASSAGE']._serialized_end=496
   _globals['_TURN']._serialized_start=498
   _globals['_TURN']._serialized_end=618
-  _globals['_STITCHRESPONSE']._serialized_start=620
-  _globals['_STITCHRESPONSE']._serialized_end=742
-  _globals['_INGESTREQUEST']._serialized_start=745
-  _globals['_INGESTREQUEST']._serialized_end=964
-  _globals['_INGESTRESPONSE']._serialized_start=966
-  _globals['_INGESTRESPONSE']._serialized_end=982
-  _globals['_FORGETREQUEST']._serialized_start=985
-  _globals['_FORGETREQUEST']._serialized_end=1117
-  _globals['_FORGETRESPONSE']._serialized_start=1119
-  _globals['_FORGETRESPONSE']._serialized_end=1135
-  _globals['_CONTEXT']._serialized_start=1138
-  _globals['_CONTEXT']._serialized_end=1396
+  _globals['_STITCHRESPONSE']._serialized_start=621
+  _globals['_STITCHRESPONSE']._serialized_end=775
+  _globals['_INGESTREQUEST']._serialized_start=778
+  _globals['_INGESTREQUEST']._serialized_end=997
+  _globals['_INGESTRESPONSE']._serialized_start=999
+  _globals['_INGESTRESPONSE']._serialized_end=1015
+  _globals['_FORGETREQUEST']._serialized_start=1018
+  _globals['_FORGETREQUEST']._serialized_end=1150
+  _globals['_FORGETRESPONSE']._serialized_start=1152
+  _globals['_FORGETRESPONSE']._serialized_end=1168
+  _globals['_CONTEXT']._serialized_start=1171
+  _globals['_CONTEXT']._serialized_end=1429
 # @@protoc_insertion_point(module_scope)

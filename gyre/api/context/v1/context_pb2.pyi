@@ -121,7 +121,10 @@ class StitchResponse(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    ASKED_AGAIN_REQUEST_ID_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
+    asked_again_request_id: _builtins.str
+    """The request whose question is asked again, just after it was answered; empty: none is."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
         """Best first."""
@@ -136,10 +139,11 @@ class StitchResponse(_message.Message):
         passages: _abc.Iterable[Global___Passage] | None = ...,
         turns: _abc.Iterable[Global___Turn] | None = ...,
         tokens: _builtins.int = ...,
+        asked_again_request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["passages", b"passages", "tokens", b"tokens", "turns", b"turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_again_request_id", b"asked_again_request_id", "passages", b"passages", "tokens", b"tokens", "turns", b"turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -69,7 +69,8 @@ class ContextServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Forget(self, request, context):
-        """Removes a document, or a conversation from memory.
+        """Removes a document, or what was said in a conversation until now, everywhere but from the record; it is gone once
+        every replica has read of it on the documents topic.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

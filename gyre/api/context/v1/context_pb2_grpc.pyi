@@ -36,7 +36,9 @@ class ContextStub:
     Ingest: _grpc.UnaryUnaryMultiCallable[_context_pb2.IngestRequest, _context_pb2.IngestResponse]
     """Writes a document to the documents topic; it can be found once every replica has read it there."""
     Forget: _grpc.UnaryUnaryMultiCallable[_context_pb2.ForgetRequest, _context_pb2.ForgetResponse]
-    """Removes a document, or a conversation from memory."""
+    """Removes a document, or what was said in a conversation until now, everywhere but from the record; it is gone once
+    every replica has read of it on the documents topic.
+    """
 
 @_typing.type_check_only
 class ContextAsyncStub(ContextStub):
@@ -46,7 +48,9 @@ class ContextAsyncStub(ContextStub):
     Ingest: _aio.UnaryUnaryMultiCallable[_context_pb2.IngestRequest, _context_pb2.IngestResponse]  # type: ignore[assignment]
     """Writes a document to the documents topic; it can be found once every replica has read it there."""
     Forget: _aio.UnaryUnaryMultiCallable[_context_pb2.ForgetRequest, _context_pb2.ForgetResponse]  # type: ignore[assignment]
-    """Removes a document, or a conversation from memory."""
+    """Removes a document, or what was said in a conversation until now, everywhere but from the record; it is gone once
+    every replica has read of it on the documents topic.
+    """
 
 class ContextServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -71,6 +75,8 @@ class ContextServicer(metaclass=_abc_1.ABCMeta):
         request: _context_pb2.ForgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_context_pb2.ForgetResponse, _abc.Awaitable[_context_pb2.ForgetResponse]]:
-        """Removes a document, or a conversation from memory."""
+        """Removes a document, or what was said in a conversation until now, everywhere but from the record; it is gone once
+        every replica has read of it on the documents topic.
+        """
 
 def add_ContextServicer_to_server(servicer: ContextServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
