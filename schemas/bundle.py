@@ -6,7 +6,7 @@ A bundle folder holds `tenants.yaml`, `applications.yaml`, `models.yaml`, `tasks
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -38,7 +38,7 @@ CLASSIFIED: frozenset[Kind] = frozenset({"injection", "toxicity", "topic"})
 OF_ANSWERS: frozenset[Kind] = frozenset({"leak", "format"})
 # Fewer requests do not say what a topic is.
 FEWEST_EXAMPLES = 5
-Direction = Literal["input", "output"]
+Direction = Literal["input", "output", "document"]
 # Guardrails of the tenants that have no list of their own.
 DEFAULT = "default"
 
@@ -128,7 +128,8 @@ class Guardrail(_Frozen):
     action: Literal["mask", "refuse", "flag", "require"]
     # What a request becomes, at least, when something is found in it.
     sensitivity: Sensitivity | None = None
-    directions: tuple[Direction, ...] = Field(default=get_args(Direction), min_length=1)
+    # input is what is asked, output what is answered, document what is ingested for later requests.
+    directions: tuple[Direction, ...] = Field(default=("input", "output"), min_length=1)
     # What `denied` looks for: whole words, in any case. Of a topic: requests that are about it, as examples.
     texts: tuple[Annotated[str, Field(min_length=3)], ...] = ()
     # What `topic` is called in findings.
@@ -143,8 +144,8 @@ class Guardrail(_Frozen):
         if self.action == "require" and self.sensitivity is None:
             raise ValueError("sensitivity: wanted, for the action `require` is about it")
         if self.action == "require" and "output" in self.directions:
-            raise ValueError("directions: wanted [input] for the action `require`: an answer has its model already")
-        if self.sensitivity is not None and "input" not in self.directions:
+            raise ValueError("directions: wanted no output for the action `require`: an answer has its model already")
+        if self.sensitivity is not None and set(self.directions) == {"output"}:
             raise ValueError("sensitivity: wanted none on output alone: it is the request that it raises")
         if len(set(self.detect)) < len(self.detect):
             raise ValueError("detect: wanted each kind once")
@@ -159,9 +160,9 @@ class Guardrail(_Frozen):
             if self.action == "mask":
                 raise ValueError(f"action: wanted none that masks, for {kind} is of a text, not of a place in it")
         if "injection" in self.detect and "output" in self.directions:
-            raise ValueError("directions: wanted [input] for injection: an answer goes to no model")
+            raise ValueError("directions: wanted no output for injection: an answer goes to no model")
         for kind in sorted(OF_ANSWERS.intersection(self.detect)):
-            if "input" in self.directions:
+            if set(self.directions) != {"output"}:
                 raise ValueError(f"directions: wanted [output] for {kind}, which only an answer has")
         if self.threshold is not None and len(self.detect) != len(classified):
             raise ValueError(f"threshold: wanted with nothing but {', '.join(sorted(CLASSIFIED))}")

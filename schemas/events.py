@@ -58,7 +58,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something a guardrail found. It says where, never what."""
 
-    direction: str  # input or output
+    direction: str  # input, output or document
     kind: str
     action: str
     text_index: int = 0
@@ -214,6 +214,9 @@ class Document(Event, frozen=True, kw_only=True):
     ingested_at: datetime
     deleted: bool = False
     conversation_id: str = ""
+    # What guardrails found in its title (text_index 0) and text (1), and of which bundle they were.
+    findings: tuple[Finding, ...] = ()
+    bundle_version: str = ""
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,3 +10,10 @@ ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS cuts Array(Tupl
 )) COMMENT 'What was left out to fit the budget: of which message, from code point start to before end';
 
 ALTER TABLE gyre.context_documents_v1 ADD COLUMN IF NOT EXISTS conversation_id String COMMENT 'Conversation forgotten until then, where this is no document';
+
+ALTER TABLE gyre.context_documents_v1 ADD COLUMN IF NOT EXISTS findings Array(Tuple(
+    direction LowCardinality(String), kind LowCardinality(String), action LowCardinality(String), text_index
+    Int64, start Int64, end Int64
+)) COMMENT 'What the guardrails found in its title (text_index 0) and text (1): where, never what';
+
+ALTER TABLE gyre.context_documents_v1 ADD COLUMN IF NOT EXISTS bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was checked under';

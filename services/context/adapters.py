@@ -1,4 +1,4 @@
-"""The search index: words by tantivy (BM25), meaning by static embeddings in usearch, both in memory."""
+"""Context's ports made real: the index in memory (words by tantivy, BM25; meaning by usearch), governance by gRPC."""
 
 import asyncio
 import re
@@ -9,13 +9,19 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import grpc
+import grpc.aio
 import tantivy
 from usearch.index import Index as VectorIndex
 
-from schemas.events import Document, Sensitivity
+from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
+from schemas.events import Document, Finding, Sensitivity
 from services.context.domain.passages import Passage, estimated_tokens, split
 from services.context.domain.stitching import fuse
+from services.context.ports import DocumentVerdict
+from services.runtime import rpc
 from services.runtime.embeddings import Embedder
+from services.runtime.wire import sensitivity_of
 
 WRITER_BYTES = 30_000_000
 QUERY_WORDS = 64
@@ -176,6 +182,41 @@ class ThreadedIndex:
     def close(self) -> None:
         """End the thread once it has done what is under way."""
         self._thread.shutdown(cancel_futures=True)
+
+
+class GrpcGovernance:
+    """Verdicts from the governance service."""
+
+    def __init__(self, channel: grpc.aio.Channel, timeout_seconds: float) -> None:
+        self._stub: Any = governance_pb2_grpc.GovernanceStub(channel)  # the same stub serves both kinds of channel
+        self._timeout_seconds = timeout_seconds
+
+    async def check_document(self, tenant: str, title: str, text: str) -> DocumentVerdict:
+        """Return the verdict on a document."""
+        request = governance_pb2.CheckDocumentRequest(tenant=tenant, title=title, text=text)
+        try:
+            response = await self._stub.CheckDocument(request, timeout=self._timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            raise rpc.error_from(error, "governance") from error
+        return DocumentVerdict(
+            # Whatever is no verdict that lets it pass does not.
+            is_refused=response.verdict not in (governance_pb2.VERDICT_PASS, governance_pb2.VERDICT_MASK),
+            title=response.title,
+            text=response.text,
+            sensitivity=sensitivity_of(response.sensitivity) if response.sensitivity else None,
+            findings=tuple(
+                Finding(
+                    direction="document",
+                    kind=finding.kind,
+                    action=finding.action,
+                    text_index=finding.text_index,
+                    start=finding.start,
+                    end=finding.end,
+                )
+                for finding in response.findings
+            ),
+            bundle_version=response.bundle_version,
+        )
 
 
 def _searched(passage: Passage) -> str:

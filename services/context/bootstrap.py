@@ -4,11 +4,12 @@ from contextlib import AsyncExitStack
 
 from gyre.api.context.v1.context_pb2_grpc import add_ContextServicer_to_server
 from schemas.topics import Topic
-from services.context.adapters import HybridIndex, ThreadedIndex
+from services.context.adapters import GrpcGovernance, HybridIndex, ThreadedIndex
 from services.context.consumer import Documents
 from services.context.domain.memory import Memory
 from services.context.servicer import ContextServicer
 from services.context.settings import Settings
+from services.runtime import rpc
 from services.runtime.clock import Clock
 from services.runtime.embeddings import Embedder
 from services.runtime.kafka import Follower, Producer
@@ -29,7 +30,9 @@ async def build(stack: AsyncExitStack) -> Service:
     documents = Documents(index, memory)
     follower = Follower(kafka, {Topic.DOCUMENTS: documents.take, Topic.INTERACTIONS: memory.remember}, name="context")
     producer = await stack.enter_async_context(Producer(kafka))
-    servicer = ContextServicer(index, memory, producer, settings.memory_share, Clock())
+    channel = await stack.enter_async_context(rpc.channel(settings.governance_target))
+    governance = GrpcGovernance(channel, settings.governance_seconds)
+    servicer = ContextServicer(index, memory, governance, producer, settings.memory_share, Clock())
     return Service(
         name="context",
         settings=settings,

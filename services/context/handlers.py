@@ -7,9 +7,9 @@ from schemas.events import Document, Sensitivity
 from schemas.topics import Topic
 from services.context.domain.memory import Memory, asked_again
 from services.context.domain.stitching import Stitched, share
-from services.context.ports import EventLog, Index
+from services.context.ports import EventLog, Governance, Index
 from services.runtime.clock import Clock
-from services.runtime.errors import InvalidArgument
+from services.runtime.errors import InvalidArgument, PermissionDenied
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # as bundles name tenants; above all without what `_key` puts between
 
@@ -50,26 +50,36 @@ async def ingest(
     text: str,
     sensitivity: Sensitivity,
     source: str,
+    governance: Governance,
     log: EventLog,
     clock: Clock,
 ) -> None:
-    """Write a document to its topic, in the place of any former one of the same id.
+    """Write a document to its topic, as governance lets it, in the place of any former one of the same id.
 
     Raises:
         InvalidArgument: The tenant's name cannot be one, or the text is blank.
-        Retryable: Kafka did not acknowledge it.
+        NotFound: Governance knows no such tenant.
+        PermissionDenied: Governance does not let it be kept.
+        Retryable: Governance gave no verdict, or Kafka did not acknowledge it.
     """
     if not text.strip():
         raise InvalidArgument("text: must hold more than white space")
+    key = _key(tenant, document_id)
+    verdict = await governance.check_document(tenant, title, text)
+    if verdict.is_refused:
+        kinds = sorted({finding.kind for finding in verdict.findings if finding.action == "refuse"})
+        raise PermissionDenied(f"refused: the document holds text that is not allowed ({', '.join(kinds)})")
     event = Document(
-        document_key=_key(tenant, document_id),
+        document_key=key,
         tenant=tenant,
         document_id=document_id,
-        title=title,
-        text=text,
-        sensitivity=sensitivity,
+        title=verdict.title,
+        text=verdict.text,
+        sensitivity=max(sensitivity, verdict.sensitivity or sensitivity, key=lambda level: level.level),
         source=source,
         ingested_at=clock.now(),
+        findings=verdict.findings,
+        bundle_version=verdict.bundle_version,
     )
     await log.send(Topic.DOCUMENTS, event)
 

@@ -1,9 +1,10 @@
 """What context needs of the world."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from schemas.events import Document, Event, Sensitivity
+from schemas.events import Document, Event, Finding, Sensitivity
 from schemas.topics import Topic
 from services.context.domain.passages import Passage
 
@@ -16,6 +17,40 @@ class Index(Protocol):
 
     async def search(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[Passage]:
         """Return the passages of a tenant, none above a sensitivity, that fit a query, best first."""
+
+
+@dataclass(frozen=True)
+class DocumentVerdict:
+    """What governance says of a document.
+
+    Attributes:
+        is_refused: It may not be kept.
+        title: As it may be kept.
+        text: As it may be kept.
+        sensitivity: What it is at least; None: nothing was found that says so.
+        findings: What was found.
+        bundle_version: Whose guardrails found it.
+    """
+
+    is_refused: bool
+    title: str
+    text: str
+    sensitivity: Sensitivity | None
+    findings: tuple[Finding, ...]
+    bundle_version: str
+
+
+class Governance(Protocol):
+    """Verdicts on documents."""
+
+    async def check_document(self, tenant: str, title: str, text: str) -> DocumentVerdict:
+        """Return the verdict on a document.
+
+        Raises:
+            NotFound: The tenant is unknown.
+            Retryable: There is none.
+        """
+        ...
 
 
 class EventLog(Protocol):

@@ -5,7 +5,7 @@ from typing import Any
 from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from services.context import handlers
 from services.context.domain.memory import Memory, message_tokens
-from services.context.ports import EventLog, Index
+from services.context.ports import EventLog, Governance, Index
 from services.runtime.clock import Clock
 from services.runtime.wire import message_value, sensitivity_of, sensitivity_value
 
@@ -13,9 +13,12 @@ from services.runtime.wire import message_value, sensitivity_of, sensitivity_val
 class ContextServicer(context_pb2_grpc.ContextServicer):
     """Answers from the index and the memory of this replica."""
 
-    def __init__(self, index: Index, memory: Memory, log: EventLog, memory_share: float, clock: Clock) -> None:
+    def __init__(
+        self, index: Index, memory: Memory, governance: Governance, log: EventLog, memory_share: float, clock: Clock
+    ) -> None:
         self._index = index
         self._memory = memory
+        self._governance = governance
         self._log = log
         self._memory_share = memory_share
         self._clock = clock
@@ -65,7 +68,7 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
     async def Ingest(  # noqa: N802 - the name that protos/ gives it
         self, request: context_pb2.IngestRequest, context: Any
     ) -> context_pb2.IngestResponse:
-        """Write a document to the documents topic."""
+        """Write a document to the documents topic, if governance lets it be kept."""
         await handlers.ingest(
             tenant=request.tenant,
             document_id=request.document_id,
@@ -73,6 +76,7 @@ class ContextServicer(context_pb2_grpc.ContextServicer):
             text=request.text,
             sensitivity=sensitivity_of(request.sensitivity),
             source=request.source,
+            governance=self._governance,
             log=self._log,
             clock=self._clock,
         )

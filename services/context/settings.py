@@ -12,6 +12,10 @@ class Settings(ModelSettings):
     model_config = SettingsConfigDict(env_prefix="GYRE_CONTEXT_", frozen=True)
 
     grpc_port: int = 18083
+    governance_target: str = Field(default="127.0.0.1:18082", validation_alias="GYRE_GOVERNANCE_TARGET")
+    governance_seconds: float = Field(
+        default=10.0, gt=0, description="without a verdict by then a document is not ingested"
+    )
     passage_tokens: int = Field(default=200, ge=16, description="longest passage, about")
     candidates: int = Field(default=20, ge=1, description="passages that each of the two searches puts forward")
     minimum_similarity: float = Field(

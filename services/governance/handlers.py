@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from schemas.bundle import DEFAULT, Application, Bundle, Direction, InvalidBundleError
@@ -105,6 +105,20 @@ def check_output(rules: Rules, application: str, task: str, text: str, asked: As
     screened = _screen(rules.guardrails(rules.application(application, task).tenant, "output"), [text], asked=asked)
     if screened.verdict is Verdict.REFUSE:
         return Screened(("",), screened.findings)
+    return screened
+
+
+def check_document(rules: Rules, tenant: str, title: str, text: str) -> Screened:
+    """Decide about a document's title and text. Of a refused one, nothing is left.
+
+    Raises:
+        NotFound: The tenant is unknown.
+    """
+    if tenant not in rules.bundle.tenants:
+        raise NotFound(f"tenant: {tenant!r} is not in bundle {rules.version}")
+    screened = _screen(rules.guardrails(tenant, "document"), [title, text])
+    if screened.verdict is Verdict.REFUSE:
+        return replace(screened, texts=("", ""))
     return screened
 
 

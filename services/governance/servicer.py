@@ -59,6 +59,23 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
             masks=map(_mask, screened.masks),
         )
 
+    async def CheckDocument(  # noqa: N802 - the name that protos/ gives it
+        self, request: governance_pb2.CheckDocumentRequest, context: Any
+    ) -> governance_pb2.CheckDocumentResponse:
+        """Decide about a document."""
+        rules = self._in_force.now()
+        screened = handlers.check_document(rules, request.tenant, request.title, request.text)
+        title, text = screened.texts
+        level = screened.sensitivity
+        return governance_pb2.CheckDocumentResponse(
+            verdict=_VERDICTS[screened.verdict],
+            title=title,
+            text=text,
+            findings=map(_finding, screened.findings),
+            sensitivity=sensitivity_value(level) if level else types_pb2.SENSITIVITY_UNSPECIFIED,
+            bundle_version=rules.version,
+        )
+
 
 def _clearance(clearance: Clearance) -> governance_pb2.Clearance:
     return governance_pb2.Clearance(

@@ -62,7 +62,7 @@ class ContextServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Ingest(self, request, context):
-        """Writes a document to the documents topic; it can be found once every replica has read it there.
+        """Writes a document to the documents topic, if and as governance lets it be kept; it can be found once every replica has read it there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

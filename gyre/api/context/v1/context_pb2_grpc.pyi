@@ -34,7 +34,7 @@ class ContextStub:
     Stitch: _grpc.UnaryUnaryMultiCallable[_context_pb2.StitchRequest, _context_pb2.StitchResponse]
     """Passages and earlier turns that fit a budget, each with its own sensitivity."""
     Ingest: _grpc.UnaryUnaryMultiCallable[_context_pb2.IngestRequest, _context_pb2.IngestResponse]
-    """Writes a document to the documents topic; it can be found once every replica has read it there."""
+    """Writes a document to the documents topic, if and as governance lets it be kept; it can be found once every replica has read it there."""
     Forget: _grpc.UnaryUnaryMultiCallable[_context_pb2.ForgetRequest, _context_pb2.ForgetResponse]
     """Removes a document, or what was said in a conversation until now, everywhere but from the record; it is gone once
     every replica has read of it on the documents topic.
@@ -46,7 +46,7 @@ class ContextAsyncStub(ContextStub):
     Stitch: _aio.UnaryUnaryMultiCallable[_context_pb2.StitchRequest, _context_pb2.StitchResponse]  # type: ignore[assignment]
     """Passages and earlier turns that fit a budget, each with its own sensitivity."""
     Ingest: _aio.UnaryUnaryMultiCallable[_context_pb2.IngestRequest, _context_pb2.IngestResponse]  # type: ignore[assignment]
-    """Writes a document to the documents topic; it can be found once every replica has read it there."""
+    """Writes a document to the documents topic, if and as governance lets it be kept; it can be found once every replica has read it there."""
     Forget: _aio.UnaryUnaryMultiCallable[_context_pb2.ForgetRequest, _context_pb2.ForgetResponse]  # type: ignore[assignment]
     """Removes a document, or what was said in a conversation until now, everywhere but from the record; it is gone once
     every replica has read of it on the documents topic.
@@ -67,7 +67,7 @@ class ContextServicer(metaclass=_abc_1.ABCMeta):
         request: _context_pb2.IngestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_context_pb2.IngestResponse, _abc.Awaitable[_context_pb2.IngestResponse]]:
-        """Writes a document to the documents topic; it can be found once every replica has read it there."""
+        """Writes a document to the documents topic, if and as governance lets it be kept; it can be found once every replica has read it there."""
 
     @_abc_1.abstractmethod
     def Forget(

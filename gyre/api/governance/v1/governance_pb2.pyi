@@ -289,3 +289,67 @@ class CheckOutputResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckOutputResponse: _TypeAlias = CheckOutputResponse  # noqa: Y015
+
+@_typing.final
+class CheckDocumentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    title: _builtins.str
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        title: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant", "text", b"text", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckDocumentRequest: _TypeAlias = CheckDocumentRequest  # noqa: Y015
+
+@_typing.final
+class CheckDocumentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    SENSITIVITY_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    verdict: Global___Verdict.ValueType
+    title: _builtins.str
+    """As they may be kept."""
+    text: _builtins.str
+    sensitivity: _types_pb2.Sensitivity.ValueType
+    """What it is at least; unspecified: nothing was found that says so."""
+    bundle_version: _builtins.str
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Finding]:
+        """Of the title (text_index 0) and the text (1)."""
+
+    def __init__(
+        self,
+        *,
+        verdict: Global___Verdict.ValueType = ...,
+        title: _builtins.str = ...,
+        text: _builtins.str = ...,
+        findings: _abc.Iterable[_types_pb2.Finding] | None = ...,
+        sensitivity: _types_pb2.Sensitivity.ValueType = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "findings", b"findings", "sensitivity", b"sensitivity", "text", b"text", "title", b"title", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckDocumentResponse: _TypeAlias = CheckDocumentResponse  # noqa: Y015

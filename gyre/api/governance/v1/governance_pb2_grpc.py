@@ -44,6 +44,11 @@ class GovernanceStub(object):
                 request_serializer=gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckOutputRequest.SerializeToString,
                 response_deserializer=gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckOutputResponse.FromString,
                 _registered_method=True)
+        self.CheckDocument = channel.unary_unary(
+                '/gyre.api.governance.v1.Governance/CheckDocument',
+                request_serializer=gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckDocumentRequest.SerializeToString,
+                response_deserializer=gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckDocumentResponse.FromString,
+                _registered_method=True)
 
 
 class GovernanceServicer(object):
@@ -61,6 +66,13 @@ class GovernanceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckDocument(self, request, context):
+        """Whether a document may be kept for later requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GovernanceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -73,6 +85,11 @@ def add_GovernanceServicer_to_server(servicer, server):
                     servicer.CheckOutput,
                     request_deserializer=gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckOutputRequest.FromString,
                     response_serializer=gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckOutputResponse.SerializeToString,
+            ),
+            'CheckDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckDocument,
+                    request_deserializer=gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckDocumentRequest.FromString,
+                    response_serializer=gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckDocumentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -129,6 +146,33 @@ class Governance(object):
             '/gyre.api.governance.v1.Governance/CheckOutput',
             gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckOutputRequest.SerializeToString,
             gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gyre.api.governance.v1.Governance/CheckDocument',
+            gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckDocumentRequest.SerializeToString,
+            gyre_dot_api_dot_governance_dot_v1_dot_governance__pb2.CheckDocumentResponse.FromString,
             options,
             channel_credentials,
             insecure,

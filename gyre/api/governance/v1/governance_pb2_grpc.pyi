@@ -33,12 +33,16 @@ class GovernanceStub:
     def __new__(cls, channel: _aio.Channel) -> GovernanceAsyncStub: ...
     CheckInput: _grpc.UnaryUnaryMultiCallable[_governance_pb2.CheckInputRequest, _governance_pb2.CheckInputResponse]
     CheckOutput: _grpc.UnaryUnaryMultiCallable[_governance_pb2.CheckOutputRequest, _governance_pb2.CheckOutputResponse]
+    CheckDocument: _grpc.UnaryUnaryMultiCallable[_governance_pb2.CheckDocumentRequest, _governance_pb2.CheckDocumentResponse]
+    """Whether a document may be kept for later requests."""
 
 @_typing.type_check_only
 class GovernanceAsyncStub(GovernanceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CheckInput: _aio.UnaryUnaryMultiCallable[_governance_pb2.CheckInputRequest, _governance_pb2.CheckInputResponse]  # type: ignore[assignment]
     CheckOutput: _aio.UnaryUnaryMultiCallable[_governance_pb2.CheckOutputRequest, _governance_pb2.CheckOutputResponse]  # type: ignore[assignment]
+    CheckDocument: _aio.UnaryUnaryMultiCallable[_governance_pb2.CheckDocumentRequest, _governance_pb2.CheckDocumentResponse]  # type: ignore[assignment]
+    """Whether a document may be kept for later requests."""
 
 class GovernanceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -54,5 +58,13 @@ class GovernanceServicer(metaclass=_abc_1.ABCMeta):
         request: _governance_pb2.CheckOutputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.CheckOutputResponse, _abc.Awaitable[_governance_pb2.CheckOutputResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CheckDocument(
+        self,
+        request: _governance_pb2.CheckDocumentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.CheckDocumentResponse, _abc.Awaitable[_governance_pb2.CheckDocumentResponse]]:
+        """Whether a document may be kept for later requests."""
 
 def add_GovernanceServicer_to_server(servicer: GovernanceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
