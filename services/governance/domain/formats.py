@@ -32,7 +32,7 @@ def _obeys(answer: str, schema: str) -> bool:
         return False
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _validator(schema: str) -> jsonschema_rs.Validator:
     # Callers write the schemas: none may make us fetch what it refers to, or search for ever.
     return jsonschema_rs.validator_for(

@@ -10,6 +10,8 @@ from services.governance.domain.folding import fold
 KIND = "leak"
 # Instructions of fewer words are too common to tell.
 FEWEST_WORDS = 6
+# The runs of longer instructions are not kept from one answer to the next: what is kept takes 60 MB at most.
+KEPT_CHARACTERS = 20_000
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -19,7 +21,7 @@ def leaks(instructions: Sequence[str], words: int) -> Detector:
 
     What stands between words does not matter, nor do case and accents.
     """
-    runs = [_runs(text, words) for text in instructions]
+    runs = [(_kept_runs if len(text) <= KEPT_CHARACTERS else _runs)(text, words) for text in instructions]
 
     def find(folded: str) -> Iterator[Span]:
         found = list(_WORD.finditer(folded))
@@ -40,16 +42,18 @@ def leaks(instructions: Sequence[str], words: int) -> Detector:
     return Detector(KIND, ANYTHING, find)
 
 
-def _length_here(said: Sequence[str], i: int, runs: tuple[int, frozenset[tuple[str, ...]]]) -> int:
+def _length_here(said: Sequence[str], i: int, runs: tuple[int, frozenset[int]]) -> int:
     length, known = runs
-    return length if tuple(said[i : i + length]) in known else 0
+    return length if hash(tuple(said[i : i + length])) in known else 0
 
 
-@lru_cache(maxsize=256)
-def _runs(instructions: str, words: int) -> tuple[int, frozenset[tuple[str, ...]]]:
-    """Return the runs of words that give instructions away, and how many words each has."""
+def _runs(instructions: str, words: int) -> tuple[int, frozenset[int]]:
+    """Return the runs of words that give instructions away, as hashes, and how many words each has."""
     told = _WORD.findall(fold(instructions).text)
     length = min(words, len(told))
     if length < FEWEST_WORDS:
         return 0, frozenset()
-    return length, frozenset(tuple(told[i : i + length]) for i in range(len(told) - length + 1))
+    return length, frozenset(hash(tuple(told[i : i + length])) for i in range(len(told) - length + 1))
+
+
+_kept_runs = lru_cache(maxsize=256)(_runs)

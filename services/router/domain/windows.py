@@ -8,6 +8,7 @@ What is held back is looked at again together with what follows it: nothing leav
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 
 from schemas.bundle import Guardrail
 from schemas.events import Finding
@@ -44,7 +45,8 @@ class Window:
             instructions: What the model was told, of which runs of words are looked for too.
         """
         denied = [_letters_and_digits(text) for guardrail in guardrails for text in guardrail.texts]
-        runs = [_longest_run(text, guardrail.words) for guardrail in guardrails for text in instructions]
+        leaks = [guardrail.words for guardrail in guardrails if "leak" in guardrail.detect]
+        runs = [_longest_run(text, words) for words in leaks for text in instructions]
         self._held = max([HELD, *denied, *runs])
         self._looked_at = 0
         self.text = ""
@@ -95,7 +97,8 @@ class Window:
 def _longest_run(text: str, words: int) -> int:
     """Return the most letters and digits that so many words of a text in a row have, however they are written."""
     counts = [_letters_and_digits(word) for word in unicodedata.normalize("NFKD", text).split()]
-    return max(sum(counts[i : i + words]) for i in range(max(1, len(counts) - words + 1)))
+    ends = [0, *accumulate(counts)]
+    return max(end - begin for begin, end in zip(ends, ends[words:] or ends[-1:], strict=False))
 
 
 def _letters_and_digits(text: str) -> int:
