@@ -16,7 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gyre.demo.checker import wilson_interval
-from recipes.injection.corpora import bastion, customers, investment_requests, is_kept_aside, live_requests, retail
+from recipes.injection.corpora import (
+    bastion,
+    customers,
+    documents,
+    investment_requests,
+    is_kept_aside,
+    live_requests,
+    retail,
+)
 from schemas.bundle import Bundle, Guardrail, load_bundle
 from services.governance.domain.guardrails import Guardrails
 from services.router.domain.tasks import TaskClassifier
@@ -80,6 +88,9 @@ def main(models_dir: Path) -> None:
     alike = {"bastioncorpus": [sample.text for sample in samples if not sample.is_attack]}
     for name, texts in (alike | ordinary).items():
         _show(f"taken for attacks: {name}", injection, texts)
+    for characters in (1000, 10_000):
+        texts = [text[:characters] for text in documents(kept_aside=True) if len(text) > characters / 2]
+        _show(f"taken for attacks: documents, {characters}", injection, texts)
     for name, texts in ordinary.items():
         _show(f"taken for toxic: {name}", toxicity, texts)
     _show(f"topic of {len(examples)} examples found", topic, [text for text in asking if is_kept_aside(text)])

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ PHRASES = Path(__file__).parent / "phrases.yaml"
 # Of one corpus of whole jailbreaks, which are much alike.
 MOST_OF_ONE = 300
 TEXTS_PER_PHRASE = 60
+LONGEST_DOCUMENT = 10_000
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,20 @@ def ordinary() -> dict[str, list[str]]:
         "tau2": _some(choose, _tau2()),
         "spikee": _some(choose, benign_spikee),
         "agentdojo": _some(choose, _agentdojo()),
+        "documents": documents(kept_aside=False),
         "presidio": _some(choose, templates),
         "bastion": [sample.text for sample in bastion(kept_aside=False) if not sample.is_attack],
         "phrases": _phrases("ordinary"),
     }
+
+
+def documents(kept_aside: bool) -> list[str]:
+    """Return what the packages that Gyre is developed with say of themselves: the half kept aside, or the other."""
+    described = {
+        each.metadata["Name"]: (each.read_text("METADATA") or "").partition("\n\n")[2][:LONGEST_DOCUMENT]
+        for each in metadata.distributions()
+    }
+    return [text for name, text in sorted(described.items()) if len(text) > 200 and is_kept_aside(name) == kept_aside]
 
 
 def investment_requests() -> tuple[list[str], list[str]]:

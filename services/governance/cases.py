@@ -1,11 +1,11 @@
 """An operator's own cases: what a bundle is meant to decide, held to what it decides."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from schemas.bundle import InvalidBundleError, Kind, Name
 from schemas.events import Sensitivity
@@ -38,6 +38,12 @@ class Expected(_Strict):
     cleared: tuple[Name, ...] | None = None
     policies: tuple[str, ...] | None = None
 
+    @model_validator(mode="after")
+    def _expects_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError(f"wanted one or more of {', '.join(type(self).model_fields)}")
+        return self
+
 
 class Case(_Strict):
     """One request of an application, or one answer to it.
@@ -58,6 +64,25 @@ class Case(_Strict):
     knowledge: Sensitivity = Sensitivity.PUBLIC
     expect: Expected
 
+    @model_validator(mode="after")
+    def _is_of_one_thing(self) -> Self:
+        if (self.request is None) == (self.answer is None):
+            raise ValueError("wanted either a request or an answer")
+        if self.answer is not None and "knowledge" in self.model_fields_set:
+            raise ValueError("knowledge: wanted with a request alone")
+        return self
+
+
+class _EachNameOnce(yaml.SafeLoader):
+    """Refuses a name that stands there twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"{name!r} stands there twice")
+        return super().construct_mapping(node, deep)
+
 
 def load_cases(path: Path) -> dict[str, Case]:
     """Read a file of cases, each under a name that says what it shows.
@@ -66,14 +91,19 @@ def load_cases(path: Path) -> dict[str, Case]:
         InvalidBundleError: It is missing, is not YAML, or holds something that was not wanted.
     """
     try:
-        return TypeAdapter(dict[str, Case]).validate_python(yaml.safe_load(path.read_text()))
+        content = yaml.load(path.read_text(), _EachNameOnce)  # noqa: S506 - it is a SafeLoader
     except FileNotFoundError as error:
         raise InvalidBundleError(f"{path} is missing") from error
-    except yaml.YAMLError as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidBundleError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict) or not content:
+        raise InvalidBundleError(f"{path}: wanted cases, each under a name")
+    try:
+        return TypeAdapter(dict[str, Case]).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidBundleError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = ".".join(str(each) for each in first["loc"] if "[" not in str(each))
+        raise InvalidBundleError(f"{path}: {where}: {first['msg']}") from error
 
 
 def differences(rules: handlers.Rules, case: Case) -> list[str]:
@@ -88,8 +118,6 @@ def differences(rules: handlers.Rules, case: Case) -> list[str]:
 def _decided(rules: handlers.Rules, case: Case) -> Mapping[str, object]:
     application = rules.bundle.applications.get(case.application)
     task = case.task or (application.tasks[0] if application else "")
-    if (case.request is None) == (case.answer is None):
-        raise InvalidArgument("a case needs either a request or an answer")
     if case.answer is not None:
         asked = Asked((rules.bundle.tasks[task].generic_prompt,)) if task in rules.bundle.tasks else Asked()
         return _of_text(handlers.check_output(rules, case.application, task, case.answer, asked))

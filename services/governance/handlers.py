@@ -8,6 +8,7 @@ from typing import get_args
 from schemas.bundle import DEFAULT, Application, Bundle, Direction, InvalidBundleError
 from schemas.events import Sensitivity
 from services.governance.domain.clearance import Clearance, Clearances
+from services.governance.domain.formats import KIND as FORMAT
 from services.governance.domain.guardrails import NOTHING_ASKED, Asked, Guardrails, Screened, Verdict, refused
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -102,7 +103,12 @@ def check_output(rules: Rules, application: str, task: str, text: str, asked: As
         NotFound: The application is unknown.
         InvalidArgument: The application may not ask for the task.
     """
-    screened = _screen(rules.guardrails(rules.application(application, task).tenant, "output"), [text], asked=asked)
+    guardrails = rules.guardrails(rules.application(application, task).tenant, "output")
+    screened = _screen(guardrails, [text], asked=asked)
+    if screened.verdict is Verdict.MASK and asked.schema:
+        # What is masked must still have the form that was wanted.
+        masked = _screen(guardrails, screened.texts, asked=asked)
+        screened = replace(screened, findings=(*screened.findings, *masked.of_kind(FORMAT)))
     if screened.verdict is Verdict.REFUSE:
         return Screened(("",), screened.findings)
     return screened

@@ -327,7 +327,7 @@ class Router:
 
     async def _part(self, journal: Journal, window: Window, due: str) -> Part:
         """Return what may leave of an answer that is still being written, and move the window past it."""
-        verdict = await self._output_verdict(journal, due)
+        verdict = await self._output_verdict(journal, due, window.start)
         characters = window.releasable(due, verdict.findings)
         if not characters:
             return NO_PART
@@ -336,8 +336,8 @@ class Router:
         if verdict.verdict == "mask":
             # The verdict covers what is held back too; only `part` leaves, so `part` is asked about by itself. Where it
             # shows less than the whole did, what told a number for what it is follows it, and both wait.
-            verdict = await self._output_verdict(journal, part)
-            if list(verdict.findings) != found:
+            verdict = await self._output_verdict(journal, part, start)
+            if _masked(verdict.findings) != _masked(found):
                 return NO_PART
             part = journal.vault.named(verdict.text, verdict.masks)
         journal.take_findings(found, start)  # what was found in what is held back will be found again
@@ -346,13 +346,14 @@ class Router:
 
     async def _rest(self, journal: Journal, text: str, start: int = 0) -> Part:
         """Return what may leave of an answer, or of the rest of one from character `start` on."""
-        if not text:
+        if not text and not journal.asked.schema:
             return NO_PART
-        verdict = await self._output_verdict(journal, text)
+        verdict = await self._output_verdict(journal, text, start)
         journal.take_findings(verdict.findings, start)
         return Part(journal.vault.named(verdict.text, verdict.masks), verdict.verdict, verdict.bundle_version)
 
-    async def _output_verdict(self, journal: Journal, text: str) -> OutputVerdict:
+    async def _output_verdict(self, journal: Journal, text: str, start: int) -> OutputVerdict:
+        """Return the verdict on a part of the answer that begins at character `start`, if it may leave."""
         started = self.clock.monotonic()
         timeout_seconds = min(self.patience.governance_seconds, self._remaining(journal))
         try:
@@ -368,6 +369,7 @@ class Router:
             journal.output_verdict = verdict.verdict
         journal.output_verdict = journal.output_verdict or "pass"
         if verdict.verdict == "refuse":
+            journal.take_findings(verdict.findings, start)
             raise Refused(f"refused: the answer holds {_named(verdict.findings)}")
         return verdict
 
@@ -404,6 +406,10 @@ class Router:
             raise Refused(f"refused: the feedback holds {_named(verdict.findings)}")
         masked = list(verdict.texts)
         return (masked.pop(0) if feedback.text else ""), (masked.pop(0) if feedback.comment else "")
+
+
+def _masked(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.action == "mask"]
 
 
 def _named(findings: Sequence[Finding]) -> str:

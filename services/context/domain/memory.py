@@ -49,7 +49,8 @@ def message_tokens(message: Message) -> int:
 def asked_again(turns: Sequence[Turn], query: str, now: datetime) -> str:
     """Return the id of the last interaction if it was just now and the query asks the same again; empty if not.
 
-    The same is what shares most of its words (Jaccard 1901), whatever their order, case and what stands between.
+    The same is what has most of its words in common (Jaccard 1901) and no word replaced: all words of one are in the
+    other, whatever their order, case and what stands between.
 
     Args:
         turns: Oldest first.
@@ -61,7 +62,8 @@ def asked_again(turns: Sequence[Turn], query: str, now: datetime) -> str:
     before = next((message.content for message in turns[-1].messages if message.role == "user"), "")
     said, now_said = (set(re.findall(r"\w+", text.casefold())) for text in (before, query))
     shared, all_words = len(said & now_said), len(said | now_said)
-    is_same = shared >= ASKED_AGAIN_WORDS and shared / all_words >= ASKED_AGAIN_SHARE
+    none_replaced = shared == min(len(said), len(now_said))
+    is_same = none_replaced and shared >= ASKED_AGAIN_WORDS and shared / all_words >= ASKED_AGAIN_SHARE
     return turns[-1].request_id if is_same else ""
 
 

@@ -13,8 +13,8 @@ from functools import cache
 
 from stdnum import iban, luhn, numdb
 
+from services.governance.domain import addresses, identity
 from services.governance.domain.folding import fold
-from services.governance.domain.identity import HINT, find_identity_numbers
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,13 @@ def _iban_pattern(length: int) -> re.Pattern[str]:
 
 
 def _find_ids(text: str) -> Iterator[Span]:
-    for start, end, number in find_identity_numbers(text):
+    for start, end, number in identity.find_identity_numbers(text):
         yield Span("id", start, end, number)
+
+
+def _find_addresses(text: str) -> Iterator[Span]:
+    for start, end, address in addresses.find_addresses(text):
+        yield Span("address", start, end, address)
 
 
 _GAP = r"[ ./()-]{0,3}"
@@ -265,10 +270,11 @@ DETECTORS = {
         Detector("secret", _SECRET_HINT, _find_secrets),
         Detector("iban", rb"[a-z]{2}[0-9]{2}", _find_ibans),
         Detector("card", _SEVEN_DIGITS, _find_cards),
-        Detector("id", HINT, _find_ids),
+        Detector("id", identity.HINT, _find_ids),
         Detector("email", rb"@", _find_emails),
         Detector("ip", rb"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[0-9a-f]{0,4}:[0-9a-f]{0,4}:", _find_ips),
         Detector("phone", _SEVEN_DIGITS, _find_phones),
+        Detector("address", addresses.HINT, _find_addresses),
     )
 }
 

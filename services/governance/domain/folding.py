@@ -47,7 +47,8 @@ class Folded:
         """Return the original's span for a span of the folded text; invisible characters go with what precedes them."""
         if self.origin is None:
             return start, end
-        return self.origin[start], self.origin[end] if end < len(self.origin) else self.length
+        begin, behind = (self.origin[each] if each < len(self.origin) else self.length for each in (start, end))
+        return begin, behind
 
 
 def fold(text: str) -> Folded:

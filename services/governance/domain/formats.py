@@ -1,6 +1,10 @@
 """Whether an answer has the form that was wanted."""
 
+import multiprocessing
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from typing import Never
 
@@ -10,31 +14,61 @@ import msgspec
 from services.governance.domain.detectors import ANYTHING, Detector, Span
 
 KIND = "format"
+# Beyond this a schema is obeyed by nothing: a few lines of references to references take years.
+SECONDS = 0.5
 
 
 def broken_format(answer: str, schema: str) -> Detector:
     """Return the detector that finds the whole of an answer that does not obey a JSON Schema.
 
-    A schema that is none, or that refers to another document, is obeyed by nothing.
+    A schema that is none, that refers to another document, or that takes too long is obeyed by nothing.
     """
 
     def find(folded: str) -> Iterator[Span]:
-        if schema and not _obeys(answer, schema):
+        if schema and not _VALIDATION.obeys(answer, schema):
             yield Span(KIND, 0, len(folded))
 
     return Detector(KIND, ANYTHING, find)
 
 
+class _Validation:
+    """Validates in a process of its own: callers write the schemas, and nothing else ends a validation early."""
+
+    def __init__(self) -> None:
+        self._process: ProcessPoolExecutor | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def obeys(self, answer: str, schema: str) -> bool:
+        with self._one_at_a_time:
+            if self._process is None:
+                self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+                self._process.submit(_obeys, "{}", "{}").result()  # its start is nobody's validation
+            try:
+                return self._process.submit(_obeys, answer, schema).result(SECONDS)
+            except (TimeoutError, BrokenProcessPool):
+                self._stop(self._process)
+                self._process = None
+                return False
+
+    @staticmethod
+    def _stop(process: ProcessPoolExecutor) -> None:
+        for each in process._processes.values():
+            each.kill()
+        process.shutdown(wait=False, cancel_futures=True)
+
+
+_VALIDATION = _Validation()
+
+
 def _obeys(answer: str, schema: str) -> bool:
     try:
         return _validator(schema).is_valid(msgspec.json.decode(answer))
-    except (msgspec.DecodeError, RecursionError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
+    except (ValueError, RecursionError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
         return False
 
 
 @lru_cache(maxsize=64)
 def _validator(schema: str) -> jsonschema_rs.Validator:
-    # Callers write the schemas: none may make us fetch what it refers to, or search for ever.
     return jsonschema_rs.validator_for(
         msgspec.json.decode(schema), retriever=_refuse, pattern_options=jsonschema_rs.RegexOptions()
     )

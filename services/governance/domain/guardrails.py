@@ -11,7 +11,7 @@ import hyperscan
 from schemas.bundle import Guardrail, InvalidBundleError, Kind
 from schemas.events import Sensitivity
 from schemas.masks import MOST_TAKEN, PLACEHOLDER
-from services.governance.domain import formats, injections, leaks, topics, toxicity
+from services.governance.domain import formats, injections, leaks, names, topics, toxicity
 from services.governance.domain.detectors import ANYTHING, DENIED, DETECTORS, Detector, Span, denied
 from services.governance.domain.folding import Folded, fold
 from services.runtime.embeddings import Space
@@ -82,6 +82,10 @@ class Screened:
     masks: tuple[Mask, ...] = ()
     sensitivity: Sensitivity | None = None
 
+    def of_kind(self, kind: str) -> tuple[Finding, ...]:
+        """Return the findings of one kind."""
+        return tuple(finding for finding in self.findings if finding.kind == kind)
+
     @property
     def verdict(self) -> Verdict:
         """What may become of the texts."""
@@ -127,6 +131,7 @@ class Guardrails:
         """
         self._looked = [looked for guardrail in guardrails for looked in _looked_for(guardrail, space)]
         self._hints = _Hints([looked.hint for looked in self._looked])
+        self._always = {i for i, looked in enumerate(self._looked) if looked.hint == ANYTHING}
 
     def screen(self, texts: Sequence[str], instructions: Container[int] = (), asked: Asked = NOTHING_ASKED) -> Screened:
         """Read texts that belong together; the same value gets the same number in all of them.
@@ -136,7 +141,7 @@ class Guardrails:
             instructions: Which of the texts the application itself tells the model, by position.
             asked: What was asked for, if the texts are an answer.
         """
-        names = _Names(texts)
+        placeholders = _Names(texts)
         masked: list[str] = []
         findings: list[Finding] = []
         sensitivities: set[Sensitivity] = set()
@@ -144,7 +149,7 @@ class Guardrails:
             folded = fold(text)
             here: list[Finding] = []
             to_mask: list[tuple[int, Span]] = []
-            for strength in sorted(self._hints.within(folded.text)):
+            for strength in sorted(self._always | self._hints.within(folded.text)):
                 guardrail = self._looked[strength].guardrail
                 detector = self._looked[strength].detector(text, asked)
                 if index in instructions and not detector.reads_instructions:
@@ -159,7 +164,7 @@ class Guardrails:
                         here.append(Finding(span.kind, guardrail.action, index, start, end))
             pieces, done = [], 0
             for span, start, end in _apart(to_mask, folded):
-                pieces += [text[done:start], names.name(span, text[start:end])]
+                pieces += [text[done:start], placeholders.name(span, text[start:end])]
                 here.append(Finding(span.kind, MASK, index, start, end))
                 done = end
             masked.append("".join([*pieces, text[done:]]))
@@ -167,7 +172,7 @@ class Guardrails:
             if len(findings) > MAX_FINDINGS:
                 return refused(texts, TOO_MANY)
         sensitivity = max(sensitivities, key=lambda each: each.level, default=None)
-        return Screened(tuple(masked), tuple(findings), names.masks, sensitivity)
+        return Screened(tuple(masked), tuple(findings), placeholders.masks, sensitivity)
 
 
 def refused(texts: Sequence[str], kind: str) -> Screened:
@@ -181,6 +186,9 @@ def _looked_for(guardrail: Guardrail, space: Space | None) -> Iterator[_Looked]:
             yield _Looked(guardrail, ANYTHING, lambda _, asked: leaks.leaks(asked.instructions, guardrail.words))
         elif kind == formats.KIND:
             yield _Looked(guardrail, ANYTHING, lambda text, asked: formats.broken_format(text, asked.schema))
+        elif kind == names.KIND:
+            names.shipped()  # loaded now, not while a request waits
+            yield _Looked(guardrail, ANYTHING, lambda text, _: names.names(text))
         else:
             for detector in _detectors(kind, guardrail, space):
                 yield _Looked(guardrail, detector.hint, lambda _, __, detector=detector: detector)  # type: ignore[misc]

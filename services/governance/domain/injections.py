@@ -1,7 +1,7 @@
 """Whether a text tries to take a model over: prompt injections and jailbreaks.
 
 A logistic regression over hashed character n-grams, as in fastText (Joulin et al. 2016) without words. Its evidence is
-added up over every window of a text, so that an attack weighs the same by itself and in the middle of a long document.
+added up over every window of a text, so that an attack is seen in a long one too.
 `recipes/injection` made the weights.
 """
 
@@ -71,7 +71,8 @@ class Classifier:
         total = np.cumsum(evidence)
         windows = total[WINDOW:] - total[:-WINDOW] if len(words) > WINDOW else total[-1:]
         start = int(np.argmax(windows))
-        return 1 / (1 + math.exp(-max(-700.0, self._bias + float(windows[start])))), start
+        log_odds = max(-700.0, self._bias + float(windows[start]))
+        return 1 / (1 + math.exp(-log_odds)), start
 
     def save(self, path: Path, phrases: str) -> None:
         """Write the model, and of which phrases it was made, as the digest of their file."""

@@ -14,6 +14,7 @@ FEWEST_WORDS = 6
 KEPT_CHARACTERS = 20_000
 
 _WORD = re.compile(r"[^\W_]+")
+_ESCAPE = re.compile(r'\\(?:u([0-9a-f]{4})|["/bfnrt])')
 
 
 def leaks(instructions: Sequence[str], words: int) -> Detector:
@@ -24,22 +25,36 @@ def leaks(instructions: Sequence[str], words: int) -> Detector:
     runs = [(_kept_runs if len(text) <= KEPT_CHARACTERS else _runs)(text, words) for text in instructions]
 
     def find(folded: str) -> Iterator[Span]:
-        found = list(_WORD.finditer(folded))
-        said = [match.group() for match in found]
+        text, origin = _unescaped(folded)
+        found = [(match.group(), origin[match.start()], origin[match.end()]) for match in _WORD.finditer(text)]
+        said = [word for word, _, _ in found]
         begin = end = -1
         for i in range(len(said)):
             length = max((_length_here(said, i, each) for each in runs), default=0)
             if not length:
                 continue
             if i > end and end >= 0:
-                yield Span(KIND, found[begin].start(), found[end - 1].end())
+                yield Span(KIND, found[begin][1], found[end - 1][2])
             if i > end or end < 0:
                 begin = i
             end = max(end, i + length)
         if end >= 0:
-            yield Span(KIND, found[begin].start(), found[end - 1].end())
+            yield Span(KIND, found[begin][1], found[end - 1][2])
 
     return Detector(KIND, ANYTHING, find)
+
+
+def _unescaped(folded: str) -> tuple[str, Sequence[int]]:
+    """Return a text with what JSON writes as escapes as it is, and where each character, and the end, was before."""
+    if "\\" not in folded:
+        return folded, range(len(folded) + 1)
+    pieces, origin, done = [], list[int](), 0
+    for escape in _ESCAPE.finditer(folded):
+        piece = fold(chr(int(escape[1], 16))).text if escape[1] else " "
+        pieces += [folded[done : escape.start()], piece]
+        origin += [*range(done, escape.start()), *[escape.start()] * len(piece)]
+        done = escape.end()
+    return "".join([*pieces, folded[done:]]), [*origin, *range(done, len(folded) + 1)]
 
 
 def _length_here(said: Sequence[str], i: int, runs: tuple[int, frozenset[int]]) -> int:

@@ -5,9 +5,11 @@ as the longest pattern that governance looks for has, and back from there to whi
 What is held back is looked at again together with what follows it: nothing leaves but what a verdict covers whole.
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 from schemas.bundle import Guardrail
@@ -44,7 +46,12 @@ class Window:
             guardrails: What is looked for in it.
             instructions: What the model was told, of which runs of words are looked for too.
         """
-        denied = [_letters_and_digits(text) for guardrail in guardrails for text in guardrail.texts]
+        denied = [
+            _letters_and_digits(text)
+            for guardrail in guardrails
+            if "denied" in guardrail.detect
+            for text in guardrail.texts
+        ]
         leaks = [guardrail.words for guardrail in guardrails if "leak" in guardrail.detect]
         runs = [_longest_run(text, words) for words in leaks for text in instructions]
         self._held = max([HELD, *denied, *runs])
@@ -95,14 +102,24 @@ class Window:
 
 
 def _longest_run(text: str, words: int) -> int:
-    """Return the most letters and digits that so many words of a text in a row have, however they are written."""
-    counts = [_letters_and_digits(word) for word in unicodedata.normalize("NFKD", text).split()]
+    """Return the most letters and digits that so many words of a text in a row have, escaped as in JSON too."""
+    counts = [_letters_and_digits(json.dumps(f"{word} \n")) for word in unicodedata.normalize("NFKD", text).split()]
     ends = [0, *accumulate(counts)]
     return max(end - begin for begin, end in zip(ends, ends[words:] or ends[-1:], strict=False))
 
 
 def _letters_and_digits(text: str) -> int:
-    return sum(character.isalnum() and character not in _BLANK_LETTERS for character in text)
+    if text.isascii():
+        return sum(map(str.isalnum, text))
+    return sum(
+        character.isalnum() and character not in _BLANK_LETTERS and _has_letters(character) for character in text
+    )
+
+
+@lru_cache(maxsize=8192)
+def _has_letters(character: str) -> bool:
+    """Return whether governance reads a letter or digit where Unicode counts one; not in an Arabic mark by itself."""
+    return any(each.isalnum() for each in unicodedata.normalize("NFKD", character))
 
 
 def _space_before(text: str, position: int) -> int:

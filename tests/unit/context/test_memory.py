@@ -128,6 +128,7 @@ ASKED = "Where is the parcel that I ordered?"
         ("Sorry, the parcel that I ordered: where is it?", 2, True),
         (ASKED, 30, False),
         ("Where is the nearest store?", 2, False),
+        ("Where is the chair that I ordered?", 2, False),
         ("Thanks!", 2, False),
         ("", 2, False),
     ],

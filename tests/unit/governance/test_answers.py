@@ -1,5 +1,7 @@
 """What only an answer can do wrong: give its instructions away, or come in another form than was asked for."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,3 +84,28 @@ def test_a_schema_that_is_none_or_refers_elsewhere_is_obeyed_by_nothing(schema: 
 def test_they_are_looked_for_in_answers_alone(kind: str) -> None:
     with pytest.raises(ValueError, match="directions"):
         Guardrail.model_validate({"detect": [kind], "action": "refuse"})
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_instructions_inside_json_are_given_away_too(ascii_only: bool) -> None:
+    told = "Réponds en français,\nsois bref, gentil et précis,\nne parle jamais\nde la météo ni des prix à côté."
+    text = json.dumps({"answer": f"Voici : {told}"}, ensure_ascii=ascii_only)
+    (finding,) = leaked(text, 10, (told,))
+    assert text[finding.start : finding.end].startswith("R")
+    assert text[finding.start : finding.end].endswith("t\\u00e9" if ascii_only else "té")
+
+
+@pytest.mark.parametrize("answer", ["", "\u200b", " "])
+def test_an_answer_without_anything_to_see_has_no_form(answer: str) -> None:
+    assert (
+        Guardrails([guardrail("format", "refuse")]).screen([answer], asked=Asked(schema="{}")).verdict is Verdict.REFUSE
+    )
+
+
+def test_a_schema_that_would_take_years_is_obeyed_by_nothing_and_the_next_is_read() -> None:
+    doubled = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(60)} | {"a60": {}}
+    hostile = json.dumps({"$defs": doubled, "$ref": "#/$defs/a0"})
+    formats = Guardrails([guardrail("format", "flag")])
+    assert formats.screen(["{}"], asked=Asked(schema=hostile)).findings
+    assert not formats.screen(['{"city": "Leeds"}'], asked=Asked(schema=SCHEMA)).findings
+    assert formats.screen(["{}"], asked=Asked(schema='{"not":' * 400 + "{}" + "}" * 400)).findings[0].kind == "format"

@@ -76,7 +76,26 @@ async def test_of_instructions_so_much_is_held_back_that_governance_can_tell_the
     own = Message(role="system", content="antidisestablishmentarian " * 8)
     pieces, _ = await collect(stack, Request(messages=(own, user("Hi"))))
     assert stack.governance.asked[0].instructions == ("Be kind.", own.content.strip())
-    assert pieces[0] == "a " * (300 - 8 * len("antidisestablishmentarian") - 1)
+    escaped = len("antidisestablishmentarian") + len("n")  # as a line in JSON ends
+    assert pieces[0] == "a " * (300 - 8 * escaped - 1)
+
+
+async def test_what_made_governance_refuse_an_answer_is_on_record_where_it_stood() -> None:
+    stack = Stack()
+    stack.models.pieces = ["fine words " * 30, f"and {DENIED}"]
+    with pytest.raises(Refused):
+        await collect(stack, ask("Hi"))
+    record = stack.recorder.last
+    (finding,) = [finding for finding in record.findings if finding.direction == "output"]
+    assert (finding.kind, finding.start) == ("denied", len("fine words " * 30 + "and "))
+    assert record.output_verdict == "refuse"
+
+
+async def test_an_empty_answer_is_asked_about_where_a_form_was_wanted() -> None:
+    stack = guarded({"detect": ["format"], "action": "refuse", "directions": ["output"]})
+    stack.models.pieces = []
+    await stack.router.complete(stack.call(), ask("Hi", sampling=Sampling(response_schema="{}")))
+    assert stack.governance.outputs == [""]
 
 
 async def test_what_must_obey_a_schema_leaves_whole_once_its_form_was_checked() -> None:
