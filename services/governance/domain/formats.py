@@ -1,6 +1,7 @@
 """Whether an answer has the form that was wanted."""
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -41,7 +42,7 @@ class _Validation:
     def obeys(self, answer: str, schema: str) -> bool:
         with self._one_at_a_time:
             if self._process is None:
-                self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+                self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
                 self._process.submit(_obeys, "{}", "{}").result()  # its start is nobody's validation
             try:
                 return self._process.submit(_obeys, answer, schema).result(SECONDS)
@@ -58,6 +59,18 @@ class _Validation:
 
 
 _VALIDATION = _Validation()
+
+
+def _end_with_parent() -> None:
+    """A process that waits for work does not notice by itself that nobody is left to send any."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _obeys(answer: str, schema: str) -> bool:

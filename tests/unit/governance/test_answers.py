@@ -1,7 +1,10 @@
 """What only an answer can do wrong: give its instructions away, or come in another form than was asked for."""
 
 import json
+import subprocess
+import sys
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +112,22 @@ def test_a_schema_that_would_take_years_is_obeyed_by_nothing_and_the_next_is_rea
     assert formats.screen(["{}"], asked=Asked(schema=hostile)).findings
     assert not formats.screen(['{"city": "Leeds"}'], asked=Asked(schema=SCHEMA)).findings
     assert formats.screen(["{}"], asked=Asked(schema='{"not":' * 400 + "{}" + "}" * 400)).findings[0].kind == "format"
+
+
+def test_the_process_that_validates_ends_with_the_one_that_asked() -> None:
+    program = (
+        "from services.governance.domain import formats\n"
+        "if __name__ == '__main__':\n"
+        "    assert list(formats.broken_format('[]', '{\"type\": \"object\"}').find('[]'))\n"
+        "    print(*formats._VALIDATION._process._processes, flush=True)\n"
+        "    input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as asking:
+        assert asking.stdout is not None
+        validating = psutil.Process(int(asking.stdout.readline()))
+        asking.kill()
+        asking.wait()
+        psutil.wait_procs([validating], timeout=30)
+        assert not validating.is_running()
