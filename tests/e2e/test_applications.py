@@ -149,4 +149,5 @@ def test_a_denied_text_is_refused_and_the_refusal_is_on_record(gyre: WholeStack)
     assert refused.value.request_id is not None
     row = gyre.interaction(refused.value.request_id)
     assert (row["finish_reason"], row["input_verdict"], row["answer"], row["model"]) == ("refused", "refuse", "", "")
-    assert {finding["kind"] for finding in row["findings"]} == {"denied"}
+    found = {(finding["kind"], finding["action"]) for finding in row["findings"]}
+    assert found == {("denied", "refuse"), ("injection", "flag")}
