@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gyre.demo.checker import wilson_interval
-from recipes.injection.corpora import (
+from recipes.corpora import (
     bastion,
     customers,
     documents,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.injection.corpora import ordinary
+from recipes.corpora import ordinary
 from services.governance.domain.folding import fold
 from services.runtime.embeddings import BACKGROUND, Embedder
 

@@ -15,7 +15,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from recipes.injection.corpora import PHRASES, attacks, ordinary
+from recipes.corpora import PHRASES, attacks, ordinary
 from services.governance.domain.folding import fold
 from services.governance.domain.injections import BUCKETS_LOG2, MODEL, WINDOW, Classifier, buckets, words_of
 

@@ -15,13 +15,13 @@ import tantivy
 from usearch.index import Index as VectorIndex
 
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
-from schemas.events import Document, Finding, Sensitivity
+from schemas.events import Document, Sensitivity
 from services.context.domain.passages import Passage, estimated_tokens, split
 from services.context.domain.stitching import fuse
 from services.context.ports import DocumentVerdict
 from services.runtime import rpc
 from services.runtime.embeddings import Embedder
-from services.runtime.wire import sensitivity_of
+from services.runtime.wire import findings_of, sensitivity_of
 
 WRITER_BYTES = 30_000_000
 QUERY_WORDS = 64
@@ -204,17 +204,7 @@ class GrpcGovernance:
             title=response.title,
             text=response.text,
             sensitivity=sensitivity_of(response.sensitivity) if response.sensitivity else None,
-            findings=tuple(
-                Finding(
-                    direction="document",
-                    kind=finding.kind,
-                    action=finding.action,
-                    text_index=finding.text_index,
-                    start=finding.start,
-                    end=finding.end,
-                )
-                for finding in response.findings
-            ),
+            findings=findings_of("document", response.findings),
             bundle_version=response.bundle_version,
         )
 

@@ -109,9 +109,7 @@ def check_output(rules: Rules, application: str, task: str, text: str, asked: As
         # What is masked must still have the form that was wanted.
         masked = _screen(guardrails, screened.texts, asked=asked)
         screened = replace(screened, findings=(*screened.findings, *masked.of_kind(FORMAT)))
-    if screened.verdict is Verdict.REFUSE:
-        return Screened(("",), screened.findings)
-    return screened
+    return _without_refused(screened)
 
 
 def check_document(rules: Rules, tenant: str, title: str, text: str) -> Screened:
@@ -122,10 +120,14 @@ def check_document(rules: Rules, tenant: str, title: str, text: str) -> Screened
     """
     if tenant not in rules.bundle.tenants:
         raise NotFound(f"tenant: {tenant!r} is not in bundle {rules.version}")
-    screened = _screen(rules.guardrails(tenant, "document"), [title, text])
-    if screened.verdict is Verdict.REFUSE:
-        return replace(screened, texts=("", ""))
-    return screened
+    return _without_refused(_screen(rules.guardrails(tenant, "document"), [title, text]))
+
+
+def _without_refused(screened: Screened) -> Screened:
+    """Leave nothing of texts that are refused."""
+    if screened.verdict is not Verdict.REFUSE:
+        return screened
+    return replace(screened, texts=("",) * len(screened.texts), masks=())
 
 
 def _compiled(bundle: Bundle, tenant: str, direction: Direction, space: Space | None) -> Guardrails:

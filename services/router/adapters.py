@@ -8,15 +8,14 @@ import grpc.aio
 
 from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
-from gyre.api.types.v1 import types_pb2
-from schemas.events import Feedback, Finding, Interaction, Sensitivity
+from schemas.events import Feedback, Interaction, Sensitivity
 from schemas.topics import Topic
 from services.router.domain.answers import Asked
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, Mask, OutputVerdict, Passage, Turn
 from services.runtime import rpc
 from services.runtime.errors import Retryable
 from services.runtime.kafka import Producer
-from services.runtime.wire import message_of, sensitivity_of, sensitivity_value
+from services.runtime.wire import findings_of, message_of, sensitivity_of, sensitivity_value
 
 _VERDICTS = {
     governance_pb2.VERDICT_PASS: "pass",
@@ -55,7 +54,7 @@ class GrpcGovernance:
                 for each in response.clearances
             },
             bundle_version=response.bundle_version,
-            findings=_findings("input", response.findings),
+            findings=findings_of("input", response.findings),
             policy_us=response.policy_us,
             masks=_masks(response.masks),
         )
@@ -75,7 +74,7 @@ class GrpcGovernance:
             _verdict(response.verdict),
             response.text,
             response.bundle_version,
-            _findings("output", response.findings),
+            findings_of("output", response.findings),
             _masks(response.masks),
         )
 
@@ -85,20 +84,6 @@ def _verdict(value: governance_pb2.Verdict.ValueType) -> str:
         return _VERDICTS[value]
     except KeyError as error:
         raise Retryable(f"governance answered the verdict {value}, which is none") from error
-
-
-def _findings(direction: str, findings: Sequence[types_pb2.Finding]) -> tuple[Finding, ...]:
-    return tuple(
-        Finding(
-            direction=direction,
-            kind=finding.kind,
-            action=finding.action,
-            text_index=finding.text_index,
-            start=finding.start,
-            end=finding.end,
-        )
-        for finding in findings
-    )
 
 
 def _masks(masks: Sequence[governance_pb2.Mask]) -> tuple[Mask, ...]:

@@ -1,27 +1,24 @@
 """The pipeline that every request goes through, in the order of its steps."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from schemas import events
-from schemas.events import Finding, Sensitivity
+from schemas.events import Sensitivity
 from schemas.prompts import Generated
 from services.router.domain.answers import asked, prompt, tool_call
-from services.router.domain.catalogue import Caller, Catalogue
-from services.router.domain.errors import GovernanceSilent, InvalidField, Refused, Unrecorded
-from services.router.domain.knowledge import NOTHING, InputVerdict, Knowledge, OutputVerdict, without_said
-from services.router.domain.masking import instructions_among, texts_of, with_texts, without_texts
+from services.router.domain.catalogue import Catalogue
+from services.router.domain.errors import InvalidField, Refused, Unrecorded
+from services.router.domain.knowledge import NOTHING, Knowledge, without_said
 from services.router.domain.preparation import fit, language_of, last_user_turn, normalise_messages
 from services.router.domain.request import Feedback, Request, check, check_feedback
 from services.router.domain.routing import decide
 from services.router.domain.timeline import (
     CONTEXT_STITCHING,
     DATA_PREP,
-    GOVERNANCE,
     INFERENCE,
-    POLICY,
     ROUTING,
     Timeline,
 )
@@ -29,9 +26,10 @@ from services.router.domain.windows import Window
 from services.router.journal import NO_PART, Call, Completion, Journal, Part
 from services.router.ports import Context, Governance, Models, Recorder
 from services.router.records import Records
+from services.router.verdicts import Verdicts
 from services.runtime import telemetry
 from services.runtime.clock import Clock
-from services.runtime.errors import DeadlineExceeded, Retryable, ServiceError
+from services.runtime.errors import Retryable, ServiceError
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class Router:
 
     def __post_init__(self) -> None:
         self._records = Records(self.recorder, self.clock)
+        self._verdicts = Verdicts(self.governance, self.clock, self.patience.governance_seconds)
 
     async def complete(self, call: Call, request: Request) -> Completion:
         """Answer a request; on return the record of it is acknowledged.
@@ -76,7 +75,7 @@ class Router:
             await self._decide(journal)
             async with aclosing(self._generate(journal)) as pieces:
                 text = "".join([piece async for piece in pieces])
-            await self._conclude(journal, await self._rest(journal, text))
+            await self._conclude(journal, await self._verdicts.rest(journal, text))
             return journal.completion()
 
     async def stream(self, call: Call, request: Request) -> AsyncGenerator[str | Completion, None]:
@@ -96,12 +95,12 @@ class Router:
                 async for piece in pieces:
                     window.add(piece)
                     due = "" if journal.leaves_whole else window.due()
-                    part = await self._part(journal, window, due) if due else NO_PART
+                    part = await self._verdicts.part(journal, window, due) if due else NO_PART
                     if part.text:
                         await self._records.open(journal)
                         journal.release(part)
                         yield journal.restored(part.text)
-            rest = await self._rest(journal, window.text, window.start)
+            rest = await self._verdicts.rest(journal, window.text, window.start)
             await self._records.open(journal)
             await self._conclude(journal, rest)
             if rest.text and not journal.tool_calls:
@@ -130,7 +129,7 @@ class Router:
         catalogue = self.catalogue()
         caller = catalogue.caller(call.key)
         check_feedback(feedback)
-        text, comment = await self._masked_feedback(caller, feedback)
+        text, comment = await self._verdicts.on_feedback(caller, feedback)
         feedback_id = self.clock.new_id()
         event = events.Feedback(
             feedback_id=feedback_id,
@@ -198,7 +197,7 @@ class Router:
             deadline=call.arrived + min(limits),
             timeline=Timeline(call.arrived),
         )
-        self._remaining(journal)
+        journal.remaining_seconds(self.clock.monotonic())
         journal.timeline.add(DATA_PREP, call.arrived, self.clock.monotonic())
         return journal
 
@@ -206,7 +205,7 @@ class Router:
         """Governance and context at the same time, then routing."""
         stitching = asyncio.create_task(self._stitch(journal))
         try:
-            await self._check_input(journal)
+            await self._verdicts.take_request(journal)
             knowledge = journal.vault.apart(without_said(await stitching, journal.messages))
         finally:
             stitching.cancel()
@@ -232,49 +231,6 @@ class Router:
             journal.guardrails,
         )
 
-    async def _check_input(self, journal: Journal) -> None:
-        texts = texts_of(journal.messages, journal.tools)
-        started = self.clock.monotonic()
-        remaining_seconds = self._remaining(journal)
-        try:
-            verdict = await self._input_verdict(
-                journal.caller.application,
-                journal.task_name,
-                texts,
-                instructions_among(journal.messages, journal.tools),
-                remaining_seconds,
-            )
-        except GovernanceSilent:
-            self._remaining(journal)  # raises when it was the request's own deadline that passed
-            raise
-        ended = self.clock.monotonic()
-        start_us, policy_us = journal.timeline.since_arrival_us(started), verdict.policy_us
-        whole_us = journal.timeline.since_arrival_us(ended) - start_us
-        # Policy is decided within the call; the two stages share its time, so that neither is counted twice.
-        journal.timeline.add_us(GOVERNANCE, start_us, max(0, whole_us - policy_us))
-        journal.timeline.add_us(POLICY, start_us + max(0, whole_us - policy_us), min(policy_us, whole_us))
-        if verdict.verdict == "refuse" and len(verdict.texts) != len(texts):
-            journal.messages, journal.tools = without_texts(journal.messages), ()
-        else:
-            journal.messages, journal.tools = with_texts(journal.messages, journal.tools, verdict.texts)
-            journal.vault.keep(verdict.masks, journal.messages, journal.tools)
-        journal.verdict = verdict  # only now: from here on the texts are fit for the record
-        if verdict.verdict == "refuse":
-            raise Refused(f"refused: the request holds {_named(verdict.findings)}")
-
-    async def _input_verdict(
-        self, application: str, task: str, texts: list[str], instructions: list[int], remaining_seconds: float
-    ) -> InputVerdict:
-        try:
-            verdict = await self.governance.check_input(
-                application, task, texts, instructions, min(self.patience.governance_seconds, remaining_seconds)
-            )
-        except ServiceError as error:
-            raise GovernanceSilent("refused: governance gave no verdict; try again later") from error
-        if verdict.verdict != "refuse" and len(verdict.texts) != len(texts):
-            raise GovernanceSilent(f"refused: governance answered {len(verdict.texts)} texts for {len(texts)}")
-        return verdict
-
     async def _stitch(self, journal: Journal) -> Knowledge:
         started = self.clock.monotonic()
         try:
@@ -286,7 +242,7 @@ class Router:
                 budget_tokens=journal.task.context_budget_tokens,
                 # Governance is asked at the same time, so what may be seen is not known yet: routing drops the rest.
                 max_sensitivity=Sensitivity.RESTRICTED,
-                timeout_seconds=min(self.patience.context_seconds, self._remaining(journal)),
+                timeout_seconds=min(self.patience.context_seconds, journal.remaining_seconds(self.clock.monotonic())),
             )
             journal.context_available = True
             if journal.messages[-1].role == "user":  # what brings the results of tools repeats its question
@@ -309,7 +265,9 @@ class Router:
             journal.decision.knowledge,
             journal.request.sampling,
         )
-        async with aclosing(self.models.generate(question, self._remaining(journal))) as pieces:
+        async with aclosing(
+            self.models.generate(question, journal.remaining_seconds(self.clock.monotonic()))
+        ) as pieces:
             while True:
                 started = self.clock.monotonic()
                 try:
@@ -325,54 +283,6 @@ class Router:
                     return
                 yield piece
 
-    async def _part(self, journal: Journal, window: Window, due: str) -> Part:
-        """Return what may leave of an answer that is still being written, and move the window past it."""
-        verdict = await self._output_verdict(journal, due, window.start)
-        characters = window.releasable(due, verdict.findings)
-        if not characters:
-            return NO_PART
-        part, start = window.text[:characters], window.start
-        found = [finding for finding in verdict.findings if finding.end <= characters]
-        if verdict.verdict == "mask":
-            # The verdict covers what is held back too; only `part` leaves, so `part` is asked about by itself. Where it
-            # shows less than the whole did, what told a number for what it is follows it, and both wait.
-            verdict = await self._output_verdict(journal, part, start)
-            if _masked(verdict.findings) != _masked(found):
-                return NO_PART
-            part = journal.vault.named(verdict.text, verdict.masks)
-        journal.take_findings(found, start)  # what was found in what is held back will be found again
-        window.release(characters)
-        return Part(part, verdict.verdict, verdict.bundle_version)
-
-    async def _rest(self, journal: Journal, text: str, start: int = 0) -> Part:
-        """Return what may leave of an answer, or of the rest of one from character `start` on."""
-        if not text and not journal.asked.schema:
-            return NO_PART
-        verdict = await self._output_verdict(journal, text, start)
-        journal.take_findings(verdict.findings, start)
-        return Part(journal.vault.named(verdict.text, verdict.masks), verdict.verdict, verdict.bundle_version)
-
-    async def _output_verdict(self, journal: Journal, text: str, start: int) -> OutputVerdict:
-        """Return the verdict on a part of the answer that begins at character `start`, if it may leave."""
-        started = self.clock.monotonic()
-        timeout_seconds = min(self.patience.governance_seconds, self._remaining(journal))
-        try:
-            verdict = await self.governance.check_output(
-                journal.caller.application, journal.task_name, text, journal.asked, timeout_seconds
-            )
-        except ServiceError as error:
-            self._remaining(journal)  # raises when it was the request's own deadline that passed
-            raise GovernanceSilent("refused: governance gave no verdict on the answer; try again later") from error
-        finally:
-            journal.timeline.add_repeated(GOVERNANCE, started, self.clock.monotonic())
-        if verdict.verdict != "pass":
-            journal.output_verdict = verdict.verdict
-        journal.output_verdict = journal.output_verdict or "pass"
-        if verdict.verdict == "refuse":
-            journal.take_findings(verdict.findings, start)
-            raise Refused(f"refused: the answer holds {_named(verdict.findings)}")
-        return verdict
-
     async def _conclude(self, journal: Journal, rest: Part) -> None:
         """The answer is complete: say how it ended, and have that acknowledged."""
         assert journal.generated is not None
@@ -383,35 +293,3 @@ class Router:
             if call is not None:
                 journal.tool_calls, journal.finish_reason = (call,), "tool_calls"
         await self._records.finish(journal)
-
-    def _remaining(self, journal: Journal) -> float:
-        """Return the seconds left until the request's deadline.
-
-        Raises:
-            DeadlineExceeded: None are.
-        """
-        remaining = journal.deadline - self.clock.monotonic()
-        if remaining <= 0:
-            raise DeadlineExceeded("the deadline of the request has passed")
-        return remaining
-
-    async def _masked_feedback(self, caller: Caller, feedback: Feedback) -> tuple[str, str]:
-        texts = [text for text in (feedback.text, feedback.comment) if text]
-        if not texts:
-            return "", ""
-        verdict = await self._input_verdict(
-            caller.application, caller.tasks[0], texts, [], self.patience.governance_seconds
-        )
-        if verdict.verdict == "refuse":
-            raise Refused(f"refused: the feedback holds {_named(verdict.findings)}")
-        masked = list(verdict.texts)
-        return (masked.pop(0) if feedback.text else ""), (masked.pop(0) if feedback.comment else "")
-
-
-def _masked(findings: Sequence[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.action == "mask"]
-
-
-def _named(findings: Sequence[Finding]) -> str:
-    kinds = sorted({finding.kind for finding in findings if finding.action == "refuse"})
-    return f"text that is not allowed ({', '.join(kinds)})" if kinds else "text that is not allowed"

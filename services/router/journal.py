@@ -16,6 +16,7 @@ from services.router.domain.masking import Vault, without_texts
 from services.router.domain.request import Request
 from services.router.domain.routing import Decision
 from services.router.domain.timeline import Timeline
+from services.runtime.errors import DeadlineExceeded
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,17 @@ class Journal:
     error: str = ""
     is_opened: bool = False
     is_finished: bool = False
+
+    def remaining_seconds(self, now: float) -> float:
+        """Return the seconds left until the request's deadline, by the monotonic clock.
+
+        Raises:
+            DeadlineExceeded: None are.
+        """
+        remaining = self.deadline - now
+        if remaining <= 0:
+            raise DeadlineExceeded("the deadline of the request has passed")
+        return remaining
 
     @property
     def guardrails(self) -> list[Guardrail]:

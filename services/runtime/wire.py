@@ -1,7 +1,9 @@
-"""What gRPC edges share: messages and sensitivities between protobuf and our own."""
+"""What gRPC edges share: messages, findings and sensitivities between protobuf and our own."""
+
+from collections.abc import Iterable
 
 from gyre.api.types.v1 import types_pb2
-from schemas.events import Message, Sensitivity, ToolCall
+from schemas.events import Finding, Message, Sensitivity, ToolCall
 from services.runtime.errors import Retryable
 
 _SENSITIVITIES = {
@@ -51,4 +53,19 @@ def message_value(message: Message) -> types_pb2.Message:
             types_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments) for call in message.tool_calls
         ],
         tool_call_id=message.tool_call_id,
+    )
+
+
+def findings_of(direction: str, findings: Iterable[types_pb2.Finding]) -> tuple[Finding, ...]:
+    """Return what governance found in a direction."""
+    return tuple(
+        Finding(
+            direction=direction,
+            kind=finding.kind,
+            action=finding.action,
+            text_index=finding.text_index,
+            start=finding.start,
+            end=finding.end,
+        )
+        for finding in findings
     )

@@ -1,4 +1,4 @@
-"""The texts that the classifier learns from, and those that it is measured on, as they come in published packages.
+"""The texts that recipes learn from and that benchmarks measure on, as they come in published packages.
 
 `requirements/corpora.in` names the packages. Where this says so, a text of which the SHA-256 digest is odd is kept
 aside: nothing is fitted to it.
@@ -22,7 +22,7 @@ import yaml
 
 from recipes.environment import packages
 
-PHRASES = Path(__file__).parent / "phrases.yaml"
+PHRASES = Path(__file__).parent / "injection" / "phrases.yaml"
 # Of one corpus of whole jailbreaks, which are much alike.
 MOST_OF_ONE = 300
 TEXTS_PER_PHRASE = 60
