@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from schemas.events import Sensitivity
 
-# UTF-8 bytes that one token covers, about: English prose has 4 to 5 in byte-pair vocabularies of 50,000 and more. Models
-# differ in their tokenizers; the router estimates in the same way.
+# UTF-8 bytes that one token covers, about: English prose has 4 to 5 in byte-pair vocabularies of 50,000 and more.
+# Models differ in their tokenizers; the router estimates in the same way.
 BYTES_PER_TOKEN = 4
 
 # From coarse to fine, each with what joins its pieces again.
