@@ -1,7 +1,8 @@
 """The bundle: everything an operator decides, as files in git, validated whole and published whole.
 
-A bundle folder holds `tenants.yaml`, `applications.yaml`, `models.yaml`, `tasks.yaml`, `guardrails.yaml` and
-`policies/*.cedar`. Its version is the digest of its content, so the same files are the same version everywhere.
+A bundle folder holds `tenants.yaml`, `applications.yaml`, `models.yaml`, `tasks.yaml`, `guardrails.yaml`,
+`policies/*.cedar` and, where models run elsewhere than in Triton, `upstreams.yaml`. Its version is the digest of its
+content, so the same files are the same version everywhere.
 """
 
 import hashlib
@@ -41,6 +42,8 @@ FEWEST_EXAMPLES = 5
 Direction = Literal["input", "output", "document"]
 # Guardrails of the tenants that have no list of their own.
 DEFAULT = "default"
+# The upstream that is always there: its address is a setting of those who ask it.
+TRITON = "triton"
 
 
 class InvalidBundleError(ValueError):
@@ -70,16 +73,33 @@ class Application(_Frozen):
     sensitivity: Sensitivity = Sensitivity.INTERNAL
 
 
+class Upstream(_Frozen):
+    """A server that runs models: Triton, or one that speaks the OpenAI protocol."""
+
+    # Of an OpenAI-compatible server, up to its version: https://llm.example.com/v1. The key for it is no part of the
+    # bundle: `GYRE_UPSTREAM_KEYS` holds it.
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*[^\s?#/])?$")] | None = None
+    # Answers that one replica of the router has it write at once; further requests wait.
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+
+
 class Model(_Frozen):
     """A generic model. Specialists are not listed: serving announces them on its deployments topic."""
 
     tier: Literal["small", "large", "frontier"]
-    # The model's name in Triton.
-    triton_model: str
-    # GGUF file under the models folder that serving loads for it; empty: Triton has it already.
+    upstream: Name = TRITON
+    # What its upstream calls it.
+    served_as: str = Field(min_length=1)
+    # GGUF file under the models folder that serving loads for it into Triton; empty: its upstream has it already.
     weights: str = ""
     max_tokens: int = Field(gt=0, description="longest answer")
     region: Name
+
+    @model_validator(mode="after")
+    def _has_weights_in_triton_alone(self) -> Self:
+        if self.weights and self.upstream != TRITON:
+            raise ValueError(f"weights: wanted none, for {self.upstream!r} loads its models itself")
+        return self
 
 
 class Learning(_Frozen):
@@ -89,6 +109,16 @@ class Learning(_Frozen):
     holdout_share: float = Field(default=0.2, gt=0, lt=1)
     holdout_minimum: int = Field(default=40, ge=1, description="fewest held-out labels that a gate may decide on")
     minimum_gain: float = Field(default=0.0, ge=-1, lt=1, description="the gain's lower bound must lie above this")
+
+
+class Cascade(_Frozen):
+    """When an answer is not good enough, so that a cleared model of a higher tier is asked as well.
+
+    An answer that does not have the form it was to have never is. Streams of such a task leave whole.
+    """
+
+    # An answer whose tokens' natural log-probabilities sum up to less is not sure enough; none: only its form counts.
+    sum_logprob: Annotated[float, Field(lt=0)] | None = None
 
 
 class Task(_Frozen):
@@ -110,6 +140,7 @@ class Task(_Frozen):
     context_budget_tokens: int = Field(default=512, ge=0)
     max_tokens: int = Field(default=256, gt=0)
     deadline_ms: int = Field(default=60_000, gt=0)
+    cascade: Cascade | None = None
     learning: Learning | None = None
 
     @model_validator(mode="after")
@@ -173,6 +204,8 @@ class Bundle(_Frozen):
     """Everything an operator decides."""
 
     tenants: dict[Name, Tenant] = Field(min_length=1)
+    # All that models are at; Triton is also there where it is not listed.
+    upstreams: dict[Name, Upstream] = {}
     applications: dict[Name, Application] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
     tasks: dict[Name, Task] = Field(min_length=1)
@@ -201,6 +234,17 @@ class Bundle(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _finds_every_model(self) -> Self:
+        for name, upstream in self.upstreams.items():
+            if (name == TRITON) != (upstream.url is None):
+                wanted = "wanted none, for it is a setting" if name == TRITON else "wanted"
+                raise ValueError(f"upstreams.{name}.url: {wanted}")
+        for name, model in self.models.items():
+            if model.upstream not in (TRITON, *self.upstreams):
+                raise ValueError(f"models.{name}.upstream: {model.upstream!r} is not in upstreams.yaml")
+        return self
+
+    @model_validator(mode="after")
     def _guards_every_tenant_in_one_way(self) -> Self:
         if DEFAULT not in self.guardrails:
             raise ValueError(f"guardrails.{DEFAULT}: wanted, for tenants without a list of their own; it may be empty")
@@ -221,6 +265,10 @@ class Bundle(_Frozen):
         guardrails = self.guardrails.get(tenant, self.guardrails[DEFAULT])
         return [each for each in guardrails if direction in each.directions]
 
+    def upstream(self, name: str) -> Upstream:
+        """Return an upstream that a model names."""
+        return self.upstreams.get(name) or Upstream()
+
     @property
     def version(self) -> str:
         """Digest of the content, 12 hex digits."""
@@ -236,11 +284,13 @@ def load_bundle(folder: Path) -> Bundle:
     import yaml  # only those who publish bundles need it
 
     content: dict[str, object] = {}
-    for part in ("tenants", "applications", "models", "tasks", "guardrails"):
+    for part in ("tenants", "applications", "upstreams", "models", "tasks", "guardrails"):
         path = folder / f"{part}.yaml"
         try:
             content[part] = yaml.safe_load(path.read_text())
         except FileNotFoundError as error:
+            if part == "upstreams":
+                continue
             raise InvalidBundleError(f"{path} is missing") from error
         except yaml.YAMLError as error:
             raise InvalidBundleError(f"{path} is not YAML: {error}") from error

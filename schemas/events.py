@@ -96,6 +96,22 @@ class RouteCandidate(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that was asked for an answer, or would have been."""
+
+    model: str
+    model_version: str = ""
+    tier: str
+    # answered: its answer is the one on record. failed: it gave none. unsure: its answer was not good enough.
+    # skipped: it was not asked, for it had failed too often just before.
+    outcome: str
+    reason: str = ""
+    start_us: int
+    duration_us: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class Citation(msgspec.Struct, frozen=True, kw_only=True):
     """A document that the model was given, or that was left out because no cleared live model may see it."""
 
@@ -151,6 +167,8 @@ class Interaction(Event, frozen=True, kw_only=True):
     tier: str = ""
     candidate_id: str = ""
     candidates: tuple[RouteCandidate, ...] = ()
+    # Who was asked, in this order; more than one where a model failed or was unsure.
+    attempts: tuple[Attempt, ...] = ()
     # What was decided about it.
     bundle_version: str
     sensitivity: Sensitivity

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.bundle import TRITON
 from schemas.events import Message, Tool
 
 ChatMessage = dict[str, str]  # role and content, as chat templates take them
@@ -28,28 +29,35 @@ class Prompt:
     """What a model is asked.
 
     Attributes:
-        model: As Triton names it.
+        model: As its upstream names it.
         version: Of the model; empty: Triton's choice.
         messages: The chat.
         sampling: As the model takes it: temperature, max_tokens, stop, seed, response_format.
+        upstream: Where it runs, as the bundle names it.
+        url: Of an upstream that speaks the OpenAI protocol; None: Triton.
     """
 
     model: str
     version: str
     messages: list[ChatMessage]
     sampling: dict[str, Any]
+    upstream: str = TRITON
+    url: str | None = None
 
 
 class Generated(msgspec.Struct, frozen=True, kw_only=True):
-    """How an answer ended (stop, length or cancelled) and what it took. Log-probabilities are natural logarithms."""
+    """How an answer ended (stop, length or cancelled) and what it took.
+
+    Log-probabilities are natural logarithms; None where the upstream does not tell them.
+    """
 
     model_version: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
-    sum_logprob: float
-    mean_logprob: float
-    min_logprob: float
+    sum_logprob: float | None
+    mean_logprob: float | None
+    min_logprob: float | None
 
 
 def generic_messages(prompt: str, messages: Sequence[Message], tools: Sequence[Tool]) -> list[ChatMessage]:

@@ -17,3 +17,9 @@ ALTER TABLE gyre.context_documents_v1 ADD COLUMN IF NOT EXISTS findings Array(Tu
 )) COMMENT 'What the guardrails found in its title (text_index 0) and text (1): where, never what';
 
 ALTER TABLE gyre.context_documents_v1 ADD COLUMN IF NOT EXISTS bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was checked under';
+
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS attempts Array(Tuple(
+    model LowCardinality(String), model_version LowCardinality(String), tier LowCardinality(String), outcome
+    LowCardinality(String), reason String, start_us Int64, duration_us Int64, prompt_tokens Int64,
+    completion_tokens Int64
+)) COMMENT 'Models that were asked, in this order, and what became of it: answered, failed, unsure or skipped';

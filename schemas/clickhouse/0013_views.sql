@@ -38,6 +38,11 @@ CREATE OR REPLACE VIEW gyre.interactions
         model LowCardinality(String), model_version LowCardinality(String), tier LowCardinality(String), cleared
         Bool, live Bool, chosen Bool, reason String
     )) COMMENT 'Models that might have answered, and why they did or did not',
+    attempts Array(Tuple(
+        model LowCardinality(String), model_version LowCardinality(String), tier LowCardinality(String), outcome
+        LowCardinality(String), reason String, start_us Int64, duration_us Int64, prompt_tokens Int64,
+        completion_tokens Int64
+    )) COMMENT 'Models that were asked, in this order, and what became of it: answered, failed, unsure or skipped',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
     input_verdict LowCardinality(String) COMMENT 'What governance said of the request',
@@ -71,8 +76,8 @@ CREATE OR REPLACE VIEW gyre.interactions
 AS SELECT
     request_id, if(phase = 'finished', 'finished', 'unfinished') AS state, tenant, application, task, task_by, user,
     conversation_id, received_at, finished_at, streamed, messages, tools, language, truncated_tokens, cuts, answer,
-    tool_calls, finish_reason, error, model, model_version, tier, candidate_id, candidates, bundle_version,
-    sensitivity, input_verdict, output_verdict, findings, releases, policies, citations, memory_turns,
+    tool_calls, finish_reason, error, model, model_version, tier, candidate_id, candidates, attempts,
+    bundle_version, sensitivity, input_verdict, output_verdict, findings, releases, policies, citations, memory_turns,
     context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,
     first_token_us, total_us, stages, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.router_interactions_v1

@@ -15,9 +15,9 @@ from services.runtime import rpc
 from services.runtime.clock import Clock
 from services.runtime.embeddings import space_of
 from services.runtime.kafka import Follower, Producer
+from services.runtime.models import ModelServers
 from services.runtime.service import Service
-from services.runtime.settings import KafkaSettings
-from services.runtime.triton import TritonModels
+from services.runtime.settings import KafkaSettings, UpstreamSettings
 
 
 async def build(stack: AsyncExitStack) -> Service:
@@ -26,7 +26,7 @@ async def build(stack: AsyncExitStack) -> Service:
     producer = await stack.enter_async_context(Producer(kafka))
     governance = await stack.enter_async_context(rpc.channel(settings.governance_target))
     context = await stack.enter_async_context(rpc.channel(settings.context_target))
-    models = await stack.enter_async_context(TritonModels(settings.triton_url))
+    models = await stack.enter_async_context(ModelServers(UpstreamSettings()))
     directory = Directory(space_of(settings.models_dir))
     follower = Follower(
         kafka,

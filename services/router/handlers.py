@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from schemas import events
 from schemas.events import Sensitivity
-from schemas.prompts import Generated
-from services.router.domain.answers import asked, prompt, tool_call
+from services.router.domain.answers import tool_call
 from services.router.domain.catalogue import Catalogue
 from services.router.domain.errors import InvalidField, Refused, Unrecorded
 from services.router.domain.knowledge import NOTHING, Knowledge, without_said
@@ -18,11 +16,11 @@ from services.router.domain.routing import decide
 from services.router.domain.timeline import (
     CONTEXT_STITCHING,
     DATA_PREP,
-    INFERENCE,
     ROUTING,
     Timeline,
 )
 from services.router.domain.windows import Window
+from services.router.inference import Inference
 from services.router.journal import NO_PART, Call, Completion, Journal, Part
 from services.router.ports import Context, Governance, Models, Recorder
 from services.router.records import Records
@@ -62,6 +60,7 @@ class Router:
 
     def __post_init__(self) -> None:
         self._records = Records(self.recorder, self.clock)
+        self._inference = Inference(self.models, self.clock)
         self._verdicts = Verdicts(self.governance, self.clock, self.patience.governance_seconds)
 
     async def complete(self, call: Call, request: Request) -> Completion:
@@ -73,7 +72,7 @@ class Router:
         journal = self._prepare(call, request, streamed=False)
         async with self._records.ending(journal):
             await self._decide(journal)
-            async with aclosing(self._generate(journal)) as pieces:
+            async with self._inference.answering(journal, whole=True) as pieces:
                 text = "".join([piece async for piece in pieces])
             await self._conclude(journal, await self._verdicts.rest(journal, text))
             return journal.completion()
@@ -90,8 +89,8 @@ class Router:
         journal = self._prepare(call, request, streamed=True)
         async with self._records.ending(journal):
             await self._decide(journal)
-            window = Window(journal.guardrails, journal.asked.instructions)
-            async with aclosing(self._generate(journal)) as pieces:
+            async with self._inference.answering(journal, whole=journal.leaves_whole) as pieces:
+                window = Window(journal.guardrails, journal.asked.instructions)
                 async for piece in pieces:
                     window.add(piece)
                     due = "" if journal.leaves_whole else window.due()
@@ -222,14 +221,7 @@ class Router:
         if journal.decision.chosen is None:
             asked_for = f"model {journal.asked_for!r}" if journal.asked_for else "live model"
             raise Refused(f"refused: no {asked_for} is cleared for {journal.decision.sensitivity} requests")
-        journal.asked = asked(
-            journal.decision.chosen,
-            journal.task,
-            journal.messages,
-            journal.tools,
-            journal.request.sampling,
-            journal.guardrails,
-        )
+        journal.take(journal.decision.chosen)
 
     async def _stitch(self, journal: Journal) -> Knowledge:
         started = self.clock.monotonic()
@@ -252,36 +244,6 @@ class Router:
             knowledge = NOTHING
         journal.timeline.add(CONTEXT_STITCHING, started, self.clock.monotonic())
         return knowledge
-
-    async def _generate(self, journal: Journal) -> AsyncGenerator[str, None]:
-        """Inference. The stage is the time that was spent waiting for the model, not for those who take its pieces."""
-        assert journal.decision is not None
-        assert journal.decision.chosen is not None
-        question = prompt(
-            journal.decision.chosen,
-            journal.task,
-            journal.messages,
-            journal.tools,
-            journal.decision.knowledge,
-            journal.request.sampling,
-        )
-        async with aclosing(
-            self.models.generate(question, journal.remaining_seconds(self.clock.monotonic()))
-        ) as pieces:
-            while True:
-                started = self.clock.monotonic()
-                try:
-                    piece = await anext(pieces, None)
-                finally:
-                    ended = self.clock.monotonic()
-                    journal.timeline.add_repeated(INFERENCE, started, ended)
-                journal.first_token_us = journal.first_token_us or journal.timeline.since_arrival_us(ended)
-                if piece is None:
-                    raise Retryable("the model ended without saying how")
-                if isinstance(piece, Generated):
-                    journal.generated = piece
-                    return
-                yield piece
 
     async def _conclude(self, journal: Journal, rest: Part) -> None:
         """The answer is complete: say how it ended, and have that acknowledged."""

@@ -7,10 +7,10 @@ from datetime import datetime
 import msgspec
 
 from schemas.bundle import Guardrail, Task
-from schemas.events import Cut, Finding, Interaction, Message, Release, Sensitivity, Tool, ToolCall
+from schemas.events import Attempt, Cut, Finding, Interaction, Message, Release, Sensitivity, Tool, ToolCall
 from schemas.prompts import Generated
-from services.router.domain.answers import Asked
-from services.router.domain.catalogue import Caller, Catalogue
+from services.router.domain.answers import Asked, asked
+from services.router.domain.catalogue import Caller, Candidate, Catalogue
 from services.router.domain.knowledge import InputVerdict
 from services.router.domain.masking import Vault, without_texts
 from services.router.domain.request import Request
@@ -75,7 +75,7 @@ class Journal:
 
     `messages` and `tools` are what the application sent until governance has answered, then what a model may see.
     `answer` and `tool_calls` are masked, as the record has them; the caller gets its own values back. `asked_again`
-    is the request whose question this one repeats.
+    is the request whose question this one repeats. `model` is who answers or is to: the chosen one, or a fallback.
     """
 
     call: Call
@@ -96,6 +96,8 @@ class Journal:
     verdict: InputVerdict | None = None
     vault: Vault = field(default_factory=Vault)
     decision: Decision | None = None
+    model: Candidate | None = None
+    attempts: list[Attempt] = field(default_factory=list)
     asked: Asked = field(default_factory=Asked)
     context_available: bool = False
     asked_again: str = ""
@@ -122,6 +124,11 @@ class Journal:
             raise DeadlineExceeded("the deadline of the request has passed")
         return remaining
 
+    def take(self, model: Candidate) -> None:
+        """Let a model be the one that answers."""
+        self.model, self.generated = model, None
+        self.asked = asked(model, self.task, self.messages, self.tools, self.request.sampling, self.guardrails)
+
     @property
     def guardrails(self) -> list[Guardrail]:
         """What is looked for in the answer."""
@@ -134,8 +141,8 @@ class Journal:
 
     @property
     def leaves_whole(self) -> bool:
-        """Whether the answer is released whole: before, nobody can tell a tool call, or whether its form is right."""
-        return self.answers_with_calls or bool(self.asked.schema)
+        """Whether the answer is released whole: before, nobody can tell a tool call, its form, or how sure it is."""
+        return self.answers_with_calls or bool(self.asked.schema) or self.task.cascade is not None
 
     def take_findings(self, findings: Sequence[Finding], start: int) -> None:
         """Add findings in a part of the answer that begins at character `start`."""
@@ -163,7 +170,7 @@ class Journal:
 
     def interaction(self, phase: str, now: datetime, total_us: int) -> Interaction:
         """Return the record, but for its stages, which end with the making of it."""
-        chosen = self.decision.chosen if self.decision else None
+        chosen = self.model
         generated = self.generated
         is_masked = self.verdict is not None
         return Interaction(
@@ -193,6 +200,7 @@ class Journal:
             tier=chosen.tier if chosen else "",
             candidate_id=chosen.deployment.candidate_id if chosen and chosen.deployment else "",
             candidates=self.decision.candidates if self.decision else (),
+            attempts=tuple(self.attempts),
             bundle_version=self.bundle_version,
             sensitivity=self.sensitivity,
             input_verdict=self.verdict.verdict if self.verdict else "",
@@ -215,7 +223,7 @@ class Journal:
     def completion(self) -> Completion:
         """Return the answer as it is released."""
         assert self.decision is not None
-        assert self.decision.chosen is not None
+        assert self.model is not None
         assert self.generated is not None
         tool_calls = tuple(
             msgspec.structs.replace(call, arguments=self.vault.restored(call.arguments, in_json=True))
@@ -228,9 +236,9 @@ class Journal:
                 role="assistant", content="" if self.tool_calls else self.restored(self.answer), tool_calls=tool_calls
             ),
             finish_reason=self.finish_reason,
-            model=self.decision.chosen.name,
+            model=self.model.name,
             model_version=self.generated.model_version,
-            tier=self.decision.chosen.tier,
+            tier=self.model.tier,
             prompt_tokens=self.generated.prompt_tokens,
             completion_tokens=self.generated.completion_tokens,
             bundle_version=self.bundle_version,

@@ -63,9 +63,8 @@ class Records:
         """
         journal.is_finished = True
         started = self._clock.monotonic()
-        chosen = journal.decision.chosen if journal.decision else None
         telemetry.REQUESTS.labels(
-            journal.caller.tenant, journal.task_name, chosen.name if chosen else "", journal.finish_reason
+            journal.caller.tenant, journal.task_name, journal.model.name if journal.model else "", journal.finish_reason
         ).inc()
         journal.timeline.add(MONITORING, started, self._clock.monotonic())
         for stage in journal.timeline.stages():

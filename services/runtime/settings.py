@@ -27,6 +27,17 @@ class ClickHouseSettings(BaseSettings):
     database: str = "gyre"
 
 
+class UpstreamSettings(BaseSettings):
+    """Where models are asked (`GYRE_*`); where OpenAI-compatible servers are, the bundle says."""
+
+    model_config = SettingsConfigDict(env_prefix="GYRE_", frozen=True)
+
+    triton_url: str = "127.0.0.1:18001"
+    upstream_keys: dict[str, SecretStr] = Field(
+        default={}, description='of OpenAI-compatible servers, by the bundle\'s name for each: {"name": "key"}'
+    )
+
+
 class TelemetrySettings(BaseSettings):
     """Logs, metrics and traces (`GYRE_TELEMETRY_*`)."""
 

@@ -29,6 +29,8 @@ LAG = Gauge("gyre_lag_records", "Records not handled yet", ["topic", "partition"
 # Requests through the router by how they ended, and the time each function of the pipeline took.
 REQUESTS = Counter("gyre_requests_total", "Requests answered or refused", ["tenant", "task", "model", "finish_reason"])
 STAGE_SECONDS = Histogram("gyre_stage_seconds", "Time in one function of the pipeline", ["stage"], buckets=SECONDS)
+# Models that were asked for an answer: answered, failed, unsure, skipped.
+ATTEMPTS = Counter("gyre_attempts_total", "Models asked for an answer", ["upstream", "model", "outcome"])
 # Experts' queue.
 OPEN_ITEMS = Gauge("gyre_open_items", "Edge cases waiting for an expert", ["tenant", "task"])
 

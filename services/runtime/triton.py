@@ -1,6 +1,7 @@
 """Language models in Triton: one decoupled gRPC stream a request, the same for the CPU and the vLLM backend."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,12 +91,22 @@ class TritonModels:
 
     async def answer(self, prompt: Prompt, timeout_seconds: float) -> tuple[str, Generated]:
         """Return the whole answer and how it ended; arguments and errors as for `generate`."""
-        text = ""
-        async for piece in self.generate(prompt, timeout_seconds):
+        return await whole_answer(self.generate(prompt, timeout_seconds))
+
+
+async def whole_answer(pieces: AsyncGenerator[str | Generated, None]) -> tuple[str, Generated]:
+    """Return an answer that comes in pieces, and how it ended.
+
+    Raises:
+        Retryable: It broke off.
+    """
+    text = ""
+    async with aclosing(pieces):
+        async for piece in pieces:
             if isinstance(piece, Generated):
                 return text, piece
             text += piece
-        raise Retryable(f"model {prompt.model!r} broke off its answer")
+    raise Retryable("the model ended without saying how")
 
 
 async def _once(inference: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

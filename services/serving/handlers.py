@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from schemas.bundle import TRITON
 from schemas.events import Candidate, Deployment
 from schemas.topics import Topic
 from services.runtime import telemetry
@@ -279,7 +280,11 @@ class Serving:
             usable = frozenset(v for v in versions if not self._is_refused(Placed(model, v), now))
             if usable and usable != have:
                 await self._load(model, usable, have & usable)
-        named = {model.triton_model for model in self._state.bundle.models.values()} if self._state.bundle else set()
+        named = (
+            {model.served_as for model in self._state.bundle.models.values() if model.upstream == TRITON}
+            if self._state.bundle
+            else set()
+        )
         # What others loaded is theirs.
         for model in (loaded.keys() & self._repository.models()) - wanted.keys() - named:
             await self._unload(model)
@@ -295,10 +300,10 @@ class Serving:
         for model in self._state.bundle.models.values() if self._state.bundle is not None else ():
             if model.weights:
                 try:
-                    generic.append(self._repository.write_generic(model.triton_model, model.weights))
-                    self._complain(model.triton_model, "")
+                    generic.append(self._repository.write_generic(model.served_as, model.weights))
+                    self._complain(model.served_as, "")
                 except Rejected as error:
-                    self._complain(model.triton_model, str(error))
+                    self._complain(model.served_as, str(error))
         placed = dict(self._repository.placed())
         for deployment in self._deployments().values():
             if deployment.state != "live" or deployment.candidate_id in placed:

@@ -9,9 +9,9 @@ from gyre.api.trainer.v1.training_pb2_grpc import add_TrainingServicer_to_server
 from services.runtime import rpc
 from services.runtime.clock import Clock
 from services.runtime.kafka import Follower, Producer
+from services.runtime.models import ModelServers
 from services.runtime.service import Service
-from services.runtime.settings import KafkaSettings
-from services.runtime.triton import TritonModels
+from services.runtime.settings import KafkaSettings, UpstreamSettings
 from services.trainer.adapters import GrpcTrial, KafkaAnnouncer, ProcessLearner
 from services.trainer.consumer import follower
 from services.trainer.contest import Contest
@@ -30,7 +30,7 @@ async def build(stack: AsyncExitStack) -> Service:
     if settings.epochs is not None:
         chosen = msgspec.structs.replace(chosen, epochs=settings.epochs)
     producer = await stack.enter_async_context(Producer(kafka))
-    models = await stack.enter_async_context(TritonModels(settings.triton_url))
+    models = await stack.enter_async_context(ModelServers(UpstreamSettings()))
     channel = await stack.enter_async_context(rpc.channel(settings.serving_target))
     knowledge, runs, clock = Knowledge(), Runs(settings.artifacts_dir), Clock()
     training = Training(

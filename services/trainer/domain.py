@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.bundle import Bundle, Task
+from schemas.bundle import TRITON, Bundle, Task
 from schemas.events import Deployment, EdgeCase, Label, Message, Sensitivity, Tool
 from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
 from services.runtime.errors import FailedPrecondition
@@ -63,17 +63,19 @@ def tool_of(document: dict[str, Any]) -> Tool:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One side of a gate: a model in Triton and how it is asked.
+    """One side of a gate: a model and how it is asked.
 
     Attributes:
         name: A candidate's id or a generic model's name.
-        model: As Triton names it.
+        model: As its upstream names it.
         version: Of the model; empty: Triton's choice.
         prompt: A specialist's system prompt, or a generic model's with `{tools}` in it.
         schema: JSON Schema that a specialist's answers are held to where a request offers no functions; empty: none.
         specialist: Whether it does without function documents.
         function_call: Whether the task's answers are function calls.
         max_tokens: Longest answer.
+        upstream: Where it runs, as the bundle names it.
+        url: Of an upstream that speaks the OpenAI protocol; None: Triton.
     """
 
     name: str
@@ -84,6 +86,8 @@ class Contestant:
     specialist: bool
     function_call: bool
     max_tokens: int
+    upstream: str = TRITON
+    url: str | None = None
 
     def question(self, row: LabelledRow) -> Prompt:
         """Return what this side is asked for a held-out request, as the router would ask it."""
@@ -102,7 +106,7 @@ class Contestant:
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "schema": msgspec.json.decode(schema)},
             }
-        return Prompt(self.model, self.version, messages, sampling)
+        return Prompt(self.model, self.version, messages, sampling, self.upstream, self.url)
 
 
 def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Contestant:
@@ -130,13 +134,15 @@ def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Cont
     model = bundle.models[name]
     return Contestant(
         name=name,
-        model=model.triton_model,
+        model=model.served_as,
         version="",
         prompt=task.generic_prompt,
         schema="",
         specialist=False,
         function_call=task.answers == "function-call",
         max_tokens=min(task.max_tokens, model.max_tokens),
+        upstream=model.upstream,
+        url=bundle.upstream(model.upstream).url,
     )
 
 

@@ -16,7 +16,6 @@ class Settings(ModelSettings):
 
     grpc_port: int = 18086
     serving_target: str = Field(default="127.0.0.1:18087", validation_alias="GYRE_SERVING_TARGET")
-    triton_url: str = Field(default="127.0.0.1:18001", validation_alias="GYRE_TRITON_URL")
     artifacts_dir: Path = Field(default=Path(".state/artifacts"), validation_alias="GYRE_ARTIFACTS_DIR")
     base: str = Field(default="base", description="Hugging Face folder of the base model, below the models folder")
     device: Literal["cpu", "gpu"] = Field(default="cpu", description="which training configuration is used")

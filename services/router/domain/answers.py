@@ -8,7 +8,7 @@ import msgspec
 
 from schemas.bundle import Guardrail, Task
 from schemas.events import Message, Tool, ToolCall
-from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
+from schemas.prompts import Generated, Prompt, generic_messages, offered_schema, specialist_messages
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import Knowledge
 from services.router.domain.request import Sampling
@@ -88,7 +88,34 @@ def prompt(
             "type": "json_schema",
             "json_schema": {"name": "answer", "schema": msgspec.json.decode(schema)},
         }
-    return Prompt(candidate.triton_model, candidate.version, chat, asked)
+    upstream = candidate.upstream_name, candidate.upstream.url
+    return Prompt(candidate.served_as, candidate.version, chat, asked, *upstream)
+
+
+def doubt(
+    candidate: Candidate,
+    task: Task,
+    tools: Sequence[Tool],
+    sampling: Sampling,
+    answer: str,
+    generated: Generated,
+) -> str:
+    """Return why an answer is not good enough for its task's cascade; empty: it is."""
+    assert task.cascade is not None
+    if _schema(candidate, task, tools, sampling) and not _is_json(answer):
+        return "its form is not the one that was asked for"
+    least, sure = task.cascade.sum_logprob, generated.sum_logprob
+    if least is not None and sure is not None and sure < least:
+        return f"log-probability {sure:.2f} below {least:g}"
+    return ""
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def tool_call(answer: str, tools: Sequence[Tool], call_id: str) -> ToolCall | None:

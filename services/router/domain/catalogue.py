@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas.bundle import Bundle, Task
+from schemas.bundle import TRITON, Bundle, Task, Upstream
 from schemas.events import Deployment
 from services.router.domain.errors import InvalidField
 from services.router.domain.tasks import TaskClassifier
@@ -14,7 +14,8 @@ from services.runtime.errors import NotFound, Unauthenticated
 AUTO = "auto"
 # What policies and clearances call the specialist of the request's task.
 SPECIALIST = "specialist"
-_TIERS = ("small", "large", "frontier")
+# Cheapest first.
+TIERS = ("specialist", "small", "large", "frontier")
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,23 @@ class Candidate:
     Attributes:
         name: What callers and records call it.
         cleared_as: What clearances call it.
-        triton_model: Where Triton answers for it.
+        served_as: What its upstream calls it.
         version: Of the specialist; empty leaves it to Triton.
         max_tokens: Its longest answer.
         deployment: Of a specialist.
+        upstream_name: Where it runs.
+        upstream: The same, as the bundle has it.
     """
 
     name: str
     cleared_as: str
-    triton_model: str
+    served_as: str
     version: str
     tier: str
     max_tokens: int
     deployment: Deployment | None = None
+    upstream_name: str = TRITON
+    upstream: Upstream = field(default_factory=Upstream)
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,19 @@ class Catalogue:
         """Return the live models for a task, cheapest tier first."""
         generic = sorted(
             (
-                Candidate(name, name, model.triton_model, "", model.tier, model.max_tokens)
+                Candidate(
+                    name=name,
+                    cleared_as=name,
+                    served_as=model.served_as,
+                    version="",
+                    tier=model.tier,
+                    max_tokens=model.max_tokens,
+                    upstream_name=model.upstream,
+                    upstream=self.bundle.upstream(model.upstream),
+                )
                 for name, model in self.bundle.models.items()
             ),
-            key=lambda candidate: _TIERS.index(candidate.tier),
+            key=lambda candidate: TIERS.index(candidate.tier),
         )
         deployment = self.deployments.get((tenant, task))
         if deployment is None or deployment.state != "live":
@@ -133,11 +147,12 @@ class Catalogue:
         specialist = Candidate(
             name=deployment.model,
             cleared_as=SPECIALIST,
-            triton_model=deployment.model,
+            served_as=deployment.model,
             version=deployment.model_version,
             tier="specialist",
             max_tokens=self.bundle.tasks[task].max_tokens,
             deployment=deployment,
+            upstream=self.bundle.upstream(TRITON),
         )
         return (specialist, *generic)
 

@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.events import Citation, RouteCandidate, Sensitivity
-from services.router.domain.catalogue import Candidate
+from services.router.domain.catalogue import TIERS, Candidate
 from services.router.domain.knowledge import NOTHING, Clearance, Knowledge, Passage, Turn
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided: by whom a request is answered (nobody: it is refused), at which sensitivity, knowing what."""
+    """What was decided: by whom a request is answered (nobody: it is refused), at which sensitivity, knowing what.
+
+    `fallbacks` are asked in their order where the chosen one fails or is unsure: cleared, of its tier or a higher one.
+    """
 
     chosen: Candidate | None
     sensitivity: Sensitivity
@@ -22,6 +25,7 @@ class Decision:
     policies: tuple[str, ...]
     knowledge: Knowledge
     citations: tuple[Citation, ...]
+    fallbacks: tuple[Candidate, ...] = ()
 
 
 def decide(
@@ -58,6 +62,18 @@ def decide(
         policies=_clearance(clearances, level).policies,
         knowledge=kept,
         citations=_citations(knowledge, kept),
+        fallbacks=_fallbacks(chosen, eligible, _clearance(clearances, level)),
+    )
+
+
+def _fallbacks(chosen: Candidate | None, eligible: Sequence[Candidate], clearance: Clearance) -> tuple[Candidate, ...]:
+    return tuple(
+        candidate
+        for candidate in eligible
+        if chosen is not None
+        and candidate is not chosen
+        and candidate.cleared_as in clearance.models
+        and TIERS.index(candidate.tier) >= TIERS.index(chosen.tier)
     )
 
 

@@ -187,7 +187,11 @@ class FakeContext:
 
 @dataclass
 class FakeModels:
-    """Answers with `pieces`; each takes `seconds_a_piece` of scripted time."""
+    """Answers with `pieces`; each takes `seconds_a_piece` of scripted time.
+
+    `failing` models raise what they are given, each time that they are asked: at once, or after their pieces if that is
+    `fails_late`. `sum_logprobs` are of some models' answers, `answers` those answers.
+    """
 
     time: ScriptedClock
     log: list[str]
@@ -195,6 +199,11 @@ class FakeModels:
     seconds_a_piece: float = 0.0
     fails_with: Exception | None = None
     hangs_after: int | None = None
+    hanging_model: str = ""
+    failing: dict[str, list[Exception]] = field(default_factory=dict)
+    fails_late: bool = False
+    answers: dict[str, str] = field(default_factory=dict)
+    sum_logprobs: dict[str, float] = field(default_factory=dict)
     prompts: list[Prompt] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
     was_stopped: bool = False
@@ -206,22 +215,27 @@ class FakeModels:
         self.prompts.append(prompt)
         self.timeouts.append(timeout_seconds)
         ended = False
+        failures = self.failing.get(prompt.model)
+        if failures and not self.fails_late:
+            raise failures.pop(0)
         try:
-            for i, piece in enumerate(self.pieces):
-                if i == self.hangs_after:
+            for i, piece in enumerate([self.answers[prompt.model]] if prompt.model in self.answers else self.pieces):
+                if i == self.hangs_after and self.hanging_model in ("", prompt.model):
                     self.hanging.set()
                     await asyncio.Event().wait()
                 self.time.advance(self.seconds_a_piece)
                 yield piece
             if self.fails_with is not None:
                 raise self.fails_with
+            if failures:
+                raise failures.pop(0)
             ended = True
             yield Generated(
                 model_version=prompt.version or "1",
                 finish_reason="stop",
                 prompt_tokens=11,
                 completion_tokens=len(self.pieces),
-                sum_logprob=-1.5,
+                sum_logprob=self.sum_logprobs.get(prompt.model, -1.5),
                 mean_logprob=-0.5,
                 min_logprob=-1.0,
             )
@@ -282,13 +296,13 @@ def bundle() -> Bundle:
             "models": {
                 "big": {
                     "tier": "large",
-                    "triton_model": "big-llm",
+                    "served_as": "big-llm",
                     "max_tokens": 512,
                     "region": "eu",
                 },
                 "small": {
                     "tier": "small",
-                    "triton_model": "small-llm",
+                    "served_as": "small-llm",
                     "max_tokens": 256,
                     "region": "eu",
                 },

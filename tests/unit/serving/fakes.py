@@ -222,5 +222,5 @@ def sample_bundle(**weights: str) -> Bundle:
     """The sample bundle with other models: their weights by name."""
     bundle = load_bundle(Path("deploy/bundle"))
     small = bundle.models["small"]
-    models = {name: small.model_copy(update={"triton_model": name, "weights": each}) for name, each in weights.items()}
+    models = {name: small.model_copy(update={"served_as": name, "weights": each}) for name, each in weights.items()}
     return bundle.model_copy(update={"models": models})

@@ -160,7 +160,7 @@ def test_the_incumbent_is_asked_as_the_router_asks_it(deployment: Deployment | N
     (row,) = knowledge.rows(TENANT, TASK, "Answer.")
     task, small = BUNDLE.tasks[TASK], BUNDLE.models["small"]
     candidate = (
-        Candidate("small", "small", small.triton_model, "", "small", small.max_tokens)
+        Candidate("small", "small", small.served_as, "", "small", small.max_tokens)
         if deployment is None
         else Candidate("s", "specialist", deployment.model, "3", "specialist", task.max_tokens, deployment)
     )

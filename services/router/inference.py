@@ -1,0 +1,237 @@
+"""How a request comes to its answer: who is asked, again where one fails, and another where one is unsure.
+
+A stream is tried again only while nothing of it has come; after that its failure is the caller's to know.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from schemas.events import Attempt
+from schemas.prompts import Generated
+from services.router.domain.answers import doubt, prompt
+from services.router.domain.catalogue import TIERS, Candidate
+from services.router.domain.timeline import INFERENCE
+from services.router.domain.upstreams import Breaker, RetryBudget
+from services.router.journal import Journal
+from services.router.ports import Models
+from services.runtime import telemetry
+from services.runtime.clock import Clock
+from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable, ServiceError
+
+# Of the time that is left, the part that an answer may take: its verdict and its record come after it.
+ANSWER_SHARE = 0.95
+# While another could be asked instead, a model must begin to answer within this part of the time.
+BEGINNING_SHARE = 0.5
+# How often one model is asked for one answer, and about how long it is left alone in between.
+TRIES = 2
+PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """How long a model is waited for: until it begins to answer, and until it has."""
+
+    beginning_seconds: float
+    seconds: float
+
+
+class Inference:
+    """Has models answer. What it knows of them and their upstreams is this replica's own."""
+
+    def __init__(self, models: Models, clock: Clock) -> None:
+        self._models = models
+        self._clock = clock
+        # Of models that failed when they were last asked.
+        self._breakers: defaultdict[Candidate, Breaker] = defaultdict(Breaker)
+        self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
+        self._slots: dict[tuple[str, int], asyncio.Semaphore] = {}
+
+    @asynccontextmanager
+    async def answering(self, journal: Journal, *, whole: bool = False) -> AsyncIterator[AsyncIterator[str]]:
+        """Yield the pieces of the answer; by then it is settled who gives it.
+
+        Args:
+            journal: Of the request; it takes in who is asked, and how that ends.
+            whole: Nothing of the answer leaves before its end, so any failure can be made good.
+
+        Raises:
+            ServiceError: Nobody answers.
+        """
+        begun, attempt = await self._settled(journal, whole)
+        async with aclosing(attempt):
+            yield _chained(begun, attempt)
+
+    async def _settled(self, journal: Journal, whole: bool) -> tuple[list[str], AsyncGenerator[str, None]]:
+        """Return the beginning of an answer, or all of it, and where the rest comes from."""
+        assert journal.decision is not None
+        assert journal.decision.chosen is not None
+        waiting = [journal.decision.chosen, *journal.decision.fallbacks]
+        unsure: tuple[Candidate, list[str], Generated | None] | None = None
+        failure: ServiceError | None = None
+        while waiting:
+            candidate = waiting.pop(0)
+            for attempts_left in reversed(range(TRIES)):
+                now = self._clock.monotonic()
+                seconds = ANSWER_SHARE * journal.remaining_seconds(now)
+                if candidate in self._breakers and not self._breakers[candidate].lets_ask(now):
+                    failure = Retryable(f"model {candidate.name!r} is not asked for now, for it fails; try again later")
+                    self._note(journal, candidate, "skipped", str(failure), now, None)
+                    break
+                if not self._affords(candidate, is_first=failure is None and unsure is None):
+                    waiting.clear()
+                    break
+                patience = _Patience(BEGINNING_SHARE * seconds if waiting else seconds, seconds)
+                attempt = self._attempt(journal, candidate, patience)
+                try:
+                    begun = [piece async for piece in attempt] if whole else [await anext(attempt, "")]
+                except (Retryable, InvalidArgument) as error:
+                    failure = error
+                    if isinstance(error, (InvalidArgument, DeadlineExceeded)):
+                        break  # it would say the same again, or take as long
+                    if attempts_left:
+                        await asyncio.sleep(2 * PAUSE_SECONDS * self._clock.chance())
+                    continue
+                reason = self._doubt(journal, candidate, "".join(begun)) if whole else ""
+                better = [each for each in waiting if TIERS.index(each.tier) > TIERS.index(candidate.tier)]
+                if not (reason and better):
+                    return begun, attempt
+                journal.attempts[-1] = msgspec.structs.replace(journal.attempts[-1], outcome="unsure", reason=reason)
+                unsure, waiting = (candidate, begun, journal.generated), better
+                break
+        if unsure is None:
+            assert failure is not None
+            raise failure
+        # An answer that is not sure is better than none.
+        candidate, begun, generated = unsure
+        journal.take(candidate)
+        journal.generated = generated
+        return begun, _nothing()
+
+    def _doubt(self, journal: Journal, candidate: Candidate, answer: str) -> str:
+        generated, sampling = journal.generated, journal.request.sampling
+        assert generated is not None
+        return (
+            doubt(candidate, journal.task, journal.tools, sampling, answer, generated) if journal.task.cascade else ""
+        )
+
+    def _affords(self, candidate: Candidate, *, is_first: bool) -> bool:
+        """Return whether a request may ask a model; only its first attempt is never too much."""
+        budget = self._budgets[candidate.upstream_name]
+        if is_first:
+            budget.asked()
+        return is_first or budget.takes_another()
+
+    async def _attempt(self, journal: Journal, candidate: Candidate, patience: _Patience) -> AsyncGenerator[str, None]:
+        """Yield a model's answer; how it ends, the journal takes in."""
+        journal.take(candidate)
+        assert journal.decision is not None
+        question = prompt(
+            candidate,
+            journal.task,
+            journal.messages,
+            journal.tools,
+            journal.decision.knowledge,
+            journal.request.sampling,
+        )
+        outcome, reason, started = "failed", "given up", self._clock.monotonic()
+        try:
+            async with (
+                self._slot(candidate, patience.beginning_seconds),
+                aclosing(self._models.generate(question, patience.seconds)) as pieces,
+            ):
+                seconds: float | None = patience.beginning_seconds
+                while not isinstance(piece := await self._piece(journal, candidate, pieces, seconds), Generated):
+                    yield piece
+                    seconds = None  # from here on the model's own limit holds
+                journal.generated = piece
+                outcome, reason = "answered", ""
+        except ServiceError as error:
+            reason = str(error)
+            raise
+        finally:
+            self._note(journal, candidate, outcome, reason, started, journal.generated)
+
+    async def _piece(
+        self,
+        journal: Journal,
+        candidate: Candidate,
+        pieces: AsyncGenerator[str | Generated, None],
+        seconds: float | None,
+    ) -> str | Generated:
+        """Return the next piece. The stage is the time spent waiting for models, not for those who take its pieces."""
+        started = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(seconds):
+                piece = await anext(pieces, None)
+            if piece is None:
+                raise Retryable("the model ended without saying how")
+        except Retryable:
+            self._breakers[candidate].failed(self._clock.monotonic())
+            raise
+        except TimeoutError as error:
+            self._breakers[candidate].failed(self._clock.monotonic())
+            raise DeadlineExceeded(f"model {candidate.name!r} did not answer in time") from error
+        finally:
+            ended = self._clock.monotonic()
+            journal.timeline.add_repeated(INFERENCE, started, ended)
+        self._breakers.pop(candidate, None)
+        journal.first_token_us = journal.first_token_us or journal.timeline.since_arrival_us(ended)
+        return piece
+
+    @asynccontextmanager
+    async def _slot(self, candidate: Candidate, seconds: float) -> AsyncIterator[None]:
+        """Hold one of the answers that the upstream may be writing at once."""
+        place = candidate.upstream_name, candidate.upstream.concurrency
+        slots = self._slots.setdefault(place, asyncio.Semaphore(candidate.upstream.concurrency))
+        try:
+            async with asyncio.timeout(seconds):
+                await slots.acquire()
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"upstream {candidate.upstream_name!r} is busy; try again later") from error
+        try:
+            yield
+        finally:
+            slots.release()
+
+    def _note(
+        self,
+        journal: Journal,
+        candidate: Candidate,
+        outcome: str,
+        reason: str,
+        started: float,
+        generated: Generated | None,
+    ) -> None:
+        """Put on record what became of asking a model."""
+        telemetry.ATTEMPTS.labels(candidate.upstream_name, candidate.name, outcome).inc()
+        start_us = journal.timeline.since_arrival_us(started)
+        journal.attempts.append(
+            Attempt(
+                model=candidate.name,
+                model_version=generated.model_version if generated else candidate.version,
+                tier=candidate.tier,
+                outcome=outcome,
+                reason=reason,
+                start_us=start_us,
+                duration_us=journal.timeline.since_arrival_us(self._clock.monotonic()) - start_us,
+                prompt_tokens=generated.prompt_tokens if generated else 0,
+                completion_tokens=generated.completion_tokens if generated else 0,
+            )
+        )
+
+
+async def _chained(begun: Sequence[str], rest: AsyncIterator[str]) -> AsyncIterator[str]:
+    for piece in begun:
+        yield piece
+    async for piece in rest:
+        yield piece
+
+
+async def _nothing() -> AsyncGenerator[str, None]:
+    return
+    yield ""
