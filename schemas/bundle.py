@@ -54,6 +54,17 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Limit(_Frozen):
+    """The most that may be asked for in one period; periods are those of the clock, in UTC."""
+
+    of: Literal["requests", "tokens"]
+    per: Literal["minute", "hour", "day", "month"]
+    at_most: int = Field(ge=1)
+
+
+Limits = tuple[Limit, ...]
+
+
 class Tenant(_Frozen):
     """A business unit."""
 
@@ -61,6 +72,8 @@ class Tenant(_Frozen):
     # Share of its traffic that experts are asked about, and the part of that share that is picked at random.
     expert_share: Share = 0.2
     exploration_share: Share = 0.1
+    # Of all its applications together.
+    limits: Limits = ()
 
 
 class Application(_Frozen):
@@ -71,6 +84,7 @@ class Application(_Frozen):
     tasks: tuple[Name, ...] = Field(min_length=1, description="what it may ask for; the first is its default")
     purpose: Name
     sensitivity: Sensitivity = Sensitivity.INTERNAL
+    limits: Limits = ()
 
 
 class Upstream(_Frozen):

@@ -191,6 +191,25 @@ class Interaction(Event, frozen=True, kw_only=True):
     stages: tuple[Stage, ...] = ()
 
 
+class PeriodUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What was used since a period began."""
+
+    period: str  # minute, hour, day, month
+    started_at: datetime
+    requests: int
+    tokens: int
+
+
+class Usage(Event, frozen=True, kw_only=True):
+    """What an application with limits has used at one replica of the router, in the periods that are under way."""
+
+    usage_key: str  # replica/application
+    replica: str  # of one run of it: another run is another replica
+    application: str
+    counted_at: datetime
+    periods: tuple[PeriodUsage, ...]
+
+
 class Feedback(Event, frozen=True, kw_only=True):
     """What somebody or something had to say of an earlier answer."""
 
@@ -391,6 +410,7 @@ class DeadLetter(Event, frozen=True, kw_only=True):
 EVENTS: dict[Topic, type[Event]] = {
     Topic.INTERACTIONS: Interaction,
     Topic.FEEDBACK: Feedback,
+    Topic.USAGE: Usage,
     Topic.BUNDLES: BundlePublished,
     Topic.DOCUMENTS: Document,
     Topic.EDGE_CASES: EdgeCase,

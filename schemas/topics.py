@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-DAY_MS = 24 * 60 * 60 * 1000
+HOUR_MS = 60 * 60 * 1000
+DAY_MS = 24 * HOUR_MS
 # What compaction leaves alone, so that audit reads every record even after days of being away.
 UNCOMPACTED_MS = 7 * DAY_MS
 
@@ -13,6 +14,7 @@ class Topic(StrEnum):
 
     INTERACTIONS = "router.interactions.v1"
     FEEDBACK = "router.feedback.v1"
+    USAGE = "router.usage.v1"
     BUNDLES = "governance.bundles.v1"
     DOCUMENTS = "context.documents.v1"
     EDGE_CASES = "triage.edge-cases.v1"
@@ -37,18 +39,26 @@ class TopicSpec:
         partitioned: Whether it has as many partitions as the deployment asks for. Topics keyed by `request_id` all do,
             so that they are co-partitioned and meet where they are joined; small, ordered topics have one.
         compacted: Whether it is state (the last record of each key counts) rather than history.
-        retention_ms: How long history is kept.
+        retention_ms: How long history is kept; of state, only where it `expires`.
+        expires: Whether state is dropped, too, when it is older than that.
+        uncompacted_ms: How long the records of a key are all kept before the last of them alone is.
     """
 
     key: str
     partitioned: bool = False
     compacted: bool = False
     retention_ms: int = 30 * DAY_MS
+    expires: bool = False
+    uncompacted_ms: int = UNCOMPACTED_MS
 
 
 SPECS: dict[Topic, TopicSpec] = {
     Topic.INTERACTIONS: TopicSpec(key="request_id", partitioned=True),
     Topic.FEEDBACK: TopicSpec(key="request_id", partitioned=True),
+    # Running totals, many of a key in an hour: only the last is of use, and none when its longest period is over.
+    Topic.USAGE: TopicSpec(
+        key="usage_key", compacted=True, retention_ms=32 * DAY_MS, expires=True, uncompacted_ms=HOUR_MS
+    ),
     Topic.BUNDLES: TopicSpec(key="name", compacted=True),
     Topic.DOCUMENTS: TopicSpec(key="document_key", compacted=True),
     Topic.EDGE_CASES: TopicSpec(key="request_id", partitioned=True),

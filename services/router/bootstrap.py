@@ -6,6 +6,8 @@ from functools import partial
 from gyre.api.router.v1 import router_pb2_grpc
 from schemas.topics import Topic
 from services.router.adapters import GrpcContext, GrpcGovernance, KafkaRecorder
+from services.router.admission import Admission
+from services.router.domain.limits import Ledger
 from services.router.handlers import Patience, Router
 from services.router.http import Http, serve
 from services.router.servicer import RouterServicer
@@ -27,10 +29,15 @@ async def build(stack: AsyncExitStack) -> Service:
     governance = await stack.enter_async_context(rpc.channel(settings.governance_target))
     context = await stack.enter_async_context(rpc.channel(settings.context_target))
     models = await stack.enter_async_context(ModelServers(UpstreamSettings()))
+    ledger, recorder = Ledger(clock.new_id()), KafkaRecorder(producer)
     directory = Directory(space_of(settings.models_dir))
     follower = Follower(
         kafka,
-        {Topic.BUNDLES: directory.take_bundle, Topic.DEPLOYMENTS: directory.take_deployment},
+        {
+            Topic.BUNDLES: directory.take_bundle,
+            Topic.DEPLOYMENTS: directory.take_deployment,
+            Topic.USAGE: ledger.take,
+        },
         name="router",
     )
     router = Router(
@@ -38,7 +45,8 @@ async def build(stack: AsyncExitStack) -> Service:
         governance=GrpcGovernance(governance),
         context=GrpcContext(context),
         models=models,
-        recorder=KafkaRecorder(producer),
+        recorder=recorder,
+        admission=Admission(ledger, recorder, clock, settings.in_flight),
         clock=clock,
         patience=Patience(settings.governance_seconds, settings.context_seconds),
     )

@@ -1,11 +1,13 @@
 """The pipeline that every request goes through, in the order of its steps."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from schemas import events
 from schemas.events import Sensitivity
+from services.router.admission import Admission
 from services.router.domain.answers import tool_call
 from services.router.domain.catalogue import Catalogue
 from services.router.domain.errors import InvalidField, Refused, Unrecorded
@@ -55,11 +57,12 @@ class Router:
     context: Context
     models: Models
     recorder: Recorder
+    admission: Admission
     clock: Clock
     patience: Patience
 
     def __post_init__(self) -> None:
-        self._records = Records(self.recorder, self.clock)
+        self._records = Records(self.recorder, self.admission, self.clock)
         self._inference = Inference(self.models, self.clock)
         self._verdicts = Verdicts(self.governance, self.clock, self.patience.governance_seconds)
 
@@ -69,8 +72,7 @@ class Router:
         Raises:
             ServiceError: It is not answered. Once the request was understood, that is recorded too.
         """
-        journal = self._prepare(call, request, streamed=False)
-        async with self._records.ending(journal):
+        async with self._let_in(call, request, streamed=False) as journal:
             await self._decide(journal)
             async with self._inference.answering(journal, whole=True) as pieces:
                 text = "".join([piece async for piece in pieces])
@@ -86,8 +88,7 @@ class Router:
         Raises:
             ServiceError: As `complete`; also in the middle.
         """
-        journal = self._prepare(call, request, streamed=True)
-        async with self._records.ending(journal):
+        async with self._let_in(call, request, streamed=True) as journal:
             await self._decide(journal)
             async with self._inference.answering(journal, whole=journal.leaves_whole) as pieces:
                 window = Window(journal.guardrails, journal.asked.instructions)
@@ -112,12 +113,13 @@ class Router:
         Raises:
             ServiceError: Nothing could be decided.
         """
-        journal = self._prepare(call, request, streamed=False)
-        try:
-            await self._decide(journal)
-        except Refused as refused:
-            return Explanation(journal, str(refused))
-        return Explanation(journal, "")
+        with self.admission.place():
+            journal = self._prepare(call, request, streamed=False)
+            try:
+                await self._decide(journal)
+            except Refused as refused:
+                return Explanation(journal, str(refused))
+            return Explanation(journal, "")
 
     async def send_feedback(self, call: Call, feedback: Feedback) -> str:
         """Record what an application says of an earlier answer, masked as a request would be. Returns its id.
@@ -163,6 +165,15 @@ class Router:
         await self._records.drain()
 
     # The steps, in their order.
+
+    @asynccontextmanager
+    async def _let_in(self, call: Call, request: Request, *, streamed: bool) -> AsyncIterator[Journal]:
+        """Let a request in, if it is one and its limits allow; whatever then becomes of it is on record."""
+        with self.admission.place():
+            journal = self._prepare(call, request, streamed)
+            self.admission.admit(journal.caller, journal.catalogue)
+            async with self._records.ending(journal):
+                yield journal
 
     def _prepare(self, call: Call, request: Request, streamed: bool) -> Journal:
         """Authenticate and data-prep: the time of both is data-prep's."""

@@ -1,6 +1,7 @@
 """The OpenAI-compatible edge: HTTP to the pipeline and back. Every answer names its request in `x-request-id`."""
 
 import asyncio
+import math
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ _ERRORS: list[tuple[type[Exception], int, str, str]] = [
     (errors.FailedPrecondition, 409, "invalid_request_error", "failed_precondition"),
     (errors.Rejected, 400, "invalid_request_error", "invalid_value"),
     (errors.DeadlineExceeded, 504, "server_error", "deadline_exceeded"),
+    (errors.ResourceExhausted, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.Retryable, 503, "server_error", "unavailable"),
 ]
 
@@ -84,7 +86,10 @@ class Http:
                 response.headers["Allow"] = error.headers["Allow"]
             return response
         except Exception as error:
-            return _json(*_answer(error))
+            response = _json(*_answer(error))
+            if isinstance(error, errors.ResourceExhausted):
+                response.headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
+            return response
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         call = _call(request)

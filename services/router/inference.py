@@ -15,6 +15,7 @@ from schemas.events import Attempt
 from schemas.prompts import Generated
 from services.router.domain.answers import doubt, prompt
 from services.router.domain.catalogue import TIERS, Candidate
+from services.router.domain.errors import Overloaded
 from services.router.domain.timeline import INFERENCE
 from services.router.domain.upstreams import Breaker, RetryBudget
 from services.router.journal import Journal
@@ -30,6 +31,8 @@ BEGINNING_SHARE = 0.5
 # How often one model is asked for one answer, and about how long it is left alone in between.
 TRIES = 2
 PAUSE_SECONDS = 0.05
+# What the newest answer counts for in the mean of how long they take.
+NEWEST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,24 @@ class _Patience:
 
     beginning_seconds: float
     seconds: float
+
+
+class _Slots:
+    """The answers that an upstream may be writing at once, and the queue for them."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.free = asyncio.Semaphore(concurrency)
+        self.waiting = 0
+        self._concurrency = concurrency
+        self._mean_seconds = 0.0
+
+    def wait_seconds(self) -> float:
+        """Return how long another request is likely to wait."""
+        return (self.waiting + 1) * self._mean_seconds / self._concurrency if self.free.locked() else 0.0
+
+    def took(self, seconds: float) -> None:
+        """Take in how long an answer held its place."""
+        self._mean_seconds += (seconds - self._mean_seconds) * (NEWEST_SHARE if self._mean_seconds else 1.0)
 
 
 class Inference:
@@ -49,7 +70,7 @@ class Inference:
         # Of models that failed when they were last asked.
         self._breakers: defaultdict[Candidate, Breaker] = defaultdict(Breaker)
         self._budgets: defaultdict[str, RetryBudget] = defaultdict(RetryBudget)
-        self._slots: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._slots: dict[tuple[str, int], _Slots] = {}
 
     @asynccontextmanager
     async def answering(self, journal: Journal, *, whole: bool = False) -> AsyncIterator[AsyncIterator[str]]:
@@ -91,7 +112,7 @@ class Inference:
                     begun = [piece async for piece in attempt] if whole else [await anext(attempt, "")]
                 except (Retryable, InvalidArgument) as error:
                     failure = error
-                    if isinstance(error, (InvalidArgument, DeadlineExceeded)):
+                    if isinstance(error, (InvalidArgument, DeadlineExceeded, Overloaded)):
                         break  # it would say the same again, or take as long
                     if attempts_left:
                         await asyncio.sleep(2 * PAUSE_SECONDS * self._clock.chance())
@@ -185,18 +206,25 @@ class Inference:
 
     @asynccontextmanager
     async def _slot(self, candidate: Candidate, seconds: float) -> AsyncIterator[None]:
-        """Hold one of the answers that the upstream may be writing at once."""
-        place = candidate.upstream_name, candidate.upstream.concurrency
-        slots = self._slots.setdefault(place, asyncio.Semaphore(candidate.upstream.concurrency))
+        """Hold one of the answers that the upstream may be writing at once; wait for one only if it comes in time."""
+        name, concurrency = candidate.upstream_name, candidate.upstream.concurrency
+        slots = self._slots.setdefault((name, concurrency), _Slots(concurrency))
+        if slots.wait_seconds() > seconds:
+            raise Overloaded(f"upstream {name!r} has {slots.waiting} requests waiting, too many; try again later")
+        slots.waiting += 1
         try:
             async with asyncio.timeout(seconds):
-                await slots.acquire()
+                await slots.free.acquire()
         except TimeoutError as error:
-            raise DeadlineExceeded(f"upstream {candidate.upstream_name!r} is busy; try again later") from error
+            raise DeadlineExceeded(f"upstream {name!r} is busy; try again later") from error
+        finally:
+            slots.waiting -= 1
+        started = self._clock.monotonic()
         try:
             yield
         finally:
-            slots.release()
+            slots.free.release()
+            slots.took(self._clock.monotonic() - started)
 
     def _note(
         self,

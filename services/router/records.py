@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from schemas.events import Feedback
+from services.router.admission import Admission
 from services.router.domain.errors import GovernanceSilent, Refused, Unrecorded
 from services.router.domain.timeline import AUDIT, MONITORING
 from services.router.journal import Journal
@@ -19,8 +20,9 @@ from services.runtime.errors import Retryable, ServiceError
 class Records:
     """Writes the records of requests, and counts and times what they tell."""
 
-    def __init__(self, recorder: Recorder, clock: Clock) -> None:
+    def __init__(self, recorder: Recorder, admission: Admission, clock: Clock) -> None:
         self._recorder = recorder
+        self._admission = admission
         self._clock = clock
         self._late: set[asyncio.Task[None]] = set()
 
@@ -73,7 +75,7 @@ class Records:
         if journal.asked_again:
             self._later(self._tell_asked_again(journal))
         # A caller that leaves while this is on its way must not have it written a second time, as cancelled.
-        await asyncio.shield(self._later(self._record(journal, "finished")))
+        await asyncio.shield(self._later(self._record_and_settle(journal)))
 
     async def drain(self) -> None:
         """Wait for records that nobody else waits for."""
@@ -93,6 +95,21 @@ class Records:
                 finish_reason=finish_reason,
                 error=str(silent.__cause__),
             )
+
+    async def _record_and_settle(self, journal: Journal) -> None:
+        for failure in await asyncio.gather(
+            self._record(journal, "finished"), self._settle(journal), return_exceptions=True
+        ):
+            if failure is not None:
+                raise failure
+
+    async def _settle(self, journal: Journal) -> None:
+        """Have what the request took counted; on return that is acknowledged."""
+        tokens = sum(attempt.prompt_tokens + attempt.completion_tokens for attempt in journal.attempts)
+        try:
+            await self._admission.settle(journal.caller, journal.catalogue, tokens)
+        except Retryable as error:
+            raise Unrecorded("what the answer took could not be counted, so it is withheld; try again later") from error
 
     async def _record(self, journal: Journal, phase: str) -> None:
         """Write a record; on return it is acknowledged.

@@ -15,5 +15,6 @@ class Settings(ModelSettings):
     http_port: int = Field(default=18080, description="OpenAI-compatible")
     governance_target: str = Field(default="127.0.0.1:18082", validation_alias="GYRE_GOVERNANCE_TARGET")
     context_target: str = Field(default="127.0.0.1:18083", validation_alias="GYRE_CONTEXT_TARGET")
+    in_flight: int = Field(default=256, ge=1, description="requests under way at once; further ones are turned away")
     governance_seconds: float = Field(default=2.0, gt=0, description="without a verdict by then a request is refused")
     context_seconds: float = Field(default=0.5, gt=0, description="a request goes on without context after that")

@@ -2,7 +2,8 @@
 
 ServiceError
 ├── Retryable   pause, then try the same thing again
-│   └── DeadlineExceeded     the time that was given is over
+│   ├── DeadlineExceeded     the time that was given is over
+│   └── ResourceExhausted    not before the time that it names
 ├── Rejected    this message can never be handled: dead letter, or an error to the caller, with the reason
 │   ├── InvalidArgument      a field is not what was wanted
 │   ├── Unauthenticated      no key, or one that nobody has
@@ -24,6 +25,14 @@ class Retryable(ServiceError):  # noqa: N818 - named for what to do, as the desi
 
 class DeadlineExceeded(Retryable):
     """It was not done in the time that was given."""
+
+
+class ResourceExhausted(Retryable):
+    """Something is used up for now; it says when there will be more."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Rejected(ServiceError):  # noqa: N818 - named for what to do, as the design has it

@@ -18,7 +18,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoError, ProducerFenc
 
 from schemas.codecs import UndecodableError, codec, encode_dead_letter
 from schemas.events import DeadLetter, Event
-from schemas.topics import SPECS, UNCOMPACTED_MS, Topic
+from schemas.topics import SPECS, Topic
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, Rejected, Retryable
@@ -107,7 +107,13 @@ async def ensure_topics(settings: KafkaSettings) -> None:
 def _new_topics(topic: Topic, settings: KafkaSettings) -> list[NewTopic]:
     spec = SPECS[topic]
     if spec.compacted:
-        kept = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(UNCOMPACTED_MS)}
+        kept = {
+            "cleanup.policy": "compact,delete" if spec.expires else "compact",
+            "retention.ms": str(spec.retention_ms if spec.expires else -1),
+            "min.compaction.lag.ms": str(spec.uncompacted_ms),
+            # The segment that is written to is never compacted, so it must not grow for long.
+            "segment.ms": str(spec.uncompacted_ms),
+        }
     else:
         kept = {"retention.ms": str(spec.retention_ms)}
     limits = {"max.message.bytes": str(MAX_RECORD_BYTES)}

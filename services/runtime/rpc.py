@@ -5,11 +5,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2, descriptor_pool
+from google.protobuf import descriptor_pool, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -37,6 +38,7 @@ _STATUS: list[tuple[type[errors.ServiceError], grpc.StatusCode]] = [
     (errors.Unimplemented, grpc.StatusCode.UNIMPLEMENTED),
     (errors.Rejected, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.Retryable, grpc.StatusCode.UNAVAILABLE),
 ]
 
@@ -190,16 +192,14 @@ def status_of(error: errors.ServiceError) -> status_pb2.Status:
     code = next((code for kind, code in _STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
     status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=str(error))
     if isinstance(error, InvalidFields):
-        detail = any_pb2.Any()
-        detail.Pack(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=path, description=wanted)
-                    for path, wanted in error.fields
-                ]
-            )
-        )
-        status.details.append(detail)
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=path, description=wanted) for path, wanted in error.fields
+        ]
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
+    if isinstance(error, errors.ResourceExhausted):
+        delay = duration_pb2.Duration()
+        delay.FromTimedelta(timedelta(seconds=error.retry_after_seconds))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
 
 
@@ -214,7 +214,7 @@ def error_from(error: grpc.aio.AioRpcError, what: str) -> errors.ServiceError:
     for kind, known in _STATUS:
         if code is known:
             return kind(message)
-    # RESOURCE_EXHAUSTED, ABORTED, and what is that service's own trouble: INTERNAL, UNKNOWN.
+    # ABORTED, and what is that service's own trouble: INTERNAL, UNKNOWN.
     return errors.Retryable(message)
 
 

@@ -31,6 +31,8 @@ REQUESTS = Counter("gyre_requests_total", "Requests answered or refused", ["tena
 STAGE_SECONDS = Histogram("gyre_stage_seconds", "Time in one function of the pipeline", ["stage"], buckets=SECONDS)
 # Models that were asked for an answer: answered, failed, unsure, skipped.
 ATTEMPTS = Counter("gyre_attempts_total", "Models asked for an answer", ["upstream", "model", "outcome"])
+# Requests that the router did not let in, by application (of a replica that is full: none) and reason.
+TURNED_AWAY = Counter("gyre_turned_away_total", "Requests not let in", ["application", "reason"])
 # Experts' queue.
 OPEN_ITEMS = Gauge("gyre_open_items", "Edge cases waiting for an expert", ["tenant", "task"])
 

@@ -6,10 +6,13 @@ PermissionDenied
 └── Refused              a verdict, or no cleared live model
 Retryable
 ├── GovernanceSilent     no verdict, so nothing passes
+├── Overloaded           more is under way than can be borne
 └── Unrecorded           no acknowledgement, so no answer is released
+ResourceExhausted
+└── LimitReached         the application or its tenant has used up what it may
 """
 
-from services.runtime.errors import InvalidArgument, PermissionDenied, Retryable
+from services.runtime.errors import InvalidArgument, PermissionDenied, ResourceExhausted, Retryable
 
 
 class InvalidField(InvalidArgument):
@@ -26,6 +29,14 @@ class Refused(PermissionDenied):
 
 class GovernanceSilent(Retryable):
     """Governance gave no verdict: the request is refused, for now."""
+
+
+class Overloaded(Retryable):
+    """More is under way than can be borne."""
+
+
+class LimitReached(ResourceExhausted):
+    """The application or its tenant has used up what it may."""
 
 
 class Unrecorded(Retryable):

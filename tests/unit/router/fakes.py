@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from schemas.bundle import Bundle
-from schemas.events import Deployment, Feedback, Finding, Interaction, Message, Sensitivity, Tool
+from schemas.events import Deployment, Feedback, Finding, Interaction, Message, Sensitivity, Tool, Usage
 from schemas.masks import PLACEHOLDER
 from schemas.prompts import Generated, Prompt
+from services.router.admission import Admission
 from services.router.domain.answers import Asked
 from services.router.domain.catalogue import SPECIALIST, Catalogue
 from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, Knowledge, Mask, OutputVerdict
+from services.router.domain.limits import Ledger
 from services.router.domain.request import Request
 from services.router.domain.tasks import TaskClassifier
 from services.router.handlers import Patience, Router
@@ -253,6 +255,7 @@ class FakeRecorder:
     silent_after: int | None = None
     interactions: list[Interaction] = field(default_factory=list)
     feedbacks: list[Feedback] = field(default_factory=list)
+    usages: list[Usage] = field(default_factory=list)
 
     async def interaction(self, interaction: Interaction) -> None:
         if self.silent or len(self.interactions) == self.silent_after:
@@ -265,6 +268,12 @@ class FakeRecorder:
         if self.silent:
             raise Retryable("not acknowledged")
         self.feedbacks.append(feedback)
+
+    async def usage(self, usage: Usage) -> None:
+        if self.silent:
+            raise Retryable("not acknowledged")
+        await asyncio.sleep(0)
+        self.usages.append(usage)
 
     @property
     def last(self) -> Interaction:
@@ -369,6 +378,7 @@ class Stack:
         self.models = FakeModels(self.time, self.log)
         self.recorder = FakeRecorder(self.log)
         self.clock = self.time.clock()
+        self.ledger = Ledger("this")
         by_task = {(each.tenant, each.task): each for each in deployments}
         self.catalogue = Catalogue(bundle(), "b1", TaskClassifier(bundle(), no_space), by_task)
         self.router = Router(
@@ -377,6 +387,7 @@ class Stack:
             context=self.context,
             models=self.models,
             recorder=self.recorder,
+            admission=Admission(self.ledger, self.recorder, self.clock, in_flight=100),
             clock=self.clock,
             patience=Patience(governance_seconds=2.0, context_seconds=0.5),
         )

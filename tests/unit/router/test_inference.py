@@ -7,6 +7,7 @@ import pytest
 
 from schemas.bundle import Bundle, Cascade
 from schemas.events import Interaction, Sensitivity
+from services.router.domain.errors import Overloaded
 from services.router.domain.upstreams import FAILURES, RETRIES_SAVED
 from services.router.journal import Completion
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable
@@ -214,6 +215,22 @@ async def test_a_request_that_waits_too_long_for_its_upstream_is_told_so() -> No
     await stack.models.hanging.wait()
     with pytest.raises(DeadlineExceeded, match="upstream 'triton' is busy"):
         await stack.router.complete(stack.call(deadline_seconds=0.05), ask("Hi"))
+    first.cancel()
+
+
+async def test_a_queue_that_would_take_longer_than_there_is_time_is_not_joined() -> None:
+    stack = stack_of()
+    bundle = stack.catalogue.bundle.model_validate(
+        {**stack.catalogue.bundle.model_dump(), "upstreams": {"triton": {"concurrency": 1}}}
+    )
+    use(stack, bundle)
+    stack.models.seconds_a_piece = 3.0
+    await stack.router.complete(stack.call(), ask("Hi"))
+    stack.models.seconds_a_piece, stack.models.hangs_after = 0.0, 0
+    first = asyncio.create_task(stack.router.complete(stack.call(), ask("Hi")))
+    await stack.models.hanging.wait()
+    with pytest.raises(Overloaded, match="0 requests waiting"):
+        await stack.router.complete(stack.call(deadline_seconds=5.0), ask("Hi"))
     first.cancel()
 
 
