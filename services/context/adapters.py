@@ -21,6 +21,7 @@ from services.context.domain.stitching import fuse
 from services.context.ports import DocumentVerdict
 from services.runtime import rpc
 from services.runtime.embeddings import Embedder
+from services.runtime.exchange import ExchangeChannel
 from services.runtime.wire import findings_of, sensitivity_of
 
 WRITER_BYTES = 30_000_000
@@ -187,8 +188,8 @@ class ThreadedIndex:
 class GrpcGovernance:
     """Verdicts from the governance service."""
 
-    def __init__(self, channel: grpc.aio.Channel, timeout_seconds: float) -> None:
-        self._stub: Any = governance_pb2_grpc.GovernanceStub(channel)  # the same stub serves both kinds of channel
+    def __init__(self, channel: ExchangeChannel, timeout_seconds: float) -> None:
+        self._stub = channel.stub(governance_pb2_grpc.GovernanceStub)
         self._timeout_seconds = timeout_seconds
 
     async def check_document(self, tenant: str, title: str, text: str) -> DocumentVerdict:

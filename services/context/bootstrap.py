@@ -30,13 +30,15 @@ async def build(stack: AsyncExitStack) -> Service:
     documents = Documents(index, memory)
     follower = Follower(kafka, {Topic.DOCUMENTS: documents.take, Topic.INTERACTIONS: memory.remember}, name="context")
     producer = await stack.enter_async_context(Producer(kafka))
-    channel = await stack.enter_async_context(rpc.channel(settings.governance_target))
+    channel = await stack.enter_async_context(rpc.exchange(settings.governance_target))
     governance = GrpcGovernance(channel, settings.governance_seconds)
     servicer = ContextServicer(index, memory, governance, producer, settings.memory_share, Clock())
     return Service(
         name="context",
         settings=settings,
-        servicers=[Registration(add_ContextServicer_to_server, servicer, "gyre.api.context.v1.Context")],
+        servicers=[
+            Registration(add_ContextServicer_to_server, servicer, "gyre.api.context.v1.Context", is_exchanged=True)
+        ],
         loops=[follower.run, documents.run],
         ready=[follower.caught_up, documents.indexed],
     )

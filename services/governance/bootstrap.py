@@ -25,7 +25,9 @@ async def build(stack: AsyncExitStack) -> Service:
         name="governance",
         settings=settings,
         servicers=[
-            Registration(add_GovernanceServicer_to_server, servicer, "gyre.api.governance.v1.Governance"),
+            Registration(
+                add_GovernanceServicer_to_server, servicer, "gyre.api.governance.v1.Governance", is_exchanged=True
+            ),
         ],
         loops=[follower.run],
         ready=[follower.caught_up],

@@ -1,7 +1,6 @@
 """The router's ports made real: governance and context by gRPC, the record by Kafka. Models are in `runtime.triton`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -14,6 +13,7 @@ from services.router.domain.answers import Asked
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, Mask, OutputVerdict, Passage, Turn
 from services.runtime import rpc
 from services.runtime.errors import Retryable
+from services.runtime.exchange import ExchangeChannel
 from services.runtime.kafka import Producer
 from services.runtime.wire import findings_of, message_of, sensitivity_of, sensitivity_value
 
@@ -27,8 +27,8 @@ _VERDICTS = {
 class GrpcGovernance:
     """Verdicts from the governance service."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub: Any = governance_pb2_grpc.GovernanceStub(channel)  # the same stub serves both kinds of channel
+    def __init__(self, channel: ExchangeChannel) -> None:
+        self._stub = channel.stub(governance_pb2_grpc.GovernanceStub)
 
     async def check_input(
         self, application: str, task: str, texts: Sequence[str], instructions: Sequence[int], timeout_seconds: float
@@ -93,8 +93,8 @@ def _masks(masks: Sequence[governance_pb2.Mask]) -> tuple[Mask, ...]:
 class GrpcContext:
     """Knowledge from the context service."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub: Any = context_pb2_grpc.ContextStub(channel)  # the same stub serves both kinds of channel
+    def __init__(self, channel: ExchangeChannel) -> None:
+        self._stub = channel.stub(context_pb2_grpc.ContextStub)
 
     async def stitch(
         self,

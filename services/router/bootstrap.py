@@ -26,8 +26,8 @@ async def build(stack: AsyncExitStack) -> Service:
     """Open what the router needs on the stack and return what its process runs."""
     settings, kafka, clock = Settings(), KafkaSettings(), Clock()
     producer = await stack.enter_async_context(Producer(kafka))
-    governance = await stack.enter_async_context(rpc.channel(settings.governance_target))
-    context = await stack.enter_async_context(rpc.channel(settings.context_target))
+    governance = await stack.enter_async_context(rpc.exchange(settings.governance_target))
+    context = await stack.enter_async_context(rpc.exchange(settings.context_target))
     models = await stack.enter_async_context(ModelServers(UpstreamSettings()))
     ledger, recorder = Ledger(clock.new_id()), KafkaRecorder(producer)
     directory = Directory(space_of(settings.models_dir))

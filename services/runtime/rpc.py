@@ -19,7 +19,9 @@ from grpc_status import rpc_status
 from opentelemetry import propagate
 from opentelemetry.trace import SpanKind
 
+from gyre.api.exchange.v1 import exchange_pb2_grpc
 from services.runtime import errors, telemetry, validation
+from services.runtime.exchange import ExchangeChannel, ExchangeServicer, Method, StatusError
 from services.runtime.settings import ServiceSettings
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -51,11 +53,14 @@ class Registration:
         add: The generated `add_<Service>Servicer_to_server`.
         servicer: Its implementation.
         name: Full name of the service, for reflection and health.
+        is_exchanged: Whether other services of Gyre may ask it by `Exchange` too. What is asked that way has no
+            context, so a servicer that needs one may not be.
     """
 
     add: Callable[[Any, Any], None]
     servicer: Any
     name: str
+    is_exchanged: bool = False
 
 
 class Server:
@@ -71,6 +76,10 @@ class Server:
             pool: Any = descriptor_pool.Default()  # type: ignore[no-untyped-call] # protobuf's own
             for method in pool.FindServiceByName(registration.name).methods:
                 validation.compile_rules(method.input_type)
+        self._exchange = ExchangeServicer(
+            {path: method for each in registrations if each.is_exchanged for path, method in _methods(each).items()}
+        )
+        exchange_pb2_grpc.add_ExchangeServicer_to_server(self._exchange, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
 
@@ -96,6 +105,7 @@ class Server:
     async def stop(self) -> None:
         """Take no new calls, let running ones end within the drain time, then cut them."""
         await self._health.enter_graceful_shutdown()
+        self._exchange.close()
         await self._server.stop(self._settings.drain_seconds)
 
     async def _set(self, name: str, status: Any) -> None:
@@ -128,46 +138,97 @@ class _Edge(grpc.aio.ServerInterceptor):
 
 def _unary(method: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        async with _measured_and_answered(method, context):
-            _validate(request)
-            return await behaviour(request, context)
+        try:
+            return await _answered(behaviour, request, context, method, _traceparent(context))
+        except StatusError as failed:
+            return await context.abort_with_status(rpc_status.to_status(failed.status))
 
     return call
 
 
 def _stream(method: str, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        async with _measured_and_answered(method, context):
-            _validate(request)
-            # Closed at once when the caller goes away, so that what stands behind it stops too.
-            async with aclosing(behaviour(request, context)) as responses:
-                async for response in responses:
-                    yield response
+        try:
+            async with _measured(method, _traceparent(context)):
+                _validate(request)
+                # Closed at once when the caller goes away, so that what stands behind it stops too.
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+        except StatusError as failed:
+            await context.abort_with_status(rpc_status.to_status(failed.status))
 
     return call
 
 
+def _methods(registration: Registration) -> dict[str, Method]:
+    """Return the unary methods of a servicer, to be asked without a gRPC call of their own."""
+
+    def method(behaviour: Any, handler: Any) -> Method:
+        return Method(
+            decode=handler.request_deserializer,
+            answer=lambda request, path, traceparent: _answered(behaviour, request, None, path, traceparent),
+            encode=handler.response_serializer,
+        )
+
+    handlers = _Handlers()
+    registration.add(registration.servicer, handlers)
+    return {
+        f"/{registration.name}/{name}": method(handler.unary_unary, handler)
+        for name, handler in handlers.of_methods.items()
+        if handler.unary_unary
+    }
+
+
+class _Handlers:
+    """Takes the place of a server, to learn what generated code would add to one."""
+
+    def __init__(self) -> None:
+        self.of_methods: dict[str, Any] = {}
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Take what says the same again."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Take in the handlers of a service's methods."""
+        self.of_methods = handlers
+
+
+async def _answered(
+    behaviour: Callable[[Any, Any], Awaitable[Any]], request: Message, context: Any, method: str, traceparent: str
+) -> Any:
+    async with _measured(method, traceparent):
+        _validate(request)
+        return await behaviour(request, context)
+
+
+def _traceparent(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    return str(dict(context.invocation_metadata() or ()).get("traceparent", ""))
+
+
 @asynccontextmanager
-async def _measured_and_answered(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Turn what a servicer raises into a status; what it did not mean to raise is logged and not shown."""
+async def _measured(method: str, traceparent: str) -> AsyncIterator[None]:
+    """Turn what a servicer raises into a status; what it did not mean to raise is logged and not shown.
+
+    Raises:
+        StatusError: It holds that status.
+    """
     started = time.perf_counter()
     status = status_pb2.Status()
-    caller = propagate.extract(
-        {key: value for key, value in context.invocation_metadata() or () if key == "traceparent"}
-    )
+    caller = propagate.extract({"traceparent": traceparent})
     try:
         with telemetry.tracer().start_as_current_span(method, caller, SpanKind.SERVER):
             yield
     except errors.ServiceError as error:
         status = status_of(error)
-        await context.abort_with_status(rpc_status.to_status(status))
+        raise StatusError(status) from error
     except (asyncio.CancelledError, GeneratorExit):
         status.code = code_pb2.CANCELLED
         raise
     except Exception as error:
         telemetry.log().error("call failed unexpectedly", method=method, exc_info=error)
         status = status_of(errors.Fatal("unexpected error; the service's log has the details"))
-        await context.abort_with_status(rpc_status.to_status(status))
+        raise StatusError(status) from error
     finally:
         code = code_pb2.Code.Name(status.code)
         telemetry.RPC_SECONDS.labels(method, code).observe(time.perf_counter() - started)
@@ -225,6 +286,11 @@ def channel(target: str) -> grpc.aio.Channel:
         interceptors=[_Traced()],
         options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000)],
     )
+
+
+def exchange(target: str) -> ExchangeChannel:
+    """Return a channel to another service of Gyre, for many unary calls at once."""
+    return ExchangeChannel(channel(target))
 
 
 class _Traced(grpc.aio.UnaryUnaryClientInterceptor):

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
@@ -13,7 +11,9 @@ from gyre.api.types.v1 import types_pb2
 from schemas.events import Finding, Sensitivity
 from services.context.adapters import GrpcGovernance
 from services.context.ports import DocumentVerdict, Governance
+from services.runtime import rpc
 from services.runtime.errors import DeadlineExceeded, Retryable
+from tests.contract.served import channel_to
 
 
 class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
@@ -34,13 +34,10 @@ class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
 
 @pytest.fixture
 async def server() -> AsyncIterator[tuple[GovernanceServer, Governance]]:
-    running, servicer = grpc.aio.server(), GovernanceServer()
-    governance_pb2_grpc.add_GovernanceServicer_to_server(servicer, running)
-    port = running.add_insecure_port("127.0.0.1:0")
-    await running.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    add, servicer = governance_pb2_grpc.add_GovernanceServicer_to_server, GovernanceServer()
+    registration = rpc.Registration(add, servicer, "gyre.api.governance.v1.Governance", is_exchanged=True)
+    async with channel_to(registration) as channel:
         yield servicer, GrpcGovernance(channel, timeout_seconds=1)
-    await running.stop(0)
 
 
 async def test_a_verdict_on_a_document_arrives_whole(server: tuple[GovernanceServer, Governance]) -> None:
@@ -61,6 +58,6 @@ async def test_what_is_no_verdict_that_lets_a_document_be_kept_does_not(
 async def test_a_verdict_that_does_not_come_is_none(server: tuple[GovernanceServer, Governance]) -> None:
     with pytest.raises(DeadlineExceeded):
         await server[1].check_document("t", "", "slow")
-    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+    async with rpc.exchange("127.0.0.1:1") as channel:
         with pytest.raises(Retryable):
             await GrpcGovernance(channel, timeout_seconds=1).check_document("t", "", "x")

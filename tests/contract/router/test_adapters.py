@@ -20,8 +20,11 @@ from services.router.adapters import GrpcContext, GrpcGovernance
 from services.router.domain.answers import Asked
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, Mask, OutputVerdict, Passage, Turn
 from services.router.ports import Context, Governance, Models
+from services.runtime import rpc
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable, ServiceError
+from services.runtime.rpc import Registration
 from services.runtime.triton import TritonModels
+from tests.contract.served import channel_to
 
 PROMPT = Prompt("small", "", [{"role": "user", "content": "Hi"}], {"temperature": 0.0, "max_tokens": 8})
 USAGE = {
@@ -44,10 +47,14 @@ async def served(add: Callable[[Any, grpc.aio.Server], None], servicer: Any) -> 
     await server.stop(0)
 
 
-@asynccontextmanager
-async def channel_to(add: Callable[[Any, grpc.aio.Server], None], servicer: Any) -> AsyncIterator[grpc.aio.Channel]:
-    async with served(add, servicer) as target, grpc.aio.insecure_channel(target) as channel:
-        yield channel
+def governance(servicer: Any) -> Registration:
+    add = governance_pb2_grpc.add_GovernanceServicer_to_server
+    return Registration(add, servicer, "gyre.api.governance.v1.Governance", is_exchanged=True)
+
+
+def context(servicer: Any) -> Registration:
+    add = context_pb2_grpc.add_ContextServicer_to_server
+    return Registration(add, servicer, "gyre.api.context.v1.Context", is_exchanged=True)
 
 
 class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
@@ -88,10 +95,10 @@ class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
 
 async def test_governances_verdicts_arrive_whole() -> None:
     server = GovernanceServer()
-    async with channel_to(governance_pb2_grpc.add_GovernanceServicer_to_server, server) as channel:
-        governance: Governance = GrpcGovernance(channel)
-        verdict = await governance.check_input("web", "chat", ["a@b.com"], [0], 5)
-        output = await governance.check_output("web", "chat", "fine", Asked(("Be kind.",), "{}"), 5)
+    async with channel_to(governance(server)) as channel:
+        verdicts: Governance = GrpcGovernance(channel)
+        verdict = await verdicts.check_input("web", "chat", ["a@b.com"], [0], 5)
+        output = await verdicts.check_output("web", "chat", "fine", Asked(("Be kind.",), "{}"), 5)
     finding = Finding(direction="input", kind="email", action="mask", text_index=0, start=0, end=7)
     assert verdict == InputVerdict(
         verdict="mask",
@@ -111,13 +118,13 @@ async def test_governances_verdicts_arrive_whole() -> None:
 async def test_a_verdict_that_is_none_does_not_pass() -> None:
     server = GovernanceServer()
     server.verdict = governance_pb2.VERDICT_UNSPECIFIED
-    async with channel_to(governance_pb2_grpc.add_GovernanceServicer_to_server, server) as channel:
+    async with channel_to(governance(server)) as channel:
         with pytest.raises(Retryable, match="verdict 0"):
             await GrpcGovernance(channel).check_input("web", "chat", ["x"], [], 5)
 
 
 async def test_a_slow_verdict_is_waited_for_no_longer_than_allowed() -> None:
-    async with channel_to(governance_pb2_grpc.add_GovernanceServicer_to_server, GovernanceServer()) as channel:
+    async with channel_to(governance(GovernanceServer())) as channel:
         with pytest.raises(DeadlineExceeded):
             await GrpcGovernance(channel).check_output("web", "chat", "slow", Asked(), 0.05)
 
@@ -148,9 +155,9 @@ class ContextServer(context_pb2_grpc.ContextServicer):
 
 
 async def test_contexts_knowledge_arrives_whole() -> None:
-    async with channel_to(context_pb2_grpc.add_ContextServicer_to_server, ContextServer()) as channel:
-        context: Context = GrpcContext(channel)
-        knowledge = await context.stitch("shop", "chat", "where?", "c", 99, Sensitivity.RESTRICTED, 5)
+    async with channel_to(context(ContextServer())) as channel:
+        adapter: Context = GrpcContext(channel)
+        knowledge = await adapter.stitch("shop", "chat", "where?", "c", 99, Sensitivity.RESTRICTED, 5)
     assert knowledge == Knowledge(
         passages=(Passage("d", "T", "here", Sensitivity.PUBLIC, 1, 0.5),),
         turns=(Turn(Message(role="user", content="before"), Sensitivity.RESTRICTED, 2),),
@@ -158,7 +165,7 @@ async def test_contexts_knowledge_arrives_whole() -> None:
 
 
 async def test_whoever_is_away_is_to_be_tried_again() -> None:
-    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+    async with rpc.exchange("127.0.0.1:1") as channel:
         with pytest.raises(Retryable):
             await GrpcGovernance(channel).check_output("web", "chat", "x", Asked(), 5)
         with pytest.raises(Retryable):

@@ -1,0 +1,20 @@
+"""A servicer behind the server that every service of Gyre has, and a channel to it as services have to one another."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from embedded.ports import free_ports
+from services.runtime import rpc
+from services.runtime.exchange import ExchangeChannel
+from services.runtime.settings import ServiceSettings
+
+
+@asynccontextmanager
+async def channel_to(registration: rpc.Registration) -> AsyncIterator[ExchangeChannel]:
+    """Serve until the block ends."""
+    (port,) = free_ports(1)
+    server = rpc.Server(ServiceSettings(grpc_port=port, drain_seconds=0), [registration])
+    await server.start()
+    async with rpc.exchange(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop()

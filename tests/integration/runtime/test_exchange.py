@@ -1,0 +1,195 @@
+"""Calls between services ride one stream, and each is answered, refused, late or stopped as a call by itself is."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from embedded.ports import free_ports
+from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
+from services.runtime import errors, rpc
+from services.runtime.exchange import BATCH_BYTES, ExchangeChannel
+from services.runtime.settings import ServiceSettings
+from tests.contract.served import channel_to
+
+NAME = "gyre.api.governance.v1.Governance"
+
+
+class Scripted(governance_pb2_grpc.GovernanceServicer):
+    """Answers with the text it is asked about, when it is let to."""
+
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.release.set()
+        self.entered = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.raises: Exception | None = None
+        self.together = 0
+        self.trace_id = 0
+
+    async def CheckOutput(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+        self.trace_id = trace.get_current_span().get_span_context().trace_id
+        self.together += 1
+        self.entered.set()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.stopped.set()
+            raise
+        finally:
+            self.together -= 1
+        if self.raises:
+            raise self.raises
+        return governance_pb2.CheckOutputResponse(verdict=governance_pb2.VERDICT_PASS, text=request.text)
+
+
+@pytest.fixture
+async def servicer() -> Scripted:
+    return Scripted()
+
+
+def registration(servicer: Scripted) -> rpc.Registration:
+    return rpc.Registration(governance_pb2_grpc.add_GovernanceServicer_to_server, servicer, NAME, is_exchanged=True)
+
+
+@pytest.fixture
+async def channel(servicer: Scripted) -> AsyncIterator[ExchangeChannel]:
+    async with channel_to(registration(servicer)) as channel:
+        yield channel
+
+
+def question(text: str = "Hi") -> governance_pb2.CheckOutputRequest:
+    return governance_pb2.CheckOutputRequest(application="web", task="chat", text=text)
+
+
+async def ask(channel: ExchangeChannel, text: str = "Hi", seconds: float | None = 20) -> str:
+    stub = channel.stub(governance_pb2_grpc.GovernanceStub)
+    return str((await stub.CheckOutput(question(text), timeout=seconds)).text)
+
+
+async def test_each_of_many_calls_at_once_gets_its_own_answer(channel: ExchangeChannel, servicer: Scripted) -> None:
+    servicer.release.clear()
+    texts = [f"text {i}" for i in range(500)]
+    calls = asyncio.gather(*(ask(channel, text) for text in texts))
+    async with asyncio.timeout(20):
+        while servicer.together < len(texts):
+            await asyncio.sleep(0.01)
+    servicer.release.set()
+    assert await calls == texts
+
+
+async def test_calls_that_do_not_fit_into_one_message_together_go_one_after_the_other(channel: ExchangeChannel) -> None:
+    texts = [letter * (BATCH_BYTES // 2) for letter in "abcdefghijklmnop"]
+    assert await asyncio.gather(*(ask(channel, text) for text in texts)) == texts
+
+
+async def test_a_slow_call_holds_up_no_other(channel: ExchangeChannel, servicer: Scripted) -> None:
+    servicer.release.clear()
+    slow = asyncio.create_task(ask(channel, "slow"))
+    await servicer.entered.wait()
+    servicer.release.set()
+    servicer.release = asyncio.Event()
+    servicer.release.set()
+    assert await ask(channel, "fast") == "fast"
+    assert await slow == "slow"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "details"),
+    [
+        (errors.InvalidArgument("text: wanted less"), grpc.StatusCode.INVALID_ARGUMENT, "text: wanted less"),
+        (errors.Retryable("away"), grpc.StatusCode.UNAVAILABLE, "away"),
+        (KeyError("of the inside"), grpc.StatusCode.INTERNAL, "unexpected error; the service's log has the details"),
+    ],
+)
+async def test_what_a_servicer_raises_is_the_calls_status(
+    channel: ExchangeChannel, servicer: Scripted, raised: Exception, code: grpc.StatusCode, details: str
+) -> None:
+    servicer.raises = raised
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ask(channel)
+    assert (caught.value.code(), caught.value.details()) == (code, details)
+
+
+async def test_a_request_that_breaks_a_rule_is_refused(channel: ExchangeChannel) -> None:
+    stub = channel.stub(governance_pb2_grpc.GovernanceStub)
+    with pytest.raises(grpc.aio.AioRpcError, match="application") as caught:
+        await stub.CheckOutput(governance_pb2.CheckOutputRequest())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_what_is_not_exchanged_cannot_be_asked(servicer: Scripted) -> None:
+    add = governance_pb2_grpc.add_GovernanceServicer_to_server
+    async with channel_to(rpc.Registration(add, servicer, NAME)) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(channel)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_call_that_is_late_fails_and_is_stopped(channel: ExchangeChannel, servicer: Scripted) -> None:
+    servicer.release.clear()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ask(channel, seconds=0.2)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    async with asyncio.timeout(10):
+        await servicer.stopped.wait()
+
+
+async def test_a_call_that_nobody_waits_for_is_stopped(channel: ExchangeChannel, servicer: Scripted) -> None:
+    servicer.release.clear()
+    call = asyncio.create_task(ask(channel))
+    await servicer.entered.wait()
+    call.cancel()
+    async with asyncio.timeout(10):
+        await servicer.stopped.wait()
+    servicer.release.set()
+    assert await ask(channel, "next") == "next"
+
+
+async def test_whoever_is_away_is_away_and_whoever_comes_back_is_found(servicer: Scripted) -> None:
+    (port,) = free_ports(1)
+    async with rpc.exchange(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(channel)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        for _ in range(2):
+            server = rpc.Server(ServiceSettings(grpc_port=port, drain_seconds=0), [registration(servicer)])
+            await server.start()
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        assert await ask(channel) == "Hi"
+                        break
+                    except grpc.aio.AioRpcError:
+                        await asyncio.sleep(0.05)
+            await server.stop()
+
+
+async def test_a_server_that_stops_answers_what_it_was_asked_and_does_not_wait_for_the_stream(
+    servicer: Scripted,
+) -> None:
+    (port,) = free_ports(1)
+    server = rpc.Server(ServiceSettings(grpc_port=port, drain_seconds=60), [registration(servicer)])
+    await server.start()
+    async with rpc.exchange(f"127.0.0.1:{port}") as channel:
+        servicer.release.clear()
+        call = asyncio.create_task(ask(channel))
+        await servicer.entered.wait()
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0)
+        servicer.release.set()
+        assert await call == "Hi"
+        async with asyncio.timeout(30):
+            await stopping
+
+
+async def test_a_call_belongs_to_its_callers_trace(channel: ExchangeChannel, servicer: Scripted) -> None:
+    tracer = TracerProvider().get_tracer("test")
+    with tracer.start_as_current_span("caller") as span:
+        await ask(channel)
+    assert servicer.trace_id == span.get_span_context().trace_id
