@@ -23,7 +23,10 @@ class Sensitivity(StrEnum):
     @property
     def level(self) -> int:
         """0 for public up to 3 for restricted."""
-        return list(Sensitivity).index(self)
+        return _LEVELS[self]
+
+
+_LEVELS = {each: level for level, each in enumerate(Sensitivity)}
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
