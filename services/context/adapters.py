@@ -16,8 +16,9 @@ from usearch.index import Index as VectorIndex
 
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from schemas.events import Document, Sensitivity
-from services.context.domain.passages import Passage, estimated_tokens, split
+from services.context.domain.passages import Passage, estimated_tokens
 from services.context.domain.stitching import fuse
+from services.context.domain.structure import cut
 from services.context.ports import DocumentVerdict
 from services.runtime import rpc
 from services.runtime.embeddings import Embedder
@@ -26,7 +27,13 @@ from services.runtime.wire import findings_of, sensitivity_of
 
 WRITER_BYTES = 30_000_000
 QUERY_WORDS = 64
-_ANALYZER = "english"
+# Of a query's character 4-grams only the rarest are searched: common ones cost most and tell least.
+QUERY_GRAMS = 48
+LONGEST_QUERY_GRAMS = 512
+# What a term counts by where it is found, on top of BM25. A title is in the text too.
+FIELDS = {"text": 1.0, "title": 0.5, "grams": 0.2}
+# What each ranking counts when the two are made one: words first.
+WORDS_WEIGHT, MEANING_WEIGHT = 1.0, 0.2
 _ANY_WORD = re.compile(r"\w+")
 
 
@@ -55,9 +62,10 @@ class HybridIndex:
         self._numbers_of: dict[str, list[int]] = {}
         self._shard_of: dict[str, tuple[str, Sensitivity]] = {}
         self._vectors: dict[tuple[str, Sensitivity], Any] = defaultdict(self._new_vectors)
-        self._analyzer = _analyzer()
+        self._analyzers = {"words": _word_analyzer(), "grams": _gram_analyzer()}
         self._words = tantivy.Index(_schema())
-        self._words.register_tokenizer(_ANALYZER, self._analyzer)
+        for name, analyzer in self._analyzers.items():
+            self._words.register_tokenizer(name, analyzer)
         self._writer = self._words.writer(WRITER_BYTES, 1)
 
     def update(self, documents: Sequence[Document]) -> None:
@@ -78,6 +86,8 @@ class HybridIndex:
                     sensitivity=document.sensitivity.level,
                     passage=number,
                     text=_searched(passage),
+                    title=passage.title,
+                    grams=_searched(passage),
                 )
             )
         self._writer.commit()
@@ -92,16 +102,18 @@ class HybridIndex:
         if not _ANY_WORD.search(query):
             return []
         rankings = [
-            self._by_words(query, tenant, max_sensitivity),
-            self._by_meaning(query, tenant, max_sensitivity),
+            (WORDS_WEIGHT, self._by_words(query, tenant, max_sensitivity)),
+            (MEANING_WEIGHT, self._by_meaning(query, tenant, max_sensitivity)),
         ]
         return [replace(self._passages[number], score=score) for number, score in fuse(rankings)]
 
     def _by_words(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[int]:
-        words = list(dict.fromkeys(self._analyzer.analyze(query)))[:QUERY_WORDS]
-        if not words:
-            return []
+        searcher = self._words.searcher()
         schema, must, should = self._words.schema, tantivy.Occur.Must, tantivy.Occur.Should
+        words = list(dict.fromkeys(self._analyzers["words"].analyze(query)))[:QUERY_WORDS]
+        terms = {"text": words, "title": words, "grams": self._rarest_grams(query, searcher)}
+        if not any(terms.values()):
+            return []
         seen = tantivy.Query.boolean_query(
             [
                 (must, tantivy.Query.term_query(schema, "tenant", tenant)),
@@ -114,15 +126,26 @@ class HybridIndex:
             ]
         )
         said = tantivy.Query.boolean_query(
-            [(should, tantivy.Query.term_query(schema, "text", word, "freq")) for word in words]
+            [
+                (
+                    should,
+                    tantivy.Query.boost_query(tantivy.Query.term_query(schema, field, term, "freq"), FIELDS[field]),
+                )
+                for field, of_field in terms.items()
+                for term in of_field
+            ]
         )
-        searcher = self._words.searcher()
         # What may be seen takes no part in the score.
         hits = searcher.search(
             tantivy.Query.boolean_query([(must, tantivy.Query.const_score_query(seen, 0.0)), (must, said)]),
             self._candidates,
         ).hits
         return [int(searcher.doc(address)["passage"][0]) for _, address in hits]
+
+    def _rarest_grams(self, query: str, searcher: Any) -> list[str]:
+        grams = list(dict.fromkeys(self._analyzers["grams"].analyze(query)))[:LONGEST_QUERY_GRAMS]
+        occurring = [(count, gram) for gram in grams if (count := searcher.doc_freq("grams", gram))]
+        return [gram for _, gram in sorted(occurring)[:QUERY_GRAMS]]
 
     def _by_meaning(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[int]:
         shards = [
@@ -148,16 +171,12 @@ class HybridIndex:
             self._writer.delete_documents_by_term("document_key", document_key)
 
     def _split(self, document: Document) -> list[Passage]:
-        return [
-            Passage(
-                document_id=document.document_id,
-                title=document.title,
-                text=text,
-                sensitivity=document.sensitivity,
-                tokens=estimated_tokens(document.title) + estimated_tokens(text),
-            )
-            for text in split(document.text, self._passage_tokens)
-        ]
+        passages = []
+        for part in cut(document.text, self._passage_tokens):
+            title = " > ".join(dict.fromkeys(filter(None, (document.title, *part.headings))))
+            tokens = estimated_tokens(title) + estimated_tokens(part.text)
+            passages.append(Passage(document.document_id, title, part.text, document.sensitivity, tokens))
+        return passages
 
     def _new_vectors(self) -> Any:
         return VectorIndex(ndim=self._embedder.dimensions, metric="cos", dtype="f16")
@@ -221,19 +240,34 @@ def _schema() -> Any:
     # An integer field: an unsigned one with an index ends the writer.
     builder.add_integer_field("sensitivity", indexed=True, fast=True)
     builder.add_integer_field("passage", stored=True)
-    builder.add_text_field("text", tokenizer_name=_ANALYZER, index_option="freq")
+    builder.add_text_field("text", tokenizer_name="words", index_option="freq")
+    builder.add_text_field("title", tokenizer_name="words", index_option="freq")
+    builder.add_text_field("grams", tokenizer_name="grams", index_option="freq")
     return builder.build()
 
 
-def _analyzer() -> Any:
+def _word_analyzer() -> Any:
     # Stemming and stop words are English, as the embeddings are; words of other languages are found as they are.
+    # `FindMovies` and `find_movies` are two words.
     longest_bytes = 64
     return (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(r"\p{Lu}*[^\W\p{Lu}_]+|\p{Lu}+"))
         .filter(tantivy.Filter.remove_long(longest_bytes))
         .filter(tantivy.Filter.lowercase())
         .filter(tantivy.Filter.ascii_fold())
         .filter(tantivy.Filter.stopword("english"))
         .filter(tantivy.Filter.stemmer("english"))
+        .build()
+    )
+
+
+def _gram_analyzer() -> Any:
+    # Four characters in a row within a word (McNamee and Mayfield, "Character n-gram tokenization for European language
+    # text retrieval", Information Retrieval 7, 2004): they find what is misspelt, compounded or inflected otherwise.
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.ngram(4, 4))
+        .filter(tantivy.Filter.lowercase())
+        .filter(tantivy.Filter.ascii_fold())
+        .filter(tantivy.Filter.alphanum_only())
         .build()
     )

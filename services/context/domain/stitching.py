@@ -11,16 +11,16 @@ from services.context.domain.passages import Passage
 K = TypeVar("K", bound=Hashable)
 
 # Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
-# SIGIR 2009: the constant that they found to do well.
-RANK_CONSTANT = 60
+# SIGIR 2009. They found 60 to do well, for rankings of hundreds; these are of tens, and the first places tell most.
+RANK_CONSTANT = 10
 
 
-def fuse(rankings: Iterable[Sequence[K]]) -> list[tuple[K, float]]:
-    """Return what was ranked, best first, with its score: the sum of 1 / (60 + rank) over the rankings it is in."""
+def fuse(rankings: Iterable[tuple[float, Sequence[K]]]) -> list[tuple[K, float]]:
+    """Return what was ranked, best first, with its score: the sum of weight / (10 + rank) over rankings."""
     scores: dict[K, float] = defaultdict(float)
-    for ranking in rankings:
+    for weight, ranking in rankings:
         for rank, each in enumerate(ranking, 1):
-            scores[each] += 1 / (RANK_CONSTANT + rank)
+            scores[each] += weight / (RANK_CONSTANT + rank)
     return sorted(scores.items(), key=lambda item: -item[1])
 
 

@@ -118,6 +118,22 @@ def test_a_long_document_is_found_in_parts(index: HybridIndex) -> None:
     assert passages[0].text.startswith("Pizza")
 
 
+def test_a_passage_is_found_by_the_headings_that_it_lies_under(index: HybridIndex) -> None:
+    index.update([document("a", "# Parcels\n\n## Abroad\n\nAsk the desk.\n\n# Letters\n\nNo.", title="Manual")])
+    (passage,) = index.search("abroad", "t", Sensitivity.PUBLIC)
+    assert (passage.title, passage.text) == ("Manual > Parcels > Abroad", "Ask the desk.")
+
+
+def test_identifiers_are_found_by_their_words_and_words_by_their_parts(index: HybridIndex) -> None:
+    index.update(
+        [document("a", "Media_3_FindMovies"), document("b", "stock_price.get"), document("c", "Versandkosten")]
+    )
+    assert found(index, "a movie") == ["a"]
+    assert found(index, "price of a stock") == ["b"]
+    assert found(index, "Versand") == ["c"]
+    assert found(index, "versandkostn") == ["c"]
+
+
 @pytest.mark.parametrize("query", ["", "   ", "?!", "the and of", 'title:"x" AND (', "* OR -a [b TO", "x" * 5000, "\0"])
 def test_no_query_is_an_error(index: HybridIndex, query: str) -> None:
     index.update([document("a", "refund form")])

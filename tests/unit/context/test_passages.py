@@ -5,7 +5,11 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.context.domain.passages import estimated_tokens, split
+from services.context.domain.passages import CUT, beginning, estimated_tokens, packed, pieces
+
+
+def split(text: str, tokens: int) -> list[str]:
+    return packed(pieces(text, tokens), tokens)
 
 
 @given(st.text(st.sampled_from("ab é漢😀.!?\n\t "), max_size=400), st.integers(4, 40))
@@ -35,3 +39,24 @@ def test_a_long_sentence_is_cut_between_words_and_a_long_word_anywhere() -> None
 
 def test_a_token_is_four_bytes() -> None:
     assert [estimated_tokens(text) for text in ("", "a", "abcd", "abcde", "漢字")] == [0, 1, 1, 2, 2]
+
+
+def test_a_long_paragraph_of_items_is_cut_between_them_and_not_between_their_lines() -> None:
+    assert split("- one is\n  here\n- two is\n  there", 4) == ["- one is\n  here", "- two is\n  there"]
+
+
+def test_a_beginning_ends_between_words_and_says_that_more_was_there() -> None:
+    assert beginning("short", 2) == "short"
+    assert beginning("one two three four five six seven", 6) == "one two three four […]"
+
+
+@given(st.text(st.sampled_from("ab <EMAIL_12>"), max_size=80), st.integers(4, 20))
+def test_no_beginning_is_too_long_or_ends_within_a_mask(text: str, tokens: int) -> None:
+    whole = f"{text} write to <EMAIL_12>, <STREET_ADDRESS_3> or elsewhere, whichever is nearer to you"
+    shown = beginning(whole, tokens)
+    assert estimated_tokens(shown) <= tokens
+    assert shown.endswith(CUT)
+    kept = shown.removesuffix(CUT)
+    assert whole.startswith(kept)
+    for mask in re.finditer(r"<[A-Z][A-Z_]*_\d+>", whole):
+        assert not mask.start() < len(kept) < mask.end()

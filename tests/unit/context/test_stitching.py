@@ -23,9 +23,13 @@ def turn(number: int, tokens: int) -> Turn:
 
 
 def test_what_both_rankings_have_beats_the_best_of_one() -> None:
-    assert [each for each, _ in fuse([["a", "b"], ["c", "b"]])] == ["b", "a", "c"]
-    assert fuse([["a"], ["a"]]) == [("a", pytest.approx(2 / 61))]
+    assert [each for each, _ in fuse([(1, ["a", "b"]), (1, ["c", "b"])])] == ["b", "a", "c"]
+    assert fuse([(1, ["a"]), (0.5, ["a"])]) == [("a", pytest.approx(1.5 / 11))]
     assert fuse([]) == []
+
+
+def test_a_ranking_that_counts_less_gives_way() -> None:
+    assert [each for each, _ in fuse([(1, ["a", "b"]), (0.2, ["b", "a"])])] == ["a", "b"]
 
 
 def test_memory_takes_its_share_and_passages_the_rest() -> None:
