@@ -65,10 +65,20 @@ class Limit(_Frozen):
 Limits = tuple[Limit, ...]
 
 
+class Memory(_Frozen):
+    """What is remembered of a tenant's conversations."""
+
+    # How long; 0: nothing is.
+    hours: float = Field(default=24.0, ge=0, le=24 * 366)
+    # Nothing above it is.
+    sensitivity: Sensitivity = Sensitivity.CONFIDENTIAL
+
+
 class Tenant(_Frozen):
     """A business unit."""
 
     region: Name
+    memory: Memory = Memory()
     # Share of its traffic that experts are asked about, and the part of that share that is picked at random.
     expert_share: Share = 0.2
     exploration_share: Share = 0.1

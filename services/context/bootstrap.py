@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from gyre.api.context.v1.context_pb2_grpc import add_ContextServicer_to_server
 from schemas.topics import Topic
 from services.context.adapters import GrpcGovernance, HybridIndex, ThreadedIndex
-from services.context.consumer import Documents
+from services.context.consumer import Conversations, Documents
 from services.context.domain.memory import Memory
 from services.context.servicer import ContextServicer
 from services.context.settings import Settings
@@ -26,9 +26,22 @@ async def build(stack: AsyncExitStack) -> Service:
         HybridIndex(embedder, settings.passage_tokens, settings.candidates, settings.minimum_similarity)
     )
     stack.callback(index.close)
-    memory = Memory(settings.memory_turns, settings.memory_conversations, settings.memory_turn_tokens)
-    documents = Documents(index, memory)
-    follower = Follower(kafka, {Topic.DOCUMENTS: documents.take, Topic.INTERACTIONS: memory.remember}, name="context")
+    memory = Memory(
+        settings.memory_turns,
+        settings.memory_condensed_turns,
+        settings.memory_conversations,
+        settings.memory_turn_tokens,
+    )
+    documents, conversations = Documents(index, memory), Conversations(memory, Clock())
+    bundles = Follower(kafka, {Topic.BUNDLES: conversations.take_bundle}, name="context-bundles")
+    follower = Follower(
+        kafka, {Topic.DOCUMENTS: documents.take, Topic.INTERACTIONS: conversations.take}, name="context"
+    )
+
+    async def follow() -> None:
+        await bundles.caught_up()  # what may be remembered is to be known before what was said
+        await follower.run()
+
     producer = await stack.enter_async_context(Producer(kafka))
     channel = await stack.enter_async_context(rpc.exchange(settings.governance_target))
     governance = GrpcGovernance(channel, settings.governance_seconds)
@@ -39,6 +52,6 @@ async def build(stack: AsyncExitStack) -> Service:
         servicers=[
             Registration(add_ContextServicer_to_server, servicer, "gyre.api.context.v1.Context", is_exchanged=True)
         ],
-        loops=[follower.run, documents.run],
+        loops=[bundles.run, follow, documents.run, conversations.run],
         ready=[follower.caught_up, documents.indexed],
     )

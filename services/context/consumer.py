@@ -1,12 +1,46 @@
-"""Context's Kafka edge: documents on their way into the index."""
+"""Context's Kafka edge: documents on their way into the index, conversations on theirs into memory."""
 
 import asyncio
+from datetime import timedelta
 
-from schemas.events import Document
-from services.context.domain.memory import Memory
+from schemas.events import BundlePublished, Document, Interaction
+from services.context.domain.memory import Memory, Rule
 from services.context.ports import Index
+from services.runtime.bundles import bundle_of
+from services.runtime.clock import Clock
 
 BATCH_DOCUMENTS = 256
+DROP_SECONDS = 60.0
+
+
+class Conversations:
+    """Interactions on their way into memory, as the bundle in force allows it."""
+
+    def __init__(self, memory: Memory, clock: Clock) -> None:
+        self._memory = memory
+        self._clock = clock
+
+    def take_bundle(self, published: BundlePublished) -> None:
+        """Put a bundle's rules in force.
+
+        Raises:
+            Rejected: It cannot be used; the one before it stays in force.
+        """
+        rules = {
+            name: Rule(timedelta(hours=tenant.memory.hours), tenant.memory.sensitivity)
+            for name, tenant in bundle_of(published).tenants.items()
+        }
+        self._memory.rule(rules, self._clock.now())
+
+    def take(self, interaction: Interaction) -> None:
+        """Take an interaction from the topic."""
+        self._memory.remember(interaction, self._clock.now())
+
+    async def run(self) -> None:
+        """Drop what has grown too old, until cancelled."""
+        while True:
+            await asyncio.sleep(DROP_SECONDS)
+            self._memory.drop_old(self._clock.now())
 
 
 class Documents:

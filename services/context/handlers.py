@@ -35,8 +35,9 @@ class Request:
 
 async def stitch(request: Request, index: Index, memory: Memory, memory_share: float, clock: Clock) -> Stitched:
     """Return the passages and earlier turns that fit a request's budget, and what is asked again."""
-    turns = memory.recall(request.tenant, request.conversation_id, request.max_sensitivity)
-    again = asked_again(turns, request.query, clock.now())
+    now = clock.now()
+    turns = memory.recall(request.tenant, request.conversation_id, request.max_sensitivity, now)
+    again = asked_again(turns, request.query, now)
     if request.budget_tokens == 0:
         return Stitched((), (), again)
     passages = await index.search(request.query, request.tenant, request.max_sensitivity)

@@ -21,7 +21,8 @@ class Settings(ModelSettings):
     minimum_similarity: float = Field(
         default=0.4, ge=-1, le=1, description="cosine below which a passage is not found by its meaning"
     )
-    memory_turns: int = Field(default=8, ge=1, description="newest interactions kept of a conversation")
+    memory_turns: int = Field(default=8, ge=1, description="newest interactions kept whole of a conversation")
+    memory_condensed_turns: int = Field(default=24, ge=1, description="interactions kept condensed before those")
     memory_conversations: int = Field(default=10_000, ge=1, description="conversations kept, the last ones used")
     memory_turn_tokens: int = Field(default=4096, ge=1, description="a longer interaction is not kept")
     memory_share: float = Field(

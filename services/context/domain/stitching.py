@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from services.context.domain.memory import Turn
+from services.context.domain.memory import Turn, condensed
 from services.context.domain.passages import Passage
 
 K = TypeVar("K", bound=Hashable)
@@ -13,6 +13,9 @@ K = TypeVar("K", bound=Hashable)
 # Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods",
 # SIGIR 2009. They found 60 to do well, for rankings of hundreds; these are of tens, and the first places tell most.
 RANK_CONSTANT = 10
+
+# Part of memory's budget that whole turns may take where not all fit; condensed ones reach further back with the rest.
+WHOLE_SHARE = 0.75
 
 
 def fuse(rankings: Iterable[tuple[float, Sequence[K]]]) -> list[tuple[K, float]]:
@@ -47,8 +50,8 @@ class Stitched:
 def share(turns: Sequence[Turn], passages: Sequence[Passage], budget_tokens: int, memory_share: float) -> Stitched:
     """Fill a budget.
 
-    The newest turns come first, up to memory's share. Passages may have all that is left, best first; one that is too
-    long is passed over for the next. What they leave goes to earlier turns.
+    The newest turns come first, up to memory's share: whole, and before those condensed. Passages may have all that is
+    left, best first; one that is too long is passed over for the next. What they leave goes to earlier turns.
 
     Args:
         turns: Oldest first.
@@ -67,11 +70,16 @@ def share(turns: Sequence[Turn], passages: Sequence[Passage], budget_tokens: int
 
 
 def _newest(turns: Sequence[Turn], budget_tokens: int) -> list[Turn]:
-    """Return the newest turns that fit, oldest first, without a gap."""
+    """Return the newest turns that fit, oldest first, without a gap: whole, and condensed where not all fit whole."""
+    if sum(turn.tokens for turn in turns) <= budget_tokens:
+        return list(turns)
     kept: list[Turn] = []
+    whole_left = int(budget_tokens * WHOLE_SHARE)
     for turn in reversed(turns):
-        budget_tokens -= turn.tokens
+        whole_left -= turn.tokens  # once it is spent, no earlier turn comes whole
+        shown = turn if whole_left >= 0 else condensed(turn)
+        budget_tokens -= shown.tokens
         if budget_tokens < 0:
             break
-        kept.insert(0, turn)
+        kept.insert(0, shown)
     return kept

@@ -72,7 +72,7 @@ def document(name: str, text: str) -> Document:
 async def test_without_a_budget_nothing_is_looked_for() -> None:
     index = RecordedIndex()
     request = handlers.Request("t", "query", "", 0, Sensitivity.PUBLIC)
-    assert (await handlers.stitch(request, index, Memory(1, 1, 1), 0.5, CLOCK)).tokens == 0
+    assert (await handlers.stitch(request, index, Memory(1, 0, 1, 1), 0.5, CLOCK)).tokens == 0
     assert index.searches == 0
 
 
@@ -137,7 +137,7 @@ async def test_a_blank_document_is_refused() -> None:
 
 async def test_documents_that_wait_are_indexed_together_and_the_newest_of_each_counts() -> None:
     index = RecordedIndex()
-    documents = Documents(index, Memory(1, 1, 1))
+    documents = Documents(index, Memory(1, 0, 1, 1))
     await documents.indexed()
     for each in (document("a", "old"), document("b", "other"), document("a", "new")):
         documents.take(each)
@@ -148,7 +148,7 @@ async def test_documents_that_wait_are_indexed_together_and_the_newest_of_each_c
 
 
 async def test_a_forgotten_conversation_is_written_for_every_replica_to_forget() -> None:
-    log, memory = RecordedLog(), Memory(8, 8, 1000)
+    log, memory = RecordedLog(), Memory(8, 0, 8, 1000)
     await handlers.forget_conversation("t", "a/b", log, CLOCK)
     ((topic, event),) = log.sent
     assert isinstance(event, Document)

@@ -4,11 +4,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.events import Interaction, Message, Sensitivity, ToolCall
-from services.context.domain.memory import Memory, asked_again
+from services.context.domain.memory import CONDENSED_TOKENS, Memory, Rule, Turn, asked_again, condensed
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = START + timedelta(minutes=10)
 CALL = ToolCall(id="1", name="find", arguments='{"city": "Bonn"}')
 
 
@@ -32,11 +35,29 @@ def interaction(number: int, **parts: Any) -> Interaction:
     return Interaction(**(given | parts))
 
 
-def memory(turns: int = 8, conversations: int = 100, turn_tokens: int = 1000) -> Memory:
-    return Memory(turns, conversations, turn_tokens)
+def rule(hours: float = 24, level: Sensitivity = Sensitivity.RESTRICTED) -> dict[str, Rule]:
+    return {name: Rule(timedelta(hours=hours), level) for name in ("t", "other")}
 
 
-def recalled(memory: Memory, conversation: str = "c", level: Sensitivity = Sensitivity.RESTRICTED) -> list[str]:
+class Remembering(Memory):
+    """A memory of which it is always ten minutes after the start, if nothing else is said."""
+
+    def remember(self, interaction: Interaction, now: datetime = NOW) -> None:
+        super().remember(interaction, now)
+
+    def recall(
+        self, tenant: str, conversation_id: str, max_sensitivity: Sensitivity, now: datetime = NOW
+    ) -> list[Turn]:
+        return super().recall(tenant, conversation_id, max_sensitivity, now)
+
+
+def memory(turns: int = 8, conversations: int = 100, turn_tokens: int = 2000, condensed_turns: int = 0) -> Remembering:
+    made = Remembering(turns, condensed_turns, conversations, turn_tokens)
+    made.rule(rule(), NOW)
+    return made
+
+
+def recalled(memory: Remembering, conversation: str = "c", level: Sensitivity = Sensitivity.RESTRICTED) -> list[str]:
     return [message.content or "call" for turn in memory.recall("t", conversation, level) for message in turn.messages]
 
 
@@ -62,7 +83,7 @@ def test_a_repeated_record_is_one_turn() -> None:
         {"finish_reason": "cancelled"},
         {"finish_reason": "error"},
         {"conversation_id": ""},
-        {"answer": "x" * 5000},
+        {"answer": "x" * 9000},
     ],
 )
 def test_what_was_not_answered_or_belongs_nowhere_or_is_too_long_is_not_kept(parts: dict[str, Any]) -> None:
@@ -174,3 +195,85 @@ def test_the_results_of_tools_take_the_place_of_the_turn_that_called_them(order:
     for position in order:
         kept.remember(records[position])
     assert recalled(kept) == ["where?", "call", "Bonn", "In Bonn."]
+
+
+def test_nothing_is_remembered_of_a_tenant_without_a_rule_or_with_none_to_keep() -> None:
+    kept = memory()
+    kept.remember(interaction(1))
+    kept.remember(interaction(1, tenant="stranger"))
+    assert kept.recall("stranger", "c", Sensitivity.RESTRICTED) == []
+    kept.rule(rule(hours=0), NOW)
+    kept.remember(interaction(2))
+    kept.rule(rule(), NOW)
+    assert recalled(kept) == []
+
+
+def test_what_is_above_the_rules_level_is_never_kept() -> None:
+    kept = memory()
+    kept.rule(rule(level=Sensitivity.INTERNAL), NOW)
+    kept.remember(interaction(1))
+    kept.remember(interaction(2, sensitivity=Sensitivity.CONFIDENTIAL))
+    kept.rule(rule(), NOW)
+    assert recalled(kept) == ["question 1", "answer 1"]
+    kept.rule(rule(level=Sensitivity.PUBLIC), NOW)
+    kept.rule(rule(), NOW)
+    assert recalled(kept) == []
+
+
+def test_what_is_older_than_the_rule_allows_is_not_returned_and_soon_dropped() -> None:
+    kept = memory()
+    kept.rule(rule(hours=1), NOW)
+    for number in (1, 5):
+        kept.remember(interaction(number))
+    later = START + timedelta(minutes=63)
+    assert [turn.request_id for turn in kept.recall("t", "c", Sensitivity.RESTRICTED, later)] == ["r5"]
+    kept.drop_old(later)
+    assert recalled(kept) == ["question 5", "answer 5"]
+    kept.drop_old(later + timedelta(hours=1))
+    kept.remember(interaction(2), later)
+    assert recalled(kept) == []
+
+
+LONG = "word " * 200
+
+
+def test_turns_before_the_newest_are_kept_condensed() -> None:
+    kept = memory(turns=1, condensed_turns=2)
+    for number in range(1, 5):
+        kept.remember(interaction(number, answer=f"answer {number} {LONG}"))
+    turns = kept.recall("t", "c", Sensitivity.RESTRICTED)
+    assert [(turn.request_id, turn.is_condensed) for turn in turns] == [("r2", True), ("r3", True), ("r4", False)]
+    assert turns[0].messages[1].content.startswith("answer 2 word")
+    assert all("[…]" in turn.messages[1].content and turn.tokens < 50 for turn in turns[:2])
+
+
+def test_a_condensed_turn_tells_what_was_called_and_that_more_was_said() -> None:
+    called = Message(role="assistant", tool_calls=(CALL,))
+    result = Message(role="tool", content=LONG, tool_call_id="1")
+    kept = memory()
+    kept.remember(interaction(1, messages=(Message(role="user", content="where?"), called, result), answer="In Bonn."))
+    (turn,) = kept.recall("t", "c", Sensitivity.RESTRICTED)
+    short = condensed(turn)
+    assert [(message.role, message.content, message.tool_calls) for message in short.messages] == [
+        ("user", "where?", ()),
+        ("assistant", '[called find({"city": "Bonn"})] […] In Bonn.', ()),
+    ]
+    assert condensed(short) is short
+
+
+@given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300), st.text(max_size=200), st.booleans())
+def test_a_turn_that_was_condensed_is_shorter_and_shows_it(
+    question: str, result: str, answer: str, arguments: str, called: bool
+) -> None:
+    between = (
+        Message(role="assistant", tool_calls=(ToolCall(id="1", name="find", arguments=arguments),)),
+        Message(role="tool", content=result, tool_call_id="1"),
+    )
+    messages = (Message(role="user", content=question), *(between if called else ()))
+    turn = Turn(START, "r", (*messages, Message(role="assistant", content=answer)), Sensitivity.PUBLIC)
+    short = condensed(turn)
+    if short is not turn:
+        assert short.is_condensed
+        assert short.tokens < turn.tokens
+        assert short.tokens <= 3 * CONDENSED_TOKENS + 14
+        assert any("[…]" in message.content for message in short.messages)

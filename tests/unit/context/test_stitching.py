@@ -1,5 +1,6 @@
 """Rankings made one, budgets shared."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -58,8 +59,19 @@ def test_turns_are_never_given_with_a_gap_between_them() -> None:
     assert [each.request_id for each in share(turns, [], 60, 1).turns] == ["2"]
 
 
+def test_where_not_all_fit_whole_earlier_turns_come_condensed_and_reach_further_back() -> None:
+    said = [turn(number, 100) for number in range(10)]
+    long = [replace(each, messages=(*each.messages, *each.messages)) for each in said]
+    turns = share(long, [], 600, 1).turns
+    assert [(each.request_id, each.is_condensed) for each in turns] == [
+        *((str(number), True) for number in range(5, 8)),
+        ("8", False),
+        ("9", False),
+    ]
+
+
 @given(
-    st.lists(st.integers(5, 50), max_size=8),
+    st.lists(st.integers(5, 500), max_size=8),
     st.lists(st.integers(1, 50), max_size=8),
     st.integers(0, 200),
     st.floats(0, 1),
