@@ -29,6 +29,7 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "GYRE_MODELS_DIR": str(settings.models_dir),
         "GYRE_ARTIFACTS_DIR": str(settings.artifacts_dir),
         "GYRE_TRIAGE_DATA_DIR": str(settings.triage_dir),
+        "GYRE_CONTEXT_SNAPSHOT_DIR": str(settings.state_dir / "context"),
         "GYRE_TRIAGE_LEASE_SECRET": _secret(settings, "triage-lease"),
         **{f"GYRE_{name.upper()}_HOST": HOST for name in SERVICES},
         **{f"GYRE_{name.upper()}_TARGET": settings.address(f"GYRE_{name.upper()}_GRPC_PORT") for name in SERVICES},

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import numpy as np
 import tantivy
 from usearch.index import Index as VectorIndex
 
@@ -19,7 +20,7 @@ from schemas.events import Document, Sensitivity
 from services.context.domain.passages import Passage, estimated_tokens
 from services.context.domain.stitching import fuse
 from services.context.domain.structure import cut
-from services.context.ports import DocumentVerdict
+from services.context.ports import DocumentVerdict, IndexedDocument
 from services.runtime import rpc
 from services.runtime.embeddings import Embedder
 from services.runtime.exchange import ExchangeChannel
@@ -33,7 +34,7 @@ LONGEST_QUERY_GRAMS = 512
 # What a term counts by where it is found, on top of BM25. A title is in the text too.
 FIELDS = {"text": 1.0, "title": 0.5, "grams": 0.2}
 # What each ranking counts when the two are made one: words first.
-WORDS_WEIGHT, MEANING_WEIGHT = 1.0, 0.2
+WORDS_WEIGHT, MEANING_WEIGHT = 1.0, 0.3
 _ANY_WORD = re.compile(r"\w+")
 
 
@@ -62,7 +63,7 @@ class HybridIndex:
         self._numbers_of: dict[str, list[int]] = {}
         self._shard_of: dict[str, tuple[str, Sensitivity]] = {}
         self._vectors: dict[tuple[str, Sensitivity], Any] = defaultdict(self._new_vectors)
-        self._analyzers = {"words": _word_analyzer(), "grams": _gram_analyzer()}
+        self._analyzers = {"words": word_analyzer(), "grams": _gram_analyzer()}
         self._words = tantivy.Index(_schema())
         for name, analyzer in self._analyzers.items():
             self._words.register_tokenizer(name, analyzer)
@@ -70,32 +71,63 @@ class HybridIndex:
 
     def update(self, documents: Sequence[Document]) -> None:
         """Put documents in the place of those of the same key, the last of each; those that are `deleted` go."""
-        fresh: list[tuple[int, Document, Passage]] = []
-        for document in {document.document_key: document for document in documents}.values():
-            self._remove(document.document_key)
-            if not document.deleted:
-                fresh += [(next(self._numbers), document, passage) for passage in self._split(document)]
-        for number, document, passage in fresh:
-            self._passages[number] = passage
-            self._numbers_of.setdefault(document.document_key, []).append(number)
-            self._shard_of[document.document_key] = (document.tenant, document.sensitivity)
-            self._writer.add_document(
-                tantivy.Document(
-                    document_key=document.document_key,
-                    tenant=document.tenant,
-                    sensitivity=document.sensitivity.level,
-                    passage=number,
-                    text=_searched(passage),
-                    title=passage.title,
-                    grams=_searched(passage),
+        newest = {document.document_key: document for document in documents}
+        for document_key in newest:
+            self._remove(document_key)
+        fresh = [(each, passages) for each in newest.values() if not each.deleted and (passages := self._split(each))]
+        searched = [_searched(passage) for _, passages in fresh for passage in passages]
+        vectors = iter(self._embedder.embed(searched).astype(np.float16) if searched else ())
+        self.restore(
+            [
+                IndexedDocument(
+                    each.document_key, each.tenant, tuple(passages), b"".join(next(vectors).tobytes() for _ in passages)
                 )
-            )
+                for each, passages in fresh
+            ]
+        )
+
+    def restore(self, documents: Sequence[IndexedDocument]) -> None:
+        """Put in documents that are not there."""
+        by_shard: dict[tuple[str, Sensitivity], list[tuple[list[int], bytes]]] = defaultdict(list)
+        for document in documents:
+            numbers = [next(self._numbers) for _ in document.passages]
+            shard = document.tenant, document.passages[0].sensitivity
+            self._numbers_of[document.document_key] = numbers
+            self._shard_of[document.document_key] = shard
+            by_shard[shard].append((numbers, document.vectors))
+            for number, passage in zip(numbers, document.passages, strict=True):
+                self._passages[number] = passage
+                self._writer.add_document(
+                    tantivy.Document(
+                        document_key=document.document_key,
+                        tenant=document.tenant,
+                        sensitivity=passage.sensitivity.level,
+                        passage=number,
+                        text=_searched(passage),
+                        title=passage.title,
+                        grams=_searched(passage),
+                    )
+                )
         self._writer.commit()
         self._words.reload()
-        if fresh:
-            vectors = self._embedder.embed([_searched(passage) for _, _, passage in fresh])
-            for (number, document, _), vector in zip(fresh, vectors, strict=True):
-                self._vectors[document.tenant, document.sensitivity].add(number, vector)
+        for shard, added in by_shard.items():
+            keys = np.array([number for numbers, _ in added for number in numbers])
+            vectors = np.frombuffer(b"".join(each for _, each in added), np.float16)
+            self._vectors[shard].add(keys, vectors.reshape(len(keys), self._embedder.dimensions))
+
+    def dump(self) -> list[IndexedDocument]:
+        """Return all that is in the index."""
+        return [
+            IndexedDocument(
+                document_key,
+                self._shard_of[document_key][0],
+                tuple(self._passages[number] for number in numbers),
+                np.vstack(self._vectors[self._shard_of[document_key]].get(np.array(numbers)))
+                .astype(np.float16)
+                .tobytes(),
+            )
+            for document_key, numbers in self._numbers_of.items()
+        ]
 
     def search(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[Passage]:
         """Return the passages of a tenant, none above a sensitivity, that fit a query, best first."""
@@ -199,6 +231,14 @@ class ThreadedIndex:
             self._thread, self._index.search, query, tenant, max_sensitivity
         )
 
+    async def dump(self) -> list[IndexedDocument]:
+        """See `HybridIndex.dump`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._index.dump)
+
+    async def restore(self, documents: Sequence[IndexedDocument]) -> None:
+        """See `HybridIndex.restore`."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._index.restore, documents)
+
     def close(self) -> None:
         """End the thread once it has done what is under way."""
         self._thread.shutdown(cancel_futures=True)
@@ -246,7 +286,8 @@ def _schema() -> Any:
     return builder.build()
 
 
-def _word_analyzer() -> Any:
+def word_analyzer() -> Any:
+    """Return what makes words of a text: lower case, without accents and stop words, stemmed."""
     # Stemming and stop words are English, as the embeddings are; words of other languages are found as they are.
     # `FindMovies` and `find_movies` are two words.
     longest_bytes = 64

@@ -9,6 +9,7 @@ from services.context.consumer import Conversations, Documents
 from services.context.domain.memory import Memory
 from services.context.servicer import ContextServicer
 from services.context.settings import Settings
+from services.context.snapshots import SnapshotFile, Snapshots
 from services.runtime import rpc
 from services.runtime.clock import Clock
 from services.runtime.embeddings import Embedder
@@ -38,9 +39,20 @@ async def build(stack: AsyncExitStack) -> Service:
         kafka, {Topic.DOCUMENTS: documents.take, Topic.INTERACTIONS: conversations.take}, name="context"
     )
 
+    snapshots = settings.snapshot_dir and Snapshots(
+        SnapshotFile(settings.snapshot_dir, fingerprint(settings, embedder.digest)),
+        settings.snapshot_seconds,
+        kafka,
+        follower,
+        index,
+        memory,
+        documents,
+        Clock(),
+    )
+
     async def follow() -> None:
         await bundles.caught_up()  # what may be remembered is to be known before what was said
-        await follower.run()
+        await follower.run(await snapshots.restore() if snapshots else None)
 
     producer = await stack.enter_async_context(Producer(kafka))
     channel = await stack.enter_async_context(rpc.exchange(settings.governance_target))
@@ -52,6 +64,14 @@ async def build(stack: AsyncExitStack) -> Service:
         servicers=[
             Registration(add_ContextServicer_to_server, servicer, "gyre.api.context.v1.Context", is_exchanged=True)
         ],
-        loops=[bundles.run, follow, documents.run, conversations.run],
+        loops=[bundles.run, follow, documents.run, conversations.run, *([snapshots.run] if snapshots else [])],
         ready=[follower.caught_up, documents.indexed],
     )
+
+
+def fingerprint(settings: Settings, embeddings: str) -> str:
+    """Return what tells apart snapshots that hold the same topics otherwise."""
+    kept = settings.model_dump(
+        include={"passage_tokens", "memory_turns", "memory_condensed_turns", "memory_turn_tokens"}
+    )
+    return f"{embeddings}-{kept}"

@@ -74,6 +74,11 @@ class Documents:
                 self._some.clear()
                 self._none.set()
 
+    @property
+    def are_indexed(self) -> bool:
+        """Whether nothing waits and nothing is being indexed."""
+        return self._none.is_set()
+
     async def indexed(self) -> None:
         """Wait until nothing waits."""
         await self._none.wait()

@@ -9,8 +9,32 @@ from schemas.topics import Topic
 from services.context.domain.passages import Passage
 
 
+@dataclass(frozen=True)
+class IndexedDocument:
+    """A document as it lies in the index.
+
+    Attributes:
+        document_key: Of the document.
+        tenant: Whose it is.
+        passages: Its parts, at least one, all of one sensitivity.
+        vectors: Their embeddings one after the other, as 16-bit floats.
+    """
+
+    document_key: str
+    tenant: str
+    passages: tuple[Passage, ...]
+    vectors: bytes
+
+
 class Index(Protocol):
     """Documents that can be searched."""
+
+    async def dump(self) -> list[IndexedDocument]:
+        """Return all that is in it."""
+        ...
+
+    async def restore(self, documents: Sequence[IndexedDocument]) -> None:
+        """Put what another index held into this one, which is empty."""
 
     async def update(self, documents: Sequence[Document]) -> None:
         """Put documents in the place of those of the same key; those that are `deleted` go."""

@@ -1,5 +1,7 @@
 """What context reads from the environment (`GYRE_CONTEXT_*`)."""
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -28,3 +30,5 @@ class Settings(ModelSettings):
     memory_share: float = Field(
         default=0.5, ge=0, le=1, description="part of a budget that memory takes before passages; see README"
     )
+    snapshot_dir: Path | None = Field(default=None, description="of this replica alone; none: it keeps no snapshot")
+    snapshot_seconds: float = Field(default=300.0, gt=0, description="between two snapshots")

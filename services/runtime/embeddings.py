@@ -4,6 +4,7 @@ Likeness is told by Fisher's linear discriminant: the direction in which example
 weighed by how ordinary requests differ among themselves.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -36,7 +37,14 @@ class Embedder:
         if not folder.is_dir():
             raise Fatal(f"{folder} is missing: make it with python -m embedded.models {models_dir}")
         self._model = StaticModel.from_pretrained(str(folder))
+        self._folder = folder
         self.dimensions = int(self._model.dim)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model: vectors under another are not to be compared with these."""
+        with (self._folder / "model.safetensors").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return one vector a text, (texts, dimensions)."""

@@ -7,7 +7,7 @@ transaction.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -204,8 +204,34 @@ class Producer:
             raise Retryable(f"{topic}: not acknowledged by Kafka: {error!r}") from error
 
 
+# The next offset to read, by topic and partition.
+Offsets = Mapping[tuple[Topic, int], int]
+
+
+async def can_go_on(settings: KafkaSettings, offsets: Offsets) -> bool:
+    """Return whether reading can go on at offsets: nothing behind them was removed, and the topics are no shorter.
+
+    Raises:
+        Retryable: Kafka is away.
+    """
+    if not offsets:
+        return True
+    await ensure_topics(settings)
+    async with _consumer(settings, "offsets") as consumer:
+        present = {
+            TopicPartition(str(topic), each)
+            for topic in {topic for topic, _ in offsets}
+            for each in await _partitions(consumer, topic)
+        }
+        wanted = {TopicPartition(str(topic), partition): offset for (topic, partition), offset in offsets.items()}
+        if not wanted.keys() <= present:
+            return False
+        first, last = await consumer.beginning_offsets([*wanted]), await consumer.end_offsets([*wanted])
+        return all(first[each] <= offset <= last[each] for each, offset in wanted.items())
+
+
 class Follower:
-    """Keeps a view of topics up to date by reading every partition from the beginning, for ever.
+    """Keeps a view of topics up to date by reading every partition, for ever: from the beginning, or from where told.
 
     A record that cannot be decoded is logged and passed over: audit, which reads every topic, sends it to the dead
     letters.
@@ -218,24 +244,26 @@ class Follower:
         self._apply = apply
         self._name = name
         self._caught_up = asyncio.Event()
+        self._positions: dict[tuple[Topic, int], int] = {}
+
+    @property
+    def positions(self) -> Offsets:
+        """Where each partition stands of which a record has been applied, now or by what `run` was told."""
+        return dict(self._positions)
 
     async def caught_up(self) -> None:
         """Wait until everything that was there at the start has been applied."""
         await self._caught_up.wait()
 
-    async def run(self) -> None:
-        """Read until cancelled."""
+    async def run(self, offsets: Offsets | None = None) -> None:
+        """Read until cancelled.
+
+        Args:
+            offsets: Where to go on; a partition that is not among them is read from its beginning.
+        """
         await until_answered("Kafka", lambda: ensure_topics(self._settings))
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._settings.bootstrap_servers,
-            client_id=self._name,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
-        await consumer.start()
-        try:
+        self._positions = dict(offsets or {})
+        async with _consumer(self._settings, self._name) as consumer:
             partitions = [
                 TopicPartition(str(topic), partition)
                 for topic in self._apply
@@ -243,6 +271,8 @@ class Follower:
             ]
             consumer.assign(partitions)
             await consumer.seek_to_beginning(*partitions)
+            for (topic, partition), offset in self._positions.items():
+                consumer.seek(TopicPartition(str(topic), partition), offset)
             goal = await consumer.end_offsets(partitions)
             while True:
                 batches = await consumer.getmany(timeout_ms=200, max_records=BATCH_RECORDS)
@@ -253,8 +283,6 @@ class Follower:
                     positions = {each: await consumer.position(each) for each in partitions}
                     if all(positions[each] >= goal[each] for each in partitions):
                         self._caught_up.set()
-        finally:
-            await consumer.stop()
 
     def _take(self, record: Record) -> None:
         try:
@@ -269,6 +297,25 @@ class Follower:
                 offset=record.offset,
                 reason=str(error),
             )
+        self._positions[record.topic, record.partition] = record.offset + 1
+
+
+@contextlib.asynccontextmanager
+async def _consumer(settings: KafkaSettings, name: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """Give a consumer without a group, connected."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap_servers,
+        client_id=name,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: Topic) -> set[int]:

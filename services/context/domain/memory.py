@@ -109,6 +109,19 @@ def asked_again(turns: Sequence[Turn], query: str, now: datetime) -> str:
     return turns[-1].request_id if is_same else ""
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """What a memory holds.
+
+    Attributes:
+        conversations: Tenant, conversation id and turns, those used last at the end.
+        forgotten: Tenant, conversation id and until when it is forgotten.
+    """
+
+    conversations: list[tuple[str, str, list[Turn]]]
+    forgotten: list[tuple[str, str, datetime]]
+
+
 class Memory:
     """The newest turns of the conversations that were used last, in bounded space, as tenants' rules allow it."""
 
@@ -179,6 +192,19 @@ class Memory:
         key = tenant, conversation_id
         self._forgotten[key] = max(until, self._forgotten.get(key, until))
         self._keep(key, [turn for turn in self._conversations.get(key, []) if turn.received_at > self._forgotten[key]])
+
+    def dump(self) -> Remembered:
+        """Return all that is remembered."""
+        return Remembered(
+            [(tenant, name, list(turns)) for (tenant, name), turns in self._conversations.items()],
+            [(tenant, name, until) for (tenant, name), until in self._forgotten.items()],
+        )
+
+    def restore(self, remembered: Remembered, now: datetime) -> None:
+        """Put what another memory held into this one, as far as the rules in force allow it."""
+        self._forgotten = {(tenant, name): until for tenant, name, until in remembered.forgotten}
+        self._conversations = OrderedDict(((tenant, name), turns) for tenant, name, turns in remembered.conversations)
+        self.drop_old(now)
 
     def _allowed(self, tenant: str, turns: Sequence[Turn], now: datetime) -> list[Turn]:
         rule = self._rules.get(tenant)

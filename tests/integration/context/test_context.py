@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ import pytest
 from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
-from schemas.events import Interaction, Message, Sensitivity
+from schemas.bundle import Memory, load_bundle
+from schemas.events import BundlePublished, Interaction, Message, Sensitivity
 from schemas.topics import Topic
-from services.runtime.kafka import Producer
+from services.runtime.kafka import Producer, can_go_on
 from services.runtime.rpc import channel
 from services.runtime.settings import KafkaSettings
 from tests.integration.service_process import ServiceProcess
 
 TENANT = "context-tests"
+START = datetime.now(UTC) - timedelta(hours=1)
+BUNDLE = Path(__file__).parents[3] / "deploy" / "bundle"
 PUBLIC, INTERNAL, RESTRICTED = (
     types_pb2.SENSITIVITY_PUBLIC,
     types_pb2.SENSITIVITY_INTERNAL,
@@ -42,12 +45,26 @@ class StandInGovernance(governance_pb2_grpc.GovernanceServicer):
         )
 
 
+async def publish(kafka: str, memory: Memory) -> None:
+    bundle = load_bundle(BUNDLE)
+    (tenant,) = bundle.tenants.values()
+    bundle = bundle.model_copy(
+        update={"tenants": {**bundle.tenants, TENANT: tenant.model_copy(update={"memory": memory})}}
+    )
+    async with Producer(KafkaSettings(bootstrap_servers=kafka)) as producer:
+        published = BundlePublished(
+            version=bundle.version, published_at=datetime.now(UTC), content=bundle.model_dump_json()
+        )
+        await producer.send(Topic.BUNDLES, published)
+
+
 @pytest.fixture(scope="module")
 async def environment(kafka: str, models: Path) -> AsyncIterator[dict[str, str]]:
     server = grpc.aio.server()
     governance_pb2_grpc.add_GovernanceServicer_to_server(StandInGovernance(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    await publish(kafka, Memory(hours=24, sensitivity=Sensitivity.RESTRICTED))
     yield {
         "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka,
         "GYRE_MODELS_DIR": str(models),
@@ -88,7 +105,7 @@ async def until(stub: Any, holds: Callable[[Any], bool], **request: Any) -> Any:
 
 
 def interaction(conversation: str, number: int, level: Sensitivity = Sensitivity.INTERNAL) -> Interaction:
-    at = datetime(2026, 1, 1, 12, number, tzinfo=UTC)
+    at = START + timedelta(minutes=number)
     return Interaction(
         request_id=f"{conversation}-{number}",
         phase="finished",
@@ -193,6 +210,57 @@ async def test_all_is_there_again_after_a_start_on_the_same_topics(
         assert [turn.message.content for turn in answer.turns] == ["question 1", "answer 1"]
         assert not forgotten.turns
         assert another.stop() == 0
+
+
+async def test_a_start_with_a_snapshot_goes_on_where_it_stands_and_the_forgotten_leaves_it(
+    stub: Any, kafka: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "snapshots"
+    told = environment | {"GYRE_CONTEXT_SNAPSHOT_DIR": str(folder)}
+    await ingest(stub, "kept", "The lighthouse is painted white.")
+    await ingest(stub, "dropped", "The harbour master is called Ysbrandt.")
+    async with Producer(KafkaSettings(bootstrap_servers=kafka)) as producer:
+        await producer.send(Topic.INTERACTIONS, interaction("snapshot", 1))
+    with ServiceProcess("context", tmp_path / "first", told) as first:
+        await first.serving()
+        assert first.stop() == 0
+    file = folder / "snapshot.msgpack"
+    assert b"Ysbrandt" in file.read_bytes()
+    await stub.Forget(context_pb2.ForgetRequest(tenant=TENANT, document_id="dropped"), timeout=30)
+    await ingest(stub, "after", "The lighthouse has been closed since.")
+    with ServiceProcess("context", tmp_path / "second", told) as second:
+        await second.serving()
+        async with channel(second.target) as to:
+            other = context_pb2_grpc.ContextStub(to)
+            answer = await stitch(other, "lighthouse", conversation_id="snapshot")
+            gone = await stitch(other, "the harbour master Ysbrandt")
+        assert second.stop() == 0
+    assert "snapshot restored" in second.log.read_text()
+    assert {passage.document_id for passage in answer.passages} == {"kept", "after"}
+    assert [turn.message.content for turn in answer.turns] == ["question 1", "answer 1"]
+    assert "dropped" not in {passage.document_id for passage in gone.passages}
+    assert b"Ysbrandt" not in file.read_bytes()
+
+
+async def test_a_snapshot_is_of_use_only_where_the_topics_hold_what_it_goes_on_from(kafka: str) -> None:
+    settings = KafkaSettings(bootstrap_servers=kafka)
+    async with Producer(settings) as producer:
+        await producer.send(Topic.INTERACTIONS, interaction("offsets", 1))
+    assert await can_go_on(settings, {})
+    assert await can_go_on(settings, {(Topic.INTERACTIONS, 0): 0, (Topic.DOCUMENTS, 0): 0})
+    assert not await can_go_on(settings, {(Topic.INTERACTIONS, 0): 1_000_000})
+    assert not await can_go_on(settings, {(Topic.INTERACTIONS, 999): 0})
+
+
+async def test_what_a_new_bundle_does_not_let_be_remembered_is_gone(stub: Any, kafka: str) -> None:
+    async with Producer(KafkaSettings(bootstrap_servers=kafka)) as producer:
+        await producer.send(Topic.INTERACTIONS, interaction("ruled", 1))
+        await producer.send(Topic.INTERACTIONS, interaction("ruled", 2, Sensitivity.CONFIDENTIAL))
+    await until(stub, lambda answer: len(answer.turns) == 4, conversation_id="ruled")
+    await publish(kafka, Memory(hours=24, sensitivity=Sensitivity.INTERNAL))
+    await until(stub, lambda answer: len(answer.turns) == 2, conversation_id="ruled")
+    await publish(kafka, Memory(hours=0))
+    await until(stub, lambda answer: not answer.turns, conversation_id="ruled")
 
 
 async def test_without_embeddings_it_does_not_start_and_says_how_to_make_them(

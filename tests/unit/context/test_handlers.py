@@ -12,7 +12,7 @@ from services.context import handlers
 from services.context.consumer import Documents
 from services.context.domain.memory import Memory
 from services.context.domain.passages import Passage
-from services.context.ports import DocumentVerdict
+from services.context.ports import DocumentVerdict, IndexedDocument
 from services.runtime.clock import Clock
 from services.runtime.errors import InvalidArgument, PermissionDenied, Retryable
 
@@ -52,6 +52,12 @@ class RecordedIndex:
 
     async def update(self, documents: Sequence[Document]) -> None:
         self.updates.append([document.text for document in documents])
+
+    async def dump(self) -> list[IndexedDocument]:
+        return []
+
+    async def restore(self, documents: Sequence[IndexedDocument]) -> None:
+        raise AssertionError
 
     async def search(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[Passage]:
         self.searches += 1
