@@ -56,7 +56,7 @@ async def measure(embedder: Embedder, folder: Path) -> None:
     syllables = [consonant + vowel for consonant in "bcdfghjklmnprstvwxyz" for vowel in "aeiou"]
     words = ["".join(chance.choices(syllables, k=3)) for _ in range(8000)]
     documents = [_document(number, words, chance) for number in range(DOCUMENTS)]
-    index = ThreadedIndex(HybridIndex(embedder, passage_tokens=200, candidates=20, minimum_similarity=0.4))
+    index = ThreadedIndex(HybridIndex(embedder, passage_tokens=200, candidates=20, minimum_similarity=0.3))
     before, started, busy = _resident_mib(), time.perf_counter(), time.process_time()
     for first in range(0, DOCUMENTS, BATCH_DOCUMENTS):
         await index.update(documents[first : first + BATCH_DOCUMENTS])
@@ -83,7 +83,7 @@ async def measure(embedder: Embedder, folder: Path) -> None:
     )
     print(f"write a snapshot: {_since(started, busy)}")
     index.close()
-    again = ThreadedIndex(HybridIndex(embedder, passage_tokens=200, candidates=20, minimum_similarity=0.4))
+    again = ThreadedIndex(HybridIndex(embedder, passage_tokens=200, candidates=20, minimum_similarity=0.3))
     started, busy = time.perf_counter(), time.process_time()
     read = file.read()
     assert read is not None

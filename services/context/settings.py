@@ -21,7 +21,7 @@ class Settings(ModelSettings):
     passage_tokens: int = Field(default=200, ge=16, description="longest passage, about")
     candidates: int = Field(default=20, ge=1, description="passages that each of the two searches puts forward")
     minimum_similarity: float = Field(
-        default=0.4, ge=-1, le=1, description="cosine below which a passage is not found by its meaning"
+        default=0.3, ge=-1, le=1, description="cosine below which a passage is not found by its meaning"
     )
     memory_turns: int = Field(default=8, ge=1, description="newest interactions kept whole of a conversation")
     memory_condensed_turns: int = Field(default=24, ge=1, description="interactions kept condensed before those")
