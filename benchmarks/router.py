@@ -1,8 +1,9 @@
 """What the router costs: requests/s, added latency and memory with governance, context and the record on.
 
-`python -m benchmarks.router` starts a Kafka of its own, governance, context and the router, all real. In Triton's place
-is a stand-in that is no model and answers at once, so that only the router's own cost shows. The same load then goes to
-the floor (`benchmarks.router_parts`) and to the stand-in alone, in the same run.
+`python -m benchmarks.router` starts a Kafka of its own, governance, context and the router, all real. The model is a
+stand-in that is no model and answers at once, so that only the router's own cost shows. In the same run, the same load
+goes to LiteLLM's proxy before that stand-in with nothing switched on (`benchmarks/litellm.yaml`; an environment for it
+is installed), to the floor (`benchmarks.router_parts`) and to the stand-in alone.
 
 It needs what `make setup` installs, and the static embeddings under `GYRE_MODELS_DIR` that `gyre up` makes once.
 """
@@ -29,14 +30,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks.router_parts import FLOOR_TOPIC
 from embedded.ports import free_ports
-from schemas.bundle import load_bundle
+from recipes.environment import install
+from schemas.bundle import Bundle, load_bundle
 from schemas.events import BundlePublished
-from schemas.prompts import Prompt
 from schemas.topics import Topic
 from services.runtime.kafka import Producer
 from services.runtime.rpc import wait_serving
 from services.runtime.settings import KafkaSettings
-from services.runtime.triton import TritonModels
 
 KEY = "gyre-demo-key"  # of the sample bundle
 QUESTION = "Hello, I ordered a lamp last week and have not heard since; where is it, and can it still go to my office?"
@@ -70,11 +70,11 @@ async def load(ask: Callable[[], Awaitable[None]], in_flight: int, seconds: floa
 
 
 @contextlib.contextmanager
-def process(module: str, *arguments: str, environment: dict[str, str], log: Path) -> Iterator[psutil.Process]:
-    """Run a module of this repository until the end of the block."""
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[psutil.Process]:
+    """Run something until the end of the block."""
     with log.open("w") as file:
-        started = subprocess.Popen(  # noqa: S603 - our own modules
-            [sys.executable, "-m", module, *arguments], env=os.environ | environment, stdout=file, stderr=file
+        started = subprocess.Popen(  # noqa: S603 - our own commands
+            command, env=os.environ | environment, stdout=file, stderr=file
         )
     try:
         yield psutil.Process(started.pid)
@@ -112,17 +112,6 @@ def chat(session: aiohttp.ClientSession, port: int) -> Callable[[], Awaitable[No
     return ask
 
 
-def inference(models: TritonModels) -> Callable[[], Awaitable[None]]:
-    """Return what asks the stand-in alone."""
-    prompt = Prompt("small", "", [{"role": "user", "content": QUESTION}], {"temperature": 0.0, "max_tokens": 8})
-
-    async def ask() -> None:
-        async for _ in models.generate(prompt, 10):
-            pass
-
-    return ask
-
-
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,12 +121,13 @@ def main() -> None:
     models = Path(os.environ.get("GYRE_MODELS_DIR", "~/.cache/gyre/models")).expanduser()
     if not (models / "static-embeddings").is_dir():
         parser.error(f"{models}/static-embeddings is missing; `python -m embedded.models {models}` makes it")
-    uvloop.run(run(arguments.seconds, arguments.profile, models))
+    litellm = install("litellm").parent / "litellm"
+    uvloop.run(run(arguments.seconds, arguments.profile, models, litellm))
 
 
-async def run(seconds: float, profile: str, models: Path) -> None:
+async def run(seconds: float, profile: str, models: Path, litellm: Path) -> None:
     """Start everything, measure, print."""
-    names = ("kafka", "controller", "stand-in", "floor", "http", *PARTS)
+    names = ("kafka", "controller", "stand-in", "floor", "litellm", "http", *PARTS)
     port = dict(zip(names, free_ports(len(names)), strict=True))
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port['kafka']}")
     with tempfile.TemporaryDirectory(prefix="gyre-benchmark-") as folder, contextlib.ExitStack() as stack:
@@ -146,7 +136,8 @@ async def run(seconds: float, profile: str, models: Path) -> None:
             "GYRE_EMBEDDED_KAFKA_PORT": str(port["kafka"]),
             "GYRE_EMBEDDED_KAFKA_CONTROLLER_PORT": str(port["controller"]),
             "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "GYRE_TRITON_URL": f"127.0.0.1:{port['stand-in']}",
+            "LITELLM_MASTER_KEY": KEY,  # it does not start without one
+            "STAND_IN_URL": f"http://127.0.0.1:{port['stand-in']}/v1",
             "GYRE_ROUTER_HTTP_PORT": str(port["http"]),
             "GYRE_MODELS_DIR": str(models),
         }
@@ -156,13 +147,15 @@ async def run(seconds: float, profile: str, models: Path) -> None:
 
         def start(name: str, module: str, *more: str) -> psutil.Process:
             log = Path(folder) / f"{name}.log"
-            return stack.enter_context(process(module, *more, environment=environment, log=log))
+            return stack.enter_context(process([sys.executable, "-m", module, *more], environment=environment, log=log))
 
         start("kafka", "embedded.kafka")
         await listening(port["kafka"])
-        await publish(kafka)
+        await publish(kafka, environment["STAND_IN_URL"])
         start("stand-in", "benchmarks.router_parts", "stand-in", str(port["stand-in"]))
         start("floor", "benchmarks.router_parts", "floor", str(port["floor"]))
+        peer = ("--config", "benchmarks/litellm.yaml", "--host", "127.0.0.1", "--port", str(port["litellm"]))
+        stack.enter_context(process([str(litellm), *peer], environment=environment, log=Path(folder) / "litellm.log"))
         modules: dict[str, tuple[str, ...]] = {part: (f"services.{part}",) for part in PARTS}
         if profile:
             modules["router"] = ("cProfile", "-o", profile, "-m", "services.router")
@@ -170,7 +163,7 @@ async def run(seconds: float, profile: str, models: Path) -> None:
         try:
             for part in PARTS:
                 await wait_serving(f"127.0.0.1:{port[part]}", 90)
-            for each in ("stand-in", "floor", "http"):
+            for each in ("stand-in", "floor", "litellm", "http"):
                 await listening(port[each])
         except Exception:
             _print_logs(Path(folder))
@@ -183,9 +176,12 @@ def _print_logs(folder: Path) -> None:
         print(f"--- {log.name}\n{log.read_text()[-2000:]}", file=sys.stderr)
 
 
-async def publish(kafka: KafkaSettings) -> None:
-    """Publish the sample bundle, and make the floor's topic."""
-    bundle = load_bundle(Path("deploy/bundle"))
+async def publish(kafka: KafkaSettings, url: str) -> None:
+    """Publish the sample bundle with its model at the stand-in, and make the floor's topic."""
+    content = load_bundle(Path("deploy/bundle")).model_dump()
+    content["upstreams"] = {"stand-in": {"url": url}}
+    content["models"]["small"] |= {"upstream": "stand-in", "weights": ""}
+    bundle = Bundle.model_validate(content)
     async with Producer(kafka) as producer:
         await producer.send(
             Topic.BUNDLES,
@@ -205,14 +201,12 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 async def measure(port: dict[str, int], parts: dict[str, psutil.Process], seconds: float) -> None:
     """Put the same load on the router, the floor and the stand-in, and print what came of it."""
-    async with (
-        aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session,
-        TritonModels(f"127.0.0.1:{port['stand-in']}") as models,
-    ):
+    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session:
         targets = {
             "router, everything on": chat(session, port["http"]),
+            "LiteLLM's proxy, nothing on": chat(session, port["litellm"]),
             "floor: aiohttp and an acknowledged record": chat(session, port["floor"]),
-            "stand-in model alone": inference(models),
+            "stand-in model alone": chat(session, port["stand-in"]),
         }
         for ask in targets.values():
             await load(ask, 16, 2)  # warm
@@ -226,13 +220,16 @@ async def measure(port: dict[str, int], parts: dict[str, psutil.Process], second
     print(f"{'':44}{'in flight':>10}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
     for (name, in_flight), each in measured.items():
         print(f"{name:44}{in_flight:>10}{each.requests_per_second:>12,.0f}{each.p50_ms:>9.2f}{each.p99_ms:>9.2f}")
-    router, floor, stand_in = targets
+    router, litellm, floor, stand_in = targets
     for in_flight in IN_FLIGHT:
         whole = measured[router, in_flight].p50_ms
         added = whole - measured[stand_in, in_flight].p50_ms
         print(
             f"added latency at {in_flight} in flight: {added:.2f} ms at the median (the stand-in's own taken off), "
-            f"{whole / measured[floor, in_flight].p50_ms:.1f} times the floor"
+            f"{whole / measured[floor, in_flight].p50_ms:.1f} times the floor; LiteLLM's "
+            f"{measured[litellm, in_flight].p50_ms - measured[stand_in, in_flight].p50_ms:.2f} ms; requests/s "
+            f"{measured[router, in_flight].requests_per_second / measured[litellm, in_flight].requests_per_second:.1f} "
+            "times LiteLLM's"
         )
         requests = measured[router, in_flight].requests_per_second * seconds
         taken = ", ".join(f"{part} {each / requests * 1e3:.2f}" for part, each in cpu[router, in_flight].items())

@@ -23,8 +23,9 @@ def compile_pins(source: str, target: str, *flags: str) -> None:
 compile_pins("pyproject.toml", "dev.txt", "--extra", "dev")
 for service in SERVICES:
     compile_pins("pyproject.toml", f"{service}.txt", "--extra", service, "--constraint", str(HERE / "dev.txt"))
-# A peer that benchmarks run beside, in an environment of its own.
-compile_pins(str(HERE / "presidio.in"), "presidio.txt")
+# Peers that benchmarks run beside, each in an environment of its own.
+for peer in ("presidio", "litellm"):
+    compile_pins(str(HERE / f"{peer}.in"), f"{peer}.txt")
 # Packages whose declared dependencies are not wanted: models, data, texts, and Triton with numpy 1 (see the Makefile).
 for name in ("uv", "data", "triton", "corpora"):
     compile_pins(str(HERE / f"{name}.in"), f"{name}.txt", "--no-deps")
