@@ -1,0 +1,168 @@
+"""How likely a model answers a request rightly, learned from how it did before.
+
+Each model of a task has a Bayesian logistic regression over what a request looks like, updated outcome by outcome: an
+extended Kalman filter with a drift (West, Harrison and Migon 1985; Spiegelhalter and Lauritzen 1990). What is not known
+yet pulls the chance towards one half (MacKay 1992). What it foretold before it learned what came of it is set right by
+a second one: Platt scaling (1999) that learns as it goes.
+"""
+
+import math
+import string
+
+import numpy as np
+import numpy.typing as npt
+
+from services.runtime.embeddings import Space
+
+Vector = npt.NDArray[np.float64]
+
+# How much of a question is looked at: more costs time and tells little.
+CHARACTERS = 256
+# Directions in which ordinary requests differ most. It, and the variances, were chosen by the held-out likelihood of
+# subjects left out of the fitting half of `benchmarks.routing`, and of rows left out.
+DIRECTIONS = 24
+# How far the weights may lie from nought before anything is known: of the constant, of a surface feature (which are of
+# the order of one), of a direction (of which an ordinary request has one).
+CONSTANT_VARIANCE, SURFACE_VARIANCE, DIRECTION_VARIANCE = 1.0, 0.1, 0.01
+# Of the calibration: of its constant, of its slope.
+CALIBRATION_VARIANCES = (0.1, 0.1)
+# By how much of that first variance all grow with each outcome, so that the last few thousand count most.
+DRIFT = 1e-5
+# The chance of a model of which nothing is known.
+PRIOR = {"specialist": 0.7, "small": 0.5, "large": 0.7, "frontier": 0.8}
+
+_LETTER, _UPPER, _DIGIT, _SYMBOL, _SPACE, _LINE, _FOREIGN = range(7)
+_KINDS = np.full(256, _LETTER)
+for _kind, _characters in {
+    _UPPER: string.ascii_uppercase, _DIGIT: string.digits, _SYMBOL: string.punctuation, _SPACE: " \t", _LINE: "\n"
+}.items():  # fmt: skip
+    _KINDS[list(_characters.encode())] = _kind
+_KINDS[128:] = _FOREIGN
+SURFACE = 9
+
+
+class Features:
+    """What a request looks like, as numbers: what it is about, and its surface."""
+
+    def __init__(self, space: Space) -> None:
+        """Take the directions from how ordinary requests differ: their principal components, each scaled to one."""
+        variances, directions = np.linalg.eigh(np.linalg.inv(space.background.precision.astype(np.float64)))
+        self._space = space
+        scaled = (directions / np.sqrt(variances))[:, ::-1][:, :DIRECTIONS]
+        self._middle = space.background.mean @ scaled
+        self._directions = np.ascontiguousarray(scaled, np.float32)
+        self.dimensions = 1 + SURFACE + self._directions.shape[1]
+
+    def of(self, question: str, turns: int, tools: int) -> Vector:
+        """Return the features of a request, (dimensions,); the first is 1.
+
+        Args:
+            question: What the user said last, masked.
+            turns: Messages in all.
+            tools: Functions that it offers.
+        """
+        text = question[:CHARACTERS]
+        vector = self._space.embed([text])[0]
+        return np.concatenate((_surface(text, turns, tools), vector.dot(self._directions) - self._middle))
+
+
+def _surface(text: str, turns: int, tools: int) -> list[float]:
+    counts = np.bincount(_KINDS[np.frombuffer(text.encode(errors="replace"), np.uint8)], minlength=7).tolist()
+    size = sum(counts) + 1
+    # Shares spread over orders of magnitude; the constants bring each to about nought for a request of one sentence.
+    return [
+        1.0,
+        math.log(size) - 5,
+        math.log(size / (1 + counts[_SPACE] + counts[_LINE])) - 2,
+        math.log1p(counts[_LINE]),
+        *(math.log1p(100 * counts[kind] / size) - 1 for kind in (_UPPER, _DIGIT, _SYMBOL)),
+        math.log1p(100 * counts[_FOREIGN] / size),
+        math.log(turns),
+        math.log1p(tools),
+    ]
+
+
+class Logistic:
+    """A logistic regression whose weights are known as a mean and a covariance."""
+
+    def __init__(self, mean: Vector, variances: Vector) -> None:
+        """Take what is believed before anything is seen, (D,) each."""
+        self._mean = mean
+        self._covariance = np.diag(variances)
+        self._drift = DRIFT * variances
+
+    def chance(self, x: Vector) -> float:
+        """Return the chance that is expected of features (D,)."""
+        score = float(x.dot(self._mean))
+        variance = float(x.dot(self._covariance).dot(x))
+        return _logistic(score / math.sqrt(1 + math.pi * variance / 8))
+
+    def learn(self, x: Vector, right: float, weight: float) -> None:
+        """Take in an outcome, from 0 to 1, that counts as so many: Laplace's approximation around the new mode.
+
+        Given one outcome the mode moves along one line, and is found there by halving.
+        """
+        spread = self._covariance @ x
+        variance, score = float(x @ spread), float(x @ self._mean)
+        low, high = sorted((0.0, variance * weight * (right - _logistic(score))))
+        for _ in range(40):
+            step = (low + high) / 2
+            if step < variance * weight * (right - _logistic(score + step)):
+                low = step
+            else:
+                high = step
+        chance = _logistic(score + low)
+        self._mean = self._mean + spread * (weight * (right - chance))
+        information = weight * chance * (1 - chance)
+        self._covariance -= np.outer(spread, spread) * (information / (1 + information * variance))
+        self._covariance[np.diag_indices_from(self._covariance)] += self._drift
+
+
+class Success:
+    """What is known of one model's success at one task."""
+
+    def __init__(self, dimensions: int, prior: float) -> None:
+        """Begin with the chance that is expected of it before anything is known."""
+        self._ordinary = np.zeros(dimensions)
+        self._ordinary[0] = 1.0
+        variances = np.full(dimensions, DIRECTION_VARIANCE)
+        variances[: 1 + SURFACE] = CONSTANT_VARIANCE, *[SURFACE_VARIANCE] * SURFACE
+        self._model = Logistic(_logit(prior) * self._ordinary, variances)
+        self._calibration = Logistic(np.array([0.0, 1.0]), np.array(CALIBRATION_VARIANCES))
+
+    def learn_rate(self, rate: float, outcomes: int) -> None:
+        """Take in that it was right at this rate on so many ordinary requests, as a gate found."""
+        self._model.learn(self._ordinary, rate, outcomes)
+
+    def learn(self, x: Vector, right: float, weight: float) -> None:
+        """Take in what came of an answer.
+
+        Args:
+            x: Features of the request, (dimensions,).
+            right: From 0, wrong, to 1.
+            weight: As how many outcomes it counts.
+        """
+        self._calibration.learn(_calibrated(self._model.chance(x)), right, weight)
+        self._model.learn(x, right, weight)
+
+    def chance(self, x: Vector) -> float:
+        """Return the chance that it answers a request of these features rightly."""
+        return self._calibration.chance(_calibrated(self._model.chance(x)))
+
+    def uncalibrated(self, x: Vector) -> float:
+        """Return what `chance` begins with, for those who measure what calibration does."""
+        return self._model.chance(x)
+
+
+def _calibrated(chance: float) -> Vector:
+    return np.array([1.0, _logit(min(max(chance, 1e-6), 1 - 1e-6))])
+
+
+def _logistic(score: float) -> float:
+    if score < 0:
+        return 1 - _logistic(-score)
+    return 1 / (1 + math.exp(-score))
+
+
+def _logit(chance: float) -> float:
+    return math.log(chance / (1 - chance))
