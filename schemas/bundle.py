@@ -15,6 +15,7 @@ from schemas.events import Sensitivity
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # What guardrails can look for. `denied` are the texts that the operator lists.
 Kind = Literal[
     "secret",
@@ -74,6 +75,32 @@ class Memory(_Frozen):
     sensitivity: Sensitivity = Sensitivity.CONFIDENTIAL
 
 
+class Price(_Frozen):
+    """What a model's tokens cost. All prices of a bundle are in one unit, whichever the operator counts in."""
+
+    per_million_prompt_tokens: Amount = 0.0
+    per_million_completion_tokens: Amount = 0.0
+
+
+class Routing(_Frozen):
+    """What is wanted of the model that answers, beside that it is cleared. It says nothing: the cheapest answers."""
+
+    # The chance of a right answer that the cheapest must have. Where none has it, the likeliest to be right answers.
+    bar: Share = 0.0
+    # 95 of 100 of a model's latest answers are to be complete by then; one that is slower answers where all are.
+    latency_ms: Annotated[int, Field(gt=0)] | None = None
+    # Share of the requests that another cleared model answers, so that something is learned of it, and the most that
+    # one of them may cost, in the unit of the prices.
+    exploration: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    exploration_price: Amount | None = None
+
+    @model_validator(mode="after")
+    def _explores_at_a_price(self) -> Self:
+        if (self.exploration > 0) != (self.exploration_price is not None):
+            raise ValueError("exploration_price: wanted with exploration, and with nothing else")
+        return self
+
+
 class Tenant(_Frozen):
     """A business unit."""
 
@@ -84,6 +111,7 @@ class Tenant(_Frozen):
     exploration_share: Share = 0.1
     # Of all its applications together.
     limits: Limits = ()
+    routing: Routing = Routing()
 
 
 class Application(_Frozen):
@@ -118,6 +146,7 @@ class Model(_Frozen):
     weights: str = ""
     max_tokens: int = Field(gt=0, description="longest answer")
     region: Name
+    price: Price = Price()
 
     @model_validator(mode="after")
     def _has_weights_in_triton_alone(self) -> Self:
@@ -166,6 +195,10 @@ class Task(_Frozen):
     deadline_ms: int = Field(default=60_000, gt=0)
     cascade: Cascade | None = None
     learning: Learning | None = None
+    # Of its specialist's tokens.
+    specialist_price: Price = Price()
+    # In place of its tenant's.
+    routing: Routing | None = None
 
     @model_validator(mode="after")
     def _has_examples_enough(self) -> Self:
@@ -292,6 +325,10 @@ class Bundle(_Frozen):
     def upstream(self, name: str) -> Upstream:
         """Return an upstream that a model names."""
         return self.upstreams.get(name) or Upstream()
+
+    def routing_of(self, task: str) -> Routing:
+        """Return what is wanted of the model that answers a task: its own word, else its tenant's."""
+        return self.tasks[task].routing or self.tenants[self.tasks[task].tenant].routing
 
     @property
     def version(self) -> str:

@@ -115,6 +115,15 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
 
 
+class RouteEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What was expected of a candidate, in the order of the candidates."""
+
+    model: str
+    chance: float | None = None  # of a right answer; none where nobody judges
+    price: float = 0.0  # of this request, in the unit of the bundle's prices
+    seconds: float | None = None  # in which 95 of 100 of its latest answers were complete; none where too few are known
+
+
 class Citation(msgspec.Struct, frozen=True, kw_only=True):
     """A document that the model was given, or that was left out because no cleared live model may see it."""
 
@@ -172,6 +181,8 @@ class Interaction(Event, frozen=True, kw_only=True):
     candidates: tuple[RouteCandidate, ...] = ()
     # Who was asked, in this order; more than one where a model failed or was unsure.
     attempts: tuple[Attempt, ...] = ()
+    estimates: tuple[RouteEstimate, ...] = ()
+    propensity: float = 1.0  # probability with which the model was picked
     # What was decided about it.
     bundle_version: str
     sensitivity: Sensitivity
@@ -317,6 +328,28 @@ class Label(Event, frozen=True, kw_only=True):
     bundle_version: str
 
 
+class Outcome(Event, frozen=True, kw_only=True):
+    """What came of an answer, for those who judge models: how right it was, by a label or by feedback."""
+
+    request_id: str
+    tenant: str
+    task: str
+    found_at: datetime
+    source: str  # label or feedback
+    success: float  # 0 wrong, 1 right; feedback leaves doubt
+    # With which experts were asked; 1 of feedback, whose propensity nobody knows.
+    propensity: float = 1.0
+    model: str
+    model_version: str = ""
+    tier: str
+    # What was asked: the last user turn, masked, its beginning; messages in all; functions offered.
+    question: str
+    turns: int
+    tools: int
+    sensitivity: Sensitivity
+    bundle_version: str
+
+
 class Candidate(Event, frozen=True, kw_only=True):
     """A trained specialist and what the gate said of it."""
 
@@ -368,6 +401,11 @@ class Deployment(Event, frozen=True, kw_only=True):
     reason: str
     # What it replaced, newest last, so that a rollback needs nothing else.
     previous: tuple[str, ...] = ()
+    # What its gate found: on how many requests, and how many of them it and the one before it got right, as shares.
+    gate_items: int = 0
+    gate_accuracy: float = 0.0
+    incumbent: str = ""  # candidate_id or model name
+    incumbent_accuracy: float = 0.0
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):
@@ -418,6 +456,7 @@ EVENTS: dict[Topic, type[Event]] = {
     Topic.DOCUMENTS: Document,
     Topic.EDGE_CASES: EdgeCase,
     Topic.LABELS: Label,
+    Topic.OUTCOMES: Outcome,
     Topic.CANDIDATES: Candidate,
     Topic.DEPLOYMENTS: Deployment,
     Topic.CHECKPOINTS: Checkpoint,

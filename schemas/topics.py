@@ -19,6 +19,7 @@ class Topic(StrEnum):
     DOCUMENTS = "context.documents.v1"
     EDGE_CASES = "triage.edge-cases.v1"
     LABELS = "triage.labels.v1"
+    OUTCOMES = "triage.outcomes.v1"
     CANDIDATES = "trainer.candidates.v1"
     DEPLOYMENTS = "serving.deployments.v1"
     CHECKPOINTS = "audit.checkpoints.v1"
@@ -63,6 +64,7 @@ SPECS: dict[Topic, TopicSpec] = {
     Topic.DOCUMENTS: TopicSpec(key="document_key", compacted=True),
     Topic.EDGE_CASES: TopicSpec(key="request_id", partitioned=True),
     Topic.LABELS: TopicSpec(key="request_id", partitioned=True),
+    Topic.OUTCOMES: TopicSpec(key="request_id", partitioned=True),
     # Every candidate has a key of its own, so all of them stay: a rollback or an export may need an old one.
     Topic.CANDIDATES: TopicSpec(key="candidate_id", compacted=True),
     Topic.DEPLOYMENTS: TopicSpec(key="task_key", compacted=True),

@@ -23,3 +23,17 @@ ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS attempts Array(
     LowCardinality(String), reason String, start_us Int64, duration_us Int64, prompt_tokens Int64,
     completion_tokens Int64
 )) COMMENT 'Models that were asked, in this order, and what became of it: answered, failed, unsure or skipped';
+
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS estimates Array(Tuple(
+    model LowCardinality(String), chance Nullable(Float64), price Float64, seconds Nullable(Float64)
+)) COMMENT 'What was expected of each candidate, in their order: chance of a right answer, price of this request, and seconds in which 95 of 100 of its latest answers were complete';
+
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS propensity Float64 DEFAULT 1 COMMENT 'Probability with which the model was picked';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS gate_items Int64 COMMENT 'On how many requests its gate measured it';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS gate_accuracy Float64 COMMENT 'Share of them that it got right';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS incumbent String COMMENT 'What it was compared with: a candidate or the name of a model';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS incumbent_accuracy Float64 COMMENT 'Share of them that the incumbent got right';

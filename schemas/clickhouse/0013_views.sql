@@ -43,6 +43,10 @@ CREATE OR REPLACE VIEW gyre.interactions
         LowCardinality(String), reason String, start_us Int64, duration_us Int64, prompt_tokens Int64,
         completion_tokens Int64
     )) COMMENT 'Models that were asked, in this order, and what became of it: answered, failed, unsure or skipped',
+    estimates Array(Tuple(
+        model LowCardinality(String), chance Nullable(Float64), price Float64, seconds Nullable(Float64)
+    )) COMMENT 'What was expected of each candidate, in their order: chance of a right answer, price of this request, and seconds in which 95 of 100 of its latest answers were complete',
+    propensity Float64 COMMENT 'Probability with which the model was picked',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
     input_verdict LowCardinality(String) COMMENT 'What governance said of the request',
@@ -77,7 +81,7 @@ AS SELECT
     request_id, if(phase = 'finished', 'finished', 'unfinished') AS state, tenant, application, task, task_by, user,
     conversation_id, received_at, finished_at, streamed, messages, tools, language, truncated_tokens, cuts, answer,
     tool_calls, finish_reason, error, model, model_version, tier, candidate_id, candidates, attempts,
-    bundle_version, sensitivity, input_verdict, output_verdict, findings, releases, policies, citations, memory_turns,
+    estimates, propensity, bundle_version, sensitivity, input_verdict, output_verdict, findings, releases, policies, citations, memory_turns,
     context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,
     first_token_us, total_us, stages, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.router_interactions_v1
@@ -236,14 +240,18 @@ CREATE OR REPLACE VIEW gyre.deployments
     deployed_at DateTime64(6, 'UTC') COMMENT 'When it was decided',
     reason String COMMENT 'Why it was decided',
     previous Array(String) COMMENT 'Deployments it replaced, newest last',
+    gate_items Int64 COMMENT 'On how many requests its gate measured it',
+    gate_accuracy Float64 COMMENT 'Share of them that it got right',
+    incumbent String COMMENT 'What it was compared with: a candidate or the name of a model',
+    incumbent_accuracy Float64 COMMENT 'Share of them that the incumbent got right',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
     task_key, tenant, task, deployment_id, state, candidate_id, model, model_version, adapter_path,
-    system_prompt, response_schema, sensitivity, deployed_at, reason, previous, _partition AS partition,
-    _offset AS offset, lower(hex(_hash)) AS hash
+    system_prompt, response_schema, sensitivity, deployed_at, reason, previous, gate_items, gate_accuracy, incumbent,
+    incumbent_accuracy, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.serving_deployments_v1
 WHERE _error = ''
 COMMENT 'What was wanted live for each task of each tenant, over time';

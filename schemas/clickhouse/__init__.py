@@ -40,7 +40,8 @@ _NAME = re.compile(r"(?P<number>\d{4})_(?P<slug>[a-z0-9_]+)\.sql")
 _CREATE_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (?P<name>\S+)\s*\((?P<body>.*?)\n\)\s*(?P<rest>.*)", re.DOTALL)
 _CREATE_VIEW = re.compile(r"CREATE OR REPLACE VIEW (?P<name>\S+)\s*\((?P<body>.*?)\n\)\s*AS\b(?P<rest>.*)", re.DOTALL)
 _ADD_COLUMN = re.compile(
-    r"ALTER TABLE (?P<name>\S+) ADD COLUMN IF NOT EXISTS (?P<column>\w+) (?P<type>.+?) COMMENT '.+'", re.DOTALL
+    r"ALTER TABLE (?P<name>\S+) ADD COLUMN IF NOT EXISTS (?P<column>\w+) (?P<type>.+?)(?: DEFAULT \S+)? COMMENT '.+'",
+    re.DOTALL,
 )
 _CREATE_DATABASE = re.compile(r"CREATE DATABASE IF NOT EXISTS (?P<name>\S+) COMMENT '.+'", re.DOTALL)
 _COMMENT = r"COMMENT\s+'(?:[^'\\]|\\.)+'"

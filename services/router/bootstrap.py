@@ -8,6 +8,7 @@ from schemas.topics import Topic
 from services.router.adapters import GrpcContext, GrpcGovernance, KafkaRecorder
 from services.router.admission import Admission
 from services.router.domain.limits import Ledger
+from services.router.experience import Experience
 from services.router.handlers import Patience, Router
 from services.router.http import Http, serve
 from services.router.servicer import RouterServicer
@@ -30,13 +31,16 @@ async def build(stack: AsyncExitStack) -> Service:
     context = await stack.enter_async_context(rpc.exchange(settings.context_target))
     models = await stack.enter_async_context(ModelServers(UpstreamSettings()))
     ledger, recorder = Ledger(clock.new_id()), KafkaRecorder(producer)
-    directory = Directory(space_of(settings.models_dir))
+    space = space_of(settings.models_dir)
+    experience = Experience(space)
+    directory = Directory(space, experience)
     follower = Follower(
         kafka,
         {
             Topic.BUNDLES: directory.take_bundle,
             Topic.DEPLOYMENTS: directory.take_deployment,
             Topic.USAGE: ledger.take,
+            Topic.OUTCOMES: experience.take_outcome,
         },
         name="router",
     )
@@ -47,6 +51,7 @@ async def build(stack: AsyncExitStack) -> Service:
         models=models,
         recorder=recorder,
         admission=Admission(ledger, recorder, clock, settings.in_flight),
+        experience=experience,
         clock=clock,
         patience=Patience(settings.governance_seconds, settings.context_seconds),
     )

@@ -14,7 +14,7 @@ from services.router.domain.errors import InvalidField, Refused, Unrecorded
 from services.router.domain.knowledge import NOTHING, Knowledge, without_said
 from services.router.domain.preparation import fit, language_of, last_user_turn, normalise_messages
 from services.router.domain.request import Feedback, Request, check, check_feedback
-from services.router.domain.routing import decide
+from services.router.domain.routing import UNEXPLORED, decide
 from services.router.domain.timeline import (
     CONTEXT_STITCHING,
     DATA_PREP,
@@ -22,6 +22,7 @@ from services.router.domain.timeline import (
     Timeline,
 )
 from services.router.domain.windows import Window
+from services.router.experience import Experience, Question
 from services.router.inference import Inference
 from services.router.journal import NO_PART, Call, Completion, Journal, Part
 from services.router.ports import Context, Governance, Models, Recorder
@@ -58,6 +59,7 @@ class Router:
     models: Models
     recorder: Recorder
     admission: Admission
+    experience: Experience
     clock: Clock
     patience: Patience
 
@@ -73,7 +75,7 @@ class Router:
             ServiceError: It is not answered. Once the request was understood, that is recorded too.
         """
         async with self._let_in(call, request, streamed=False) as journal:
-            await self._decide(journal)
+            await self._decide(journal, self.clock.chance())
             async with self._inference.answering(journal, whole=True) as pieces:
                 text = "".join([piece async for piece in pieces])
             await self._conclude(journal, await self._verdicts.rest(journal, text))
@@ -89,7 +91,7 @@ class Router:
             ServiceError: As `complete`; also in the middle.
         """
         async with self._let_in(call, request, streamed=True) as journal:
-            await self._decide(journal)
+            await self._decide(journal, self.clock.chance())
             async with self._inference.answering(journal, whole=journal.leaves_whole) as pieces:
                 window = Window(journal.guardrails, journal.asked.instructions)
                 async for piece in pieces:
@@ -116,7 +118,7 @@ class Router:
         with self.admission.place():
             journal = self._prepare(call, request, streamed=False)
             try:
-                await self._decide(journal)
+                await self._decide(journal, UNEXPLORED)
             except Refused as refused:
                 return Explanation(journal, str(refused))
             return Explanation(journal, "")
@@ -211,8 +213,8 @@ class Router:
         journal.timeline.add(DATA_PREP, call.arrived, self.clock.monotonic())
         return journal
 
-    async def _decide(self, journal: Journal) -> None:
-        """Governance and context at the same time, then routing."""
+    async def _decide(self, journal: Journal, draw: float) -> None:
+        """Governance and context at the same time, then routing, which explores by the draw."""
         stitching = asyncio.create_task(self._stitch(journal))
         try:
             await self._verdicts.take_request(journal)
@@ -221,8 +223,19 @@ class Router:
             stitching.cancel()
         assert journal.verdict is not None
         started = self.clock.monotonic()
+        candidates = journal.catalogue.candidates(journal.caller.tenant, journal.task_name)
+        question = Question(
+            journal.caller.tenant,
+            journal.task_name,
+            journal.messages,
+            journal.tools,
+            min(journal.request.sampling.max_tokens or journal.task.max_tokens, journal.task.max_tokens),
+        )
         journal.decision = decide(
-            journal.catalogue.candidates(journal.caller.tenant, journal.task_name),
+            candidates,
+            self.experience.estimates(candidates, question, started),
+            journal.catalogue.bundle.routing_of(journal.task_name),
+            draw,
             journal.asked_for,
             journal.verdict.sensitivity,
             journal.verdict.clearances,
@@ -261,8 +274,27 @@ class Router:
         assert journal.generated is not None
         journal.release(rest)
         journal.finish_reason = journal.generated.finish_reason
+        self._learn_pace(journal)
         if journal.answers_with_calls:
             call = tool_call(journal.answer, journal.tools, f"call_{journal.call.request_id.replace('-', '')}")
             if call is not None:
                 journal.tool_calls, journal.finish_reason = (call,), "tool_calls"
         await self._records.finish(journal)
+
+    def _learn_pace(self, journal: Journal) -> None:
+        assert journal.decision is not None
+        asked = {
+            candidate.name: candidate
+            for candidate in (journal.decision.chosen, *journal.decision.fallbacks)
+            if candidate
+        }
+        for attempt in journal.attempts:
+            if attempt.outcome in ("answered", "unsure"):
+                self.experience.answered(
+                    asked[attempt.model],
+                    journal.caller.tenant,
+                    journal.task_name,
+                    attempt.duration_us / 1e6,
+                    attempt.completion_tokens,
+                    self.clock.monotonic(),
+                )

@@ -201,6 +201,8 @@ class Journal:
             candidate_id=chosen.deployment.candidate_id if chosen and chosen.deployment else "",
             candidates=self.decision.candidates if self.decision else (),
             attempts=tuple(self.attempts),
+            estimates=self.decision.estimates if self.decision else (),
+            propensity=self.decision.propensity if self.decision else 1.0,
             bundle_version=self.bundle_version,
             sensitivity=self.sensitivity,
             input_verdict=self.verdict.verdict if self.verdict else "",

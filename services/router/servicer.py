@@ -156,8 +156,11 @@ def _explanation(explanation: Explanation) -> router_pb2.ExplainResponse:
                 live=candidate.live,
                 chosen=candidate.chosen,
                 reason=candidate.reason,
+                chance=estimate.chance,
+                price=estimate.price,
+                seconds=estimate.seconds,
             )
-            for candidate in (decision.candidates if decision else ())
+            for candidate, estimate in (zip(decision.candidates, decision.estimates, strict=True) if decision else ())
         ],
         policies=decision.policies if decision else (),
         document_ids=[passage.document_id for passage in decision.knowledge.passages] if decision else (),

@@ -116,6 +116,10 @@ def _live(
         deployed_at=now,
         reason=reason,
         previous=previous,
+        gate_items=len(candidate.holdout_request_ids),
+        gate_accuracy=candidate.candidate_accuracy,
+        incumbent=candidate.incumbent,
+        incumbent_accuracy=candidate.incumbent_accuracy,
     )
 
 

@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas.bundle import TRITON, Bundle, Task, Upstream
+from schemas.bundle import TRITON, Bundle, Price, Task, Upstream
 from schemas.events import Deployment
 from services.router.domain.errors import InvalidField
 from services.router.domain.tasks import TaskClassifier
@@ -37,6 +37,7 @@ class Candidate:
         served_as: What its upstream calls it.
         version: Of the specialist; empty leaves it to Triton.
         max_tokens: Its longest answer.
+        price: Of its tokens.
         deployment: Of a specialist.
         upstream_name: Where it runs.
         upstream: The same, as the bundle has it.
@@ -48,6 +49,7 @@ class Candidate:
     version: str
     tier: str
     max_tokens: int
+    price: Price
     deployment: Deployment | None = None
     upstream_name: str = TRITON
     upstream: Upstream = field(default_factory=Upstream)
@@ -134,6 +136,7 @@ class Catalogue:
                     version="",
                     tier=model.tier,
                     max_tokens=model.max_tokens,
+                    price=model.price,
                     upstream_name=model.upstream,
                     upstream=self.bundle.upstream(model.upstream),
                 )
@@ -151,6 +154,7 @@ class Catalogue:
             version=deployment.model_version,
             tier="specialist",
             max_tokens=self.bundle.tasks[task].max_tokens,
+            price=self.bundle.tasks[task].specialist_price,
             deployment=deployment,
             upstream=self.bundle.upstream(TRITON),
         )

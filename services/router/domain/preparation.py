@@ -65,10 +65,11 @@ def language_of(text: str) -> str:
 def estimated_tokens(message: Message) -> int:
     """Return about how many tokens a message is: the router holds no tokenizer, and models differ in theirs."""
     texts = [message.content, *(call.name + call.arguments for call in message.tool_calls)]
-    return MESSAGE_TOKENS + sum(map(_text_tokens, texts))
+    return MESSAGE_TOKENS + sum(map(text_tokens, texts))
 
 
-def _text_tokens(text: str) -> int:
+def text_tokens(text: str) -> int:
+    """Return about how many tokens a text is."""
     return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
@@ -125,7 +126,7 @@ def _without_oldest_turns(messages: Sequence[Message], budget_tokens: int) -> Fi
 def _with_shorter_texts(messages: Sequence[Message], budget_tokens: int) -> Fitted:
     """Shorten the longest texts, but for instructions, to one length that lets all fit, each from its middle."""
     turns = [i for i, message in enumerate(messages) if message.role not in ("system", "developer")]
-    lengths = {i: _text_tokens(messages[i].content) for i in turns}
+    lengths = {i: text_tokens(messages[i].content) for i in turns}
     total = sum(map(estimated_tokens, messages))
     room = budget_tokens - (total - sum(lengths.values()))
     limit, left = 0, len(turns)
@@ -142,7 +143,7 @@ def _with_shorter_texts(messages: Sequence[Message], budget_tokens: int) -> Fitt
         if lengths[i] > limit:
             text, start, end = _without_middle(messages[i].content, limit)
             fitted[i] = msgspec.structs.replace(messages[i], content=text)
-            cuts.append(Cut(message=i, start=start, end=end, tokens=lengths[i] - _text_tokens(text)))
+            cuts.append(Cut(message=i, start=start, end=end, tokens=lengths[i] - text_tokens(text)))
     return Fitted(tuple(fitted), tuple(cuts))
 
 

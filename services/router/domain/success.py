@@ -97,6 +97,10 @@ class Logistic:
         variance = float(x.dot(self._covariance).dot(x))
         return _logistic(score / math.sqrt(1 + math.pi * variance / 8))
 
+    def likeliest(self, x: Vector) -> float:
+        """Return the chance by the likeliest weights."""
+        return _logistic(float(x.dot(self._mean)))
+
     def learn(self, x: Vector, right: float, weight: float) -> None:
         """Take in an outcome, from 0 to 1, that counts as so many: Laplace's approximation around the new mode.
 
@@ -147,7 +151,7 @@ class Success:
 
     def chance(self, x: Vector) -> float:
         """Return the chance that it answers a request of these features rightly."""
-        return self._calibration.chance(_calibrated(self._model.chance(x)))
+        return self._calibration.likeliest(_calibrated(self._model.chance(x)))
 
     def uncalibrated(self, x: Vector) -> float:
         """Return what `chance` begins with, for those who measure what calibration does."""

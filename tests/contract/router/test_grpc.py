@@ -87,6 +87,9 @@ async def test_explain_names_the_candidates(served: Served) -> None:
         ("small", False),
         ("big", False),
     ]
+    assert [(c.HasField("chance"), c.price, c.HasField("seconds")) for c in answer.candidates] == [
+        (False, 0.0, False)
+    ] * 3
     refused = await served.stub.Explain(router_pb2.ExplainRequest(request=ask(DENIED)), metadata=METADATA, timeout=5)
     assert "denied" in refused.refusal
     assert (refused.verdict, refused.findings[0].kind) == ("refuse", "denied")

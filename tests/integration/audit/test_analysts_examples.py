@@ -43,7 +43,8 @@ async def told(audit_process: Any, database: ClickHouse, producer: Producer) -> 
 
     async def complete() -> bool:
         rows = await database.rows("SELECT 1 FROM gyre.lineage WHERE request_id = {id:String}", {"id": request_id})
-        return len(rows) == 9
+        outcomes = await database.rows("SELECT 1 FROM gyre.outcomes WHERE request_id = {id:String}", {"id": request_id})
+        return len(rows) == 9 and len(outcomes) == 1
 
     await eventually(complete)
     return {"request_id": request_id, "candidate_id": candidate_id}

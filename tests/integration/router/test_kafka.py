@@ -10,6 +10,7 @@ from schemas.topics import Topic
 from services.router.adapters import KafkaRecorder
 from services.router.domain.request import Feedback as Said
 from services.router.domain.request import Request
+from services.router.experience import Experience
 from services.router.state import Directory
 from services.runtime.kafka import Follower, Producer
 from services.runtime.settings import KafkaSettings
@@ -18,7 +19,7 @@ from tests.unit.router.fakes import Stack, bundle, deployment, no_space, user
 
 async def test_what_kafka_tells_decides_and_what_is_decided_is_told_to_kafka(kafka: str) -> None:
     settings = KafkaSettings(bootstrap_servers=kafka, partitions=2)
-    directory = Directory(no_space)
+    directory = Directory(no_space, Experience(no_space))
     stack = Stack()
     seen: list[Interaction | Feedback] = []
     async with Producer(settings) as producer:

@@ -18,6 +18,7 @@ from services.router.domain.knowledge import NOTHING, Clearance, InputVerdict, K
 from services.router.domain.limits import Ledger
 from services.router.domain.request import Request
 from services.router.domain.tasks import TaskClassifier
+from services.router.experience import Experience
 from services.router.handlers import Patience, Router
 from services.router.journal import Call, Completion
 from services.runtime.clock import Clock
@@ -379,6 +380,7 @@ class Stack:
         self.recorder = FakeRecorder(self.log)
         self.clock = self.time.clock()
         self.ledger = Ledger("this")
+        self.experience = Experience(no_space)
         by_task = {(each.tenant, each.task): each for each in deployments}
         self.catalogue = Catalogue(bundle(), "b1", TaskClassifier(bundle(), no_space), by_task)
         self.router = Router(
@@ -388,6 +390,7 @@ class Stack:
             models=self.models,
             recorder=self.recorder,
             admission=Admission(self.ledger, self.recorder, self.clock, in_flight=100),
+            experience=self.experience,
             clock=self.clock,
             patience=Patience(governance_seconds=2.0, context_seconds=0.5),
         )

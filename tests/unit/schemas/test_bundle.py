@@ -35,6 +35,16 @@ def test_it_survives_the_way_through_kafka() -> None:
     assert (again, again.version) == (bundle, bundle.version)
 
 
+def test_a_task_s_word_on_routing_holds_in_place_of_its_tenant_s(folder: Path) -> None:
+    tenants, tasks = folder / "tenants.yaml", folder / "tasks.yaml"
+    assert load_bundle(folder).routing_of("consumer-services").bar == 0
+    tenants.write_text(tenants.read_text().replace("region: eu", "region: eu\n  routing: {bar: 0.7}"))
+    assert load_bundle(folder).routing_of("consumer-services").bar == 0.7
+    tasks.write_text(tasks.read_text().replace("  learning:", "  routing: {latency_ms: 500}\n  learning:"))
+    assert load_bundle(folder).routing_of("consumer-services").bar == 0
+    assert load_bundle(folder).routing_of("consumer-services").latency_ms == 500
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "complaint"),
     [
@@ -44,6 +54,20 @@ def test_it_survives_the_way_through_kafka() -> None:
         ("tenants.yaml", "expert_share: 0.95", "expert_share: 2", "tenants.customer-care.expert_share"),
         ("tenants.yaml", "expert_share: 0.95", "expert_sahre: 0.9", "expert_sahre"),
         ("models.yaml", "tier: small", "tier: tiny", "models.small.tier"),
+        (
+            "models.yaml",
+            "tier: small",
+            "tier: small\n  price: {per_million_prompt_tokens: -1}",
+            "models.small.price.per_million_prompt_tokens",
+        ),
+        ("tenants.yaml", "region: eu", "region: eu\n  routing: {bar: 1.5}", "tenants.customer-care.routing.bar"),
+        (
+            "tenants.yaml",
+            "region: eu",
+            "region: eu\n  routing: {exploration: 0.01}",
+            "tenants.customer-care.routing: exploration_price: wanted with exploration",
+        ),
+        ("tasks.yaml", "  learning:", "  routing: {latency_ms: 0}\n  learning:", "tasks.consumer-services.routing"),
         ("models.yaml", "tier: small", "tier: specialist", "models.small.tier"),
         ("guardrails.yaml", "email,", "e-mail,", "guardrails.default.0.detect.4"),
         ("guardrails.yaml", "default:", "customer-care:", "guardrails.default: wanted"),

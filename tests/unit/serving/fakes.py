@@ -181,6 +181,10 @@ class World:
             adapter_path=f"{candidate_id}/adapter",
             system_prompt="Answer.",
             dataset_id="dataset",
+            holdout_request_ids=("h1", "h2", "h3", "h4"),
+            incumbent="small",
+            candidate_accuracy=0.75,
+            incumbent_accuracy=0.25,
             sensitivity=Sensitivity.CONFIDENTIAL,
             bundle_version="b1",
         )

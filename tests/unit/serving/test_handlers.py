@@ -14,6 +14,12 @@ def world() -> World:
     return World()
 
 
+async def test_a_deployment_says_what_the_gate_measured(world: World) -> None:
+    (live,) = await world.decide(world.candidate("a"))
+    assert (live.gate_items, live.gate_accuracy) == (4, 0.75)
+    assert (live.incumbent, live.incumbent_accuracy) == ("small", 0.25)
+
+
 async def test_the_bundles_models_are_loaded(world: World) -> None:
     world.publish(sample_bundle(small="base.Q8_0.gguf"))
     await world.serving.reconcile()

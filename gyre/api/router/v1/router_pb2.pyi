@@ -321,6 +321,9 @@ class RouteCandidate(_message.Message):
     LIVE_FIELD_NUMBER: _builtins.int
     CHOSEN_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CHANCE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     model_version: _builtins.str
     tier: _builtins.str
@@ -328,6 +331,12 @@ class RouteCandidate(_message.Message):
     live: _builtins.bool
     chosen: _builtins.bool
     reason: _builtins.str
+    chance: _builtins.float
+    """Of a right answer; absent where nobody judges."""
+    price: _builtins.float
+    """Of this request, in the unit of the bundle's prices."""
+    seconds: _builtins.float
+    """In which 95 of 100 of its latest answers were complete; absent where too few are known."""
     def __init__(
         self,
         *,
@@ -338,12 +347,22 @@ class RouteCandidate(_message.Message):
         live: _builtins.bool = ...,
         chosen: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        chance: _builtins.float | None = ...,
+        price: _builtins.float = ...,
+        seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chance", b"_chance", "_seconds", b"_seconds", "chance", b"chance", "seconds", b"seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "cleared", b"cleared", "live", b"live", "model", b"model", "model_version", b"model_version", "reason", b"reason", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chance", b"_chance", "_seconds", b"_seconds", "chance", b"chance", "chosen", b"chosen", "cleared", b"cleared", "live", b"live", "model", b"model", "model_version", b"model_version", "price", b"price", "reason", b"reason", "seconds", b"seconds", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__chance: _TypeAlias = _typing.Literal["chance"]  # noqa: Y015
+    _WhichOneofArgType__chance: _TypeAlias = _typing.Literal["_chance", b"_chance"]  # noqa: Y015
+    _WhichOneofReturnType__seconds: _TypeAlias = _typing.Literal["seconds"]  # noqa: Y015
+    _WhichOneofArgType__seconds: _TypeAlias = _typing.Literal["_seconds", b"_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chance) -> _WhichOneofReturnType__chance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds) -> _WhichOneofReturnType__seconds | None: ...
 
 Global___RouteCandidate: _TypeAlias = RouteCandidate  # noqa: Y015
 

@@ -1,0 +1,185 @@
+"""What this replica knows of how models did: how right, by what triage tells; how fast and long, by its own answers.
+
+Everything is in memory and bounded, so that a decision asks nobody. A new replica reads the outcomes from their topic.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from schemas.events import Deployment, Message, Outcome, Tool
+from services.router.domain.catalogue import Candidate
+from services.router.domain.preparation import estimated_tokens, last_user_turn, text_tokens
+from services.router.domain.routing import Estimate
+from services.router.domain.success import PRIOR, Features, Success, Vector
+from services.runtime import telemetry
+from services.runtime.embeddings import Space
+from services.runtime.errors import Fatal
+
+# Models of tasks that are remembered, at some 10 kB each; those that were heard of least lately are forgotten first.
+REMEMBERED = 4096
+# An outcome stands for so many at most, however unlikely it was picked: the variance of the rest would drown it.
+GREATEST_WEIGHT = 10.0
+# Latest answers of a model by which it is timed, the fewest that say anything, and for how long they do.
+LATEST, FEWEST, FRESH_SECONDS = 100, 10, 300.0
+SLOW_SHARE = 0.95
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a decision is about.
+
+    Attributes:
+        tenant: Whose.
+        task: Of which task.
+        messages: As a model may see them.
+        tools: Functions that are offered.
+        max_tokens: Of the answer.
+    """
+
+    tenant: str
+    task: str
+    messages: Sequence[Message]
+    tools: Sequence[Tool]
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A model at a task. A generic model has no version here: the bundle names none."""
+
+    tenant: str
+    task: str
+    model: str
+    version: str
+
+
+@dataclass
+class _Known:
+    success: Success
+    gates: set[str] = field(default_factory=set)  # candidates whose gates are learned
+
+
+@dataclass
+class _Pace:
+    answers: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=LATEST))  # seconds, tokens
+    slow_seconds: float | None = None
+    tokens: float | None = None
+    until: float = 0.0  # by the monotonic clock
+
+
+class Experience:
+    """What is known of models, kept up to date by outcomes, deployments and answers."""
+
+    def __init__(self, space: Callable[[], Space]) -> None:
+        self._space = space
+        self._features: Features | None = None
+        self._is_deaf = False
+        self._known: OrderedDict[_Key, _Known] = OrderedDict()
+        self._paces: OrderedDict[_Key, _Pace] = OrderedDict()
+
+    def listen(self) -> Features:
+        """Have what requests look like at hand, and return it.
+
+        Raises:
+            Fatal: The embeddings are missing.
+        """
+        if self._features is None:
+            self._features = Features(self._space())
+        return self._features
+
+    def take_outcome(self, outcome: Outcome) -> None:
+        """Learn what came of an answer."""
+        features = self._listening()
+        if features is None:
+            return
+        version = outcome.model_version if outcome.tier == "specialist" else ""
+        known = self._of(_Key(outcome.tenant, outcome.task, outcome.model, version), outcome.tier)
+        x = features.of(outcome.question, outcome.turns, outcome.tools)
+        weight = min(1 / outcome.propensity, GREATEST_WEIGHT) if outcome.propensity > 0 else GREATEST_WEIGHT
+        known.success.learn(x, outcome.success, weight)
+
+    def take_deployment(self, deployment: Deployment) -> None:
+        """Learn what a gate found of a specialist, so that it is judged by that from its first request on."""
+        if deployment.state != "live" or not deployment.gate_items or self._listening() is None:
+            return
+        tenant, task, items = deployment.tenant, deployment.task, deployment.gate_items
+        for model, version, tier, rate in (
+            (deployment.model, deployment.model_version, "specialist", deployment.gate_accuracy),
+            # Where this is no generic model but the specialist before, nobody will ask for it under this name.
+            (deployment.incumbent, "", "small", deployment.incumbent_accuracy),
+        ):
+            known = self._of(_Key(tenant, task, model, version), tier)
+            if deployment.candidate_id not in known.gates:
+                known.gates.add(deployment.candidate_id)
+                known.success.learn_rate(rate, items)
+
+    def answered(self, candidate: Candidate, tenant: str, task: str, seconds: float, tokens: int, now: float) -> None:
+        """Take in how long a model took to answer whole, and with how many tokens; `now` is of the monotonic clock."""
+        pace = _remembered(self._paces, _key(candidate, tenant, task), _Pace)
+        if now > pace.until:
+            pace.answers.clear()
+        pace.answers.append((seconds, tokens))
+        pace.until = now + FRESH_SECONDS
+        pace.tokens = sum(tokens for _, tokens in pace.answers) / len(pace.answers)
+        by_seconds = sorted(seconds for seconds, _ in pace.answers)
+        pace.slow_seconds = by_seconds[int(SLOW_SHARE * len(by_seconds))] if len(by_seconds) >= FEWEST else None
+
+    def estimates(self, candidates: Sequence[Candidate], question: Question, now: float) -> list[Estimate]:
+        """Return what is to be expected of each candidate; `now` is of the monotonic clock."""
+        x: Vector | None = None
+        if self._features is not None:
+            said = question.messages[last_user_turn(question.messages)].content
+            x = self._features.of(said, len(question.messages), len(question.tools))
+        return [self._estimate(candidate, question, x, now) for candidate in candidates]
+
+    def _estimate(self, candidate: Candidate, question: Question, x: Vector | None, now: float) -> Estimate:
+        key = _key(candidate, question.tenant, question.task)
+        pace = self._paces.get(key)
+        fresh = pace if pace is not None and now <= pace.until else None
+        longest = min(candidate.max_tokens, question.max_tokens)
+        tokens = min(fresh.tokens, longest) if fresh is not None and fresh.tokens is not None else longest
+        prompt_tokens = sum(map(estimated_tokens, question.messages))
+        if candidate.deployment is None:  # a specialist is not shown them
+            prompt_tokens += sum(text_tokens(tool.description + tool.parameters) for tool in question.tools)
+        price = candidate.price
+        return Estimate(
+            chance=None if x is None else self._of(key, candidate.tier).success.chance(x),
+            price=(
+                prompt_tokens * price.per_million_prompt_tokens + tokens * price.per_million_completion_tokens
+            ) / 1e6,
+            seconds=fresh.slow_seconds if fresh is not None else None,
+        )  # fmt: skip
+
+    def _of(self, key: _Key, tier: str) -> _Known:
+        return _remembered(
+            self._known, key, lambda: _Known(Success(self.listen().dimensions, PRIOR.get(tier, PRIOR["small"])))
+        )
+
+    def _listening(self) -> Features | None:
+        """Return what requests look like, or nothing where no embeddings are: a bundle with a bar is refused there."""
+        if self._is_deaf:
+            return None
+        try:
+            return self.listen()
+        except Fatal as error:
+            telemetry.log().warning("models are not judged", error=str(error))
+            self._is_deaf = True
+            return None
+
+
+def _key(candidate: Candidate, tenant: str, task: str) -> _Key:
+    return _Key(tenant, task, candidate.name, candidate.version)
+
+
+def _remembered(rows: OrderedDict[K, V], key: K, new: Callable[[], V]) -> V:
+    if key not in rows:
+        rows[key] = new()
+    rows.move_to_end(key)
+    if len(rows) > REMEMBERED:
+        rows.popitem(last=False)
+    return rows[key]
