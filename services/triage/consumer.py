@@ -5,6 +5,8 @@ about one request is in one partition of each. Faust keeps one transaction for e
 written and the offsets of what was read, but only for topics that the app itself reads. That is one reason why the
 queue is filled from the edge-case topic, not directly; the other is that it then holds what everybody else sees.
 
+What came of answers is written outside of transactions, for its topic is not read here: after a crash perhaps twice.
+
 A transaction may commit between two writes of one record, so a crash may repeat the record. That is why an edge case is
 written before the row that says so, and why repeats are dropped where they arrive.
 """
@@ -22,7 +24,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.codecs import UndecodableError, codec
-from schemas.events import EdgeCase, Event, Feedback, Interaction, Label
+from schemas.events import EdgeCase, Event, Feedback, Interaction, Label, Outcome
 from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -31,6 +33,7 @@ from services.runtime.kafka import Producer, Record, until_answered
 from services.runtime.settings import KafkaSettings
 from services.triage import tables
 from services.triage.domain.labels import SKIPPED
+from services.triage.domain.outcomes import of_feedback, of_label
 from services.triage.domain.queue import Queue, QueueName
 from services.triage.domain.rows import Item, Labelled, Remembered
 from services.triage.domain.selection import Selector
@@ -199,13 +202,18 @@ class Triage:
         key, selector = self._selector(interaction.tenant, interaction.task, record.partition)
         bundle, clock = self._bundles.current(), self._clock
         considered = consider(interaction, record.value, known, selector, bundle, clock)
+        for each in considered.remembered.feedback if considered else ():  # it came before its interaction
+            await self._tell(of_feedback(each, interaction, bundle))
         await self._keep(interaction.request_id, key, considered, record)
 
     async def _feedback(self, feedback: Feedback, record: Record) -> None:
         known = self._remembered.get(feedback.request_id) or Remembered(partition=record.partition)
-        task = codec(Topic.INTERACTIONS).decode(known.interaction).task if known.interaction else ""
-        key, selector = self._selector(feedback.tenant, task, record.partition)
-        considered = reconsider(feedback, known, selector, self._bundles.current(), self._clock)
+        asked = self._asked(feedback.request_id, known)
+        key, selector = self._selector(feedback.tenant, asked.task if asked else "", record.partition)
+        bundle = self._bundles.current()
+        considered = reconsider(feedback, known, selector, bundle, self._clock)
+        if considered is not None and asked is not None:
+            await self._tell(of_feedback(feedback, asked, bundle))
         await self._keep(feedback.request_id, key, considered, record)
 
     async def _keep(self, request_id: str, selector_key: str, considered: Considered | None, record: Record) -> None:
@@ -223,6 +231,21 @@ class Triage:
         await self._remembered.put(request_id, considered.remembered, record.partition)
         if new:
             await self._forget(self._remembered, self._oldest_remembered, request_id, record.partition)
+
+    def _asked(self, request_id: str, known: Remembered) -> Interaction | EdgeCase | None:
+        """Return what feedback is about, while it is remembered and no expert has judged it."""
+        if known.interaction:
+            interaction: Interaction = codec(Topic.INTERACTIONS).decode(known.interaction)
+            return interaction
+        item = self._items.get(request_id)
+        if item is None or not item.edge_case:
+            return None
+        edge_case: EdgeCase = codec(Topic.EDGE_CASES).decode(item.edge_case)
+        return edge_case
+
+    async def _tell(self, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            await until_answered("Kafka", lambda: self._producer.send(Topic.OUTCOMES, outcome))
 
     async def _edge_case(self, edge_case: EdgeCase, record: Record) -> None:
         if self._items.get(edge_case.request_id) is not None:
@@ -244,6 +267,8 @@ class Triage:
             return
         if item is not None:
             telemetry.OPEN_ITEMS.labels(item.tenant, item.task).dec()
+            edge_case = codec(Topic.EDGE_CASES).decode(item.edge_case)
+            await self._tell(of_label(label, edge_case, self._bundles.current()))
         key = _key(record.partition, label.tenant, label.task)
         done = self._labelled.get(key) or Labelled()
         skipped = label.outcome == SKIPPED

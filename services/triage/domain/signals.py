@@ -61,6 +61,11 @@ def score(found: Iterable[Signal]) -> float:
     return 1 - math.prod(1 - signal.value for signal in found)
 
 
+def edited(distance: float) -> float:
+    """Return how likely an answer was wrong that a user changed by so much, in (0, 1]."""
+    return EDITED_AT_LEAST + (EDITED_AT_MOST - EDITED_AT_LEAST) * distance
+
+
 def _improbable(interaction: Interaction) -> Iterable[Signal]:
     """One minus the geometric mean of the tokens' probabilities, exp(mean log-probability)."""
     if interaction.mean_logprob is None:
@@ -112,7 +117,7 @@ def _disputed(interaction: Interaction, feedback: Feedback) -> Iterable[Signal]:
             did = "edited the answer" if feedback.kind == "edit" else "said what the right answer was"
             yield Signal(
                 name=feedback.kind.replace("_", "-"),
-                value=EDITED_AT_LEAST + (EDITED_AT_MOST - EDITED_AT_LEAST) * distance,
+                value=edited(distance),
                 explanation=f"The user {did}: {distance:.0%} of it differs.",
             )
     elif feedback.kind == "asked_again":

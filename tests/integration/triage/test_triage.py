@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gyre.api.triage.v1 import review_pb2 as pb
 from schemas.codecs import codec, dead_letter_codec
-from schemas.events import Label
+from schemas.events import Label, Outcome
 from schemas.topics import Topic
 from services.runtime.clock import Clock
 from services.runtime.kafka import Producer
@@ -108,6 +108,13 @@ async def test_a_claimed_item_becomes_a_label_with_its_delta(played: list[str], 
     label: Label = next(label for label in labels if label.label_id == submitted.label_id)
     assert (label.request_id, label.outcome, label.answer) == (claimed.item.request_id, "corrected", answer)
     assert [edit.text for edit in label.delta] == ["s"]
+
+    async def told() -> Outcome | None:
+        outcomes = [codec(Topic.OUTCOMES).decode(record.value) for record in await _records(kafka, Topic.OUTCOMES)]
+        return next((each for each in outcomes if each.request_id == label.request_id), None)
+
+    outcome = await _until(told)
+    assert (outcome.success, outcome.source, outcome.model) == (0.0, "label", "small")
     with pytest.raises(grpc.aio.AioRpcError, match="done already") as error:
         await review.Submit(submit, timeout=10)
     assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
