@@ -2,7 +2,9 @@
 
 The data are questions of MMLU with whether a small and a large model answered each rightly, of RouteLLM (Ong et al.
 2024; its measures are used here too). `services/router/domain/success.py` learns from half of the subjects and is shown
-the other half. Subjects, in the order of the SHA-256 digests of their names, go to one half and the other in turn.
+the other half. Subjects, in the order of the SHA-256 digests of their names, go to one half and the other in turn. Then
+the halves change places; and last, questions are halved at random, so that all subjects are known, as of traffic that
+goes on as it was.
 
 The bar goes from 0 to 1; at each, the small model answers what it is trusted with, as in `decide`. PGR is the share of
 the gap between the two models' accuracies that is recovered; CPT(50) and CPT(80) the shares of calls to the large model
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.router.domain.success import PRIOR, Features, Success
+from services.router.domain.success import PRIOR, Features, Logistic, Success
 from services.runtime.embeddings import space_of
 
 Numbers = npt.NDArray[np.float64]
@@ -54,31 +56,44 @@ class Answers:
         """Return those of some subjects, in a fixed random order, as traffic would mix them."""
         rows = np.flatnonzero(np.isin(self.subjects, list(subjects)))
         np.random.default_rng(0).shuffle(rows)
+        return self.at(rows)
+
+    def at(self, rows: npt.NDArray[np.int64]) -> "Answers":
+        """Return those at some rows."""
         return Answers([self.prompts[i] for i in rows], self.subjects[rows], self.right[rows])
 
 
 class Learner:
-    """Both models' success, as the router learns it."""
+    """Both models' success, as the router learns it; beside it, Platt scaling of what was foretold before it came."""
 
     def __init__(self, features: Features) -> None:
         self._features = features
         self._models = [Success(features.dimensions, PRIOR[tier]) for tier in TIERS]
+        self._scales = [Logistic(np.array((0.0, 1.0)), np.array((0.1, 0.1))) for _ in TIERS]
 
     def learn(self, answers: Answers) -> tuple[Numbers, Numbers]:
-        """Foretell each answer, then learn it; return the chances foretold, (N, 2), with and without calibration."""
-        chances, uncalibrated = np.zeros_like(answers.right), np.zeros_like(answers.right)
+        """Foretell each answer, then learn it; return the chances foretold, (N, 2), and the same scaled."""
+        chances, scaled = np.zeros_like(answers.right), np.zeros_like(answers.right)
         for row, prompt in enumerate(answers.prompts):
             x = self._features.of(prompt, 1, 0)
-            for each, model in enumerate(self._models):
-                chances[row, each], uncalibrated[row, each] = model.chance(x), model.uncalibrated(x)
+            for each, (model, scale) in enumerate(zip(self._models, self._scales, strict=True)):
+                chances[row, each] = model.chance(x)
+                scaled[row, each] = scale.chance(_odds(chances[row, each]))
+                scale.learn(_odds(chances[row, each]), answers.right[row, each], 1.0)
                 model.learn(x, answers.right[row, each], 1.0)
-        return chances, uncalibrated
+        return chances, scaled
 
     def chances(self, answers: Answers) -> tuple[Numbers, Numbers]:
-        """Return the chances of each answer, (N, 2), with and without calibration, learning nothing."""
+        """Return the chances of each answer, (N, 2), and the same scaled, learning nothing."""
         xs = [self._features.of(prompt, 1, 0) for prompt in answers.prompts]
-        calibrated = np.array([[model.chance(x) for model in self._models] for x in xs])
-        return calibrated, np.array([[model.uncalibrated(x) for model in self._models] for x in xs])
+        chances = np.array([[model.chance(x) for model in self._models] for x in xs])
+        return chances, np.array(
+            [[scale.chance(_odds(chance)) for scale, chance in zip(self._scales, row, strict=True)] for row in chances]
+        )
+
+
+def _odds(chance: float) -> Numbers:
+    return np.array((1.0, np.log(chance / (1 - chance))))
 
 
 def main(data: Path, models_dir: Path, plot: Path | None) -> None:
@@ -86,8 +101,12 @@ def main(data: Path, models_dir: Path, plot: Path | None) -> None:
     answers = _read(data)
     features = Features(space_of(models_dir)())
     one, other = _halves(answers)
-    for name, fit, shown in (("main split", one, other), ("halves swapped", other, one)):
-        _show_split(name, features, answers.of(fit), answers.of(shown), plot if name == "main split" else None)
+    for name, known, new in (("main split", one, other), ("halves swapped", other, one)):
+        _show_split(name, features, answers.of(known), answers.of(new), plot if name == "main split" else None)
+    mixed = answers.of(list(set(answers.subjects)))
+    rows = np.arange(len(mixed.prompts))
+    fit, shown = mixed.at(rows[: len(rows) // 2]), mixed.at(rows[len(rows) // 2 :])
+    _show_split("the same subjects in both halves", features, fit, shown, None)
     _show_times(features, answers)
 
 
@@ -97,8 +116,8 @@ def _show_split(name: str, features: Features, fit: Answers, shown: Answers, plo
     print(", ".join(f"{tier} {share:.1%}" for tier, share in zip(TIERS, shown.right.mean(axis=0), strict=True)))
     learner = Learner(features)
     learner.learn(fit)
-    chances, uncalibrated = learner.chances(shown)
-    on_the_way, uncalibrated_on_the_way = learner.learn(shown)
+    chances, scaled = learner.chances(shown)
+    on_the_way, scaled_on_the_way = learner.learn(shown)
     curves: dict[str, Callable[[npt.NDArray[np.int64]], Numbers]] = {
         "router": lambda rows: by_bar(chances[rows], shown.right[rows]),
         "router, learning on": lambda rows: by_bar(on_the_way[rows], shown.right[rows]),
@@ -118,17 +137,13 @@ def _show_split(name: str, features: Features, fit: Answers, shown: Answers, plo
                 f"{value:.3f} ({low:.3f} to {high:.3f})" if i == 0 else f"{value:.1%} ({low:.1%} to {high:.1%})"
             )
         print(f"{title:22}{cells[0]:26}{cells[1]:28}{cells[2]}")
-    for title, after, before in (
-        ("frozen", chances, uncalibrated),
-        ("learning on", on_the_way, uncalibrated_on_the_way),
-    ):
+    for title, foretold, after in (("", chances, scaled), (", learning on", on_the_way, scaled_on_the_way)):
         for each, tier in enumerate(TIERS):
-            right = shown.right[:, each]
+            right, plain = shown.right[:, each], foretold[:, each]
             print(
-                f"calibration, {title}, {tier}: ECE {ece(before[:, each], right):.3f} before, "
-                f"{ece(after[:, each], right):.3f} after; "
-                f"Brier {brier(before[:, each], right):.4f} before, {brier(after[:, each], right):.4f} after; "
-                f"{right.var():.4f} with the share of right answers for a chance"
+                f"chances of {tier}{title}: ECE {ece(plain, right):.3f}, scaled {ece(after[:, each], right):.3f}, "
+                f"by chance alone {by_chance(plain):.3f}; Brier {brier(plain, right):.4f}, "
+                f"scaled {brier(after[:, each], right):.4f}, of one chance for all {right.var():.4f}"
             )
     if plot is not None:
         _draw(plot, {title: curve(everything) for title, curve in curves.items()})
@@ -185,6 +200,12 @@ def ece(chances: Numbers, right: Numbers) -> float:
         for each in np.unique(bins)
     )
     return float(sum(errors))
+
+
+def by_chance(chances: Numbers) -> float:
+    """Return the ECE of these chances where they are true, which is not nought: shares vary."""
+    draw = np.random.default_rng(0)
+    return float(np.mean([ece(chances, (draw.random(len(chances)) < chances).astype(float)) for _ in range(100)]))
 
 
 def brier(chances: Numbers, right: Numbers) -> float:

@@ -2,8 +2,8 @@
 
 Each model of a task has a Bayesian logistic regression over what a request looks like, updated outcome by outcome: an
 extended Kalman filter with a drift (West, Harrison and Migon 1985; Spiegelhalter and Lauritzen 1990). What is not known
-yet pulls the chance towards one half (MacKay 1992). What it foretold before it learned what came of it is set right by
-a second one: Platt scaling (1999) that learns as it goes.
+yet pulls the chance towards one half (MacKay 1992), so that it is calibrated as it comes: scaling what was foretold by
+what came of it (Platt 1999) made it no better in `benchmarks.routing`.
 """
 
 import math
@@ -24,8 +24,6 @@ DIRECTIONS = 24
 # How far the weights may lie from nought before anything is known: of the constant, of a surface feature (which are of
 # the order of one), of a direction (of which an ordinary request has one).
 CONSTANT_VARIANCE, SURFACE_VARIANCE, DIRECTION_VARIANCE = 1.0, 0.1, 0.01
-# Of the calibration: of its constant, of its slope.
-CALIBRATION_VARIANCES = (0.1, 0.1)
 # By how much of that first variance all grow with each outcome, so that the last few thousand count most.
 DRIFT = 1e-5
 # The chance of a model of which nothing is known.
@@ -132,7 +130,6 @@ class Success:
         variances = np.full(dimensions, DIRECTION_VARIANCE)
         variances[: 1 + SURFACE] = CONSTANT_VARIANCE, *[SURFACE_VARIANCE] * SURFACE
         self._model = Logistic(_logit(prior) * self._ordinary, variances)
-        self._calibration = Logistic(np.array([0.0, 1.0]), np.array(CALIBRATION_VARIANCES))
 
     def learn_rate(self, rate: float, outcomes: int) -> None:
         """Take in that it was right at this rate on so many ordinary requests, as a gate found."""
@@ -146,20 +143,11 @@ class Success:
             right: From 0, wrong, to 1.
             weight: As how many outcomes it counts.
         """
-        self._calibration.learn(_calibrated(self._model.chance(x)), right, weight)
         self._model.learn(x, right, weight)
 
     def chance(self, x: Vector) -> float:
         """Return the chance that it answers a request of these features rightly."""
-        return self._calibration.likeliest(_calibrated(self._model.chance(x)))
-
-    def uncalibrated(self, x: Vector) -> float:
-        """Return what `chance` begins with, for those who measure what calibration does."""
         return self._model.chance(x)
-
-
-def _calibrated(chance: float) -> Vector:
-    return np.array([1.0, _logit(min(max(chance, 1e-6), 1 - 1e-6))])
 
 
 def _logistic(score: float) -> float:

@@ -192,3 +192,14 @@ def test_a_price_is_of_the_request_and_the_answers_that_are_usual() -> None:
     assert experience.estimates([dear], question("x" * 40), 0.0)[0].price == (4 + 10) + 2 * 16
     with_tools = replace(question("x" * 40), tools=(LIGHTS,))
     assert experience.estimates([dear], with_tools, 0.0)[0].price > (4 + 10) + 2 * 16
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.router.experience.REMEMBERED", 2)
+    experience = Experience(space)
+    for version in ("1", "2", "3"):
+        for _ in range(20):
+            experience.take_outcome(outcome("talk to me", 0.0, "specialist-shop-chat", "specialist", version))
+    assert chance(experience, specialist("3")) < 0.3
+    assert chance(experience, specialist("2")) < 0.3
+    assert chance(experience, specialist("1")) > 0.6
