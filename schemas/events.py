@@ -182,7 +182,7 @@ class Interaction(Event, frozen=True, kw_only=True):
     # Who was asked, in this order; more than one where a model failed or was unsure.
     attempts: tuple[Attempt, ...] = ()
     estimates: tuple[RouteEstimate, ...] = ()
-    propensity: float = 1.0  # probability with which the model was picked
+    propensity: float = 1.0  # probability with which the chosen candidate was picked
     # What was decided about it.
     bundle_version: str
     sensitivity: Sensitivity

@@ -28,7 +28,7 @@ ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS estimates Array
     model LowCardinality(String), chance Nullable(Float64), price Float64, seconds Nullable(Float64)
 )) COMMENT 'What was expected of each candidate, in their order: chance of a right answer, price of this request, and seconds in which 95 of 100 of its latest answers were complete';
 
-ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS propensity Float64 DEFAULT 1 COMMENT 'Probability with which the model was picked';
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS propensity Float64 DEFAULT 1 COMMENT 'Probability with which the chosen candidate was picked';
 
 ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS gate_items Int64 COMMENT 'On how many requests its gate measured it';
 

@@ -46,7 +46,7 @@ CREATE OR REPLACE VIEW gyre.interactions
     estimates Array(Tuple(
         model LowCardinality(String), chance Nullable(Float64), price Float64, seconds Nullable(Float64)
     )) COMMENT 'What was expected of each candidate, in their order: chance of a right answer, price of this request, and seconds in which 95 of 100 of its latest answers were complete',
-    propensity Float64 COMMENT 'Probability with which the model was picked',
+    propensity Float64 COMMENT 'Probability with which the chosen candidate was picked',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
     input_verdict LowCardinality(String) COMMENT 'What governance said of the request',
@@ -81,8 +81,8 @@ AS SELECT
     request_id, if(phase = 'finished', 'finished', 'unfinished') AS state, tenant, application, task, task_by, user,
     conversation_id, received_at, finished_at, streamed, messages, tools, language, truncated_tokens, cuts, answer,
     tool_calls, finish_reason, error, model, model_version, tier, candidate_id, candidates, attempts,
-    estimates, propensity, bundle_version, sensitivity, input_verdict, output_verdict, findings, releases, policies, citations, memory_turns,
-    context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,
+    estimates, propensity, bundle_version, sensitivity, input_verdict, output_verdict, findings, releases, policies,
+    citations, memory_turns, context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,
     first_token_us, total_us, stages, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.router_interactions_v1
 WHERE _error = ''

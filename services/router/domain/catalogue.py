@@ -37,8 +37,8 @@ class Candidate:
         served_as: What its upstream calls it.
         version: Of the specialist; empty leaves it to Triton.
         max_tokens: Its longest answer.
-        price: Of its tokens.
         deployment: Of a specialist.
+        price: Of its tokens.
         upstream_name: Where it runs.
         upstream: The same, as the bundle has it.
     """
@@ -49,8 +49,8 @@ class Candidate:
     version: str
     tier: str
     max_tokens: int
-    price: Price
     deployment: Deployment | None = None
+    price: Price = field(default_factory=Price)
     upstream_name: str = TRITON
     upstream: Upstream = field(default_factory=Upstream)
 

@@ -48,10 +48,6 @@ class Timeline:
             name=name, start_us=before.start_us, duration_us=before.duration_us + microseconds(ended - started)
         )
 
-    def seconds_of(self, name: str) -> float:
-        """Return the time that was spent in a function of the pipeline."""
-        return sum(stage.duration_us for stage in self._stages if stage.name == name) / 1e6
-
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages in the order of their start."""
         return tuple(sorted(self._stages, key=lambda stage: stage.start_us))

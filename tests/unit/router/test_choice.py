@@ -5,14 +5,14 @@ from collections import Counter
 
 import pytest
 
-from schemas.bundle import Price, Routing
+from schemas.bundle import Routing
 from schemas.events import Sensitivity
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import NOTHING, Clearance
 from services.router.domain.routing import UNEXPLORED, Decision, Estimate, decide
 
 CANDIDATES = tuple(
-    Candidate(name, name, name, "", tier, 64, Price())
+    Candidate(name, name, name, "", tier, 64)
     for name, tier in (("tiny", "small"), ("small", "small"), ("big", "large"), ("huge", "frontier"))
 )
 ESTIMATES = (Estimate(0.4, 1.0, 0.5), Estimate(0.6, 2.0, 1.0), Estimate(0.8, 10.0, 4.0), Estimate(0.9, 50.0, None))

@@ -14,8 +14,8 @@ from services.router.experience import FEWEST, FRESH_SECONDS, Experience, Questi
 from tests.unit.router.fakes import LIGHTS, Stack, ask, bundle, deployment, no_space, user
 from tests.unit.router.test_tasks import space
 
-SMALL = Candidate("small", "small", "small-llm", "", "small", 256, Price())
-BIG = Candidate("big", "big", "big-llm", "", "large", 512, Price())
+SMALL = Candidate("small", "small", "small-llm", "", "small", 256)
+BIG = Candidate("big", "big", "big-llm", "", "large", 512)
 
 
 def outcome(question: str, success: float, model: str = "small", tier: str = "small", version: str = "1") -> Outcome:
@@ -50,9 +50,7 @@ def gated(accuracy: float = 0.9, items: int = 100, version: str = "3", incumbent
 
 
 def specialist(version: str = "3") -> Candidate:
-    return Candidate(
-        "specialist-shop-chat", "specialist", "specialist-shop-chat", version, "specialist", 64, Price(), gated()
-    )
+    return Candidate("specialist-shop-chat", "specialist", "specialist-shop-chat", version, "specialist", 64, gated())
 
 
 def question(text: str = "talk to me", max_tokens: int = 64) -> Question:
