@@ -4,6 +4,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 from schemas.events import (
+    Attempt,
     Candidate,
     Deployment,
     EdgeCase,
@@ -52,6 +53,10 @@ def interaction(request_id: str, phase: str = "finished", candidate_id: str = ""
         candidates=(
             RouteCandidate(model="small", tier="small", cleared=True, live=True, chosen=True, reason="cheapest"),
             RouteCandidate(model="large", tier="large", cleared=False, live=True, chosen=False, reason="not cleared"),
+        ),
+        attempts=(
+            Attempt(model="other", tier="small", outcome="failed", reason="gone", start_us=700, duration_us=900),
+            Attempt(model="small", tier="small", outcome="answered", start_us=1600, duration_us=139_000),
         ),
         estimates=(
             RouteEstimate(model="small", chance=0.7, price=0.2, seconds=1.5),
