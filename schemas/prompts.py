@@ -32,7 +32,8 @@ class Prompt:
         model: As its upstream names it.
         version: Of the model; empty: Triton's choice.
         messages: The chat.
-        sampling: As the model takes it: temperature, max_tokens, stop, seed, response_format.
+        sampling: As the model takes it: temperature, max_tokens, stop, seed, response_format, and where they are not
+            neutral, top_p, presence_penalty, frequency_penalty.
         upstream: Where it runs, as the bundle names it.
         url: Of an upstream that speaks the OpenAI protocol; None: Triton.
     """

@@ -24,7 +24,7 @@ from services.router.domain.timeline import (
 from services.router.domain.windows import Window
 from services.router.experience import Experience, Question
 from services.router.inference import Inference
-from services.router.journal import NO_PART, Call, Completion, Journal, Part
+from services.router.journal import NO_PART, Call, Completion, Journal, Part, Piece
 from services.router.ports import Context, Governance, Models, Recorder
 from services.router.records import Records
 from services.router.verdicts import Verdicts
@@ -81,7 +81,7 @@ class Router:
             await self._conclude(journal, await self._verdicts.rest(journal, text))
             return journal.completion()
 
-    async def stream(self, call: Call, request: Request) -> AsyncGenerator[str | Completion, None]:
+    async def stream(self, call: Call, request: Request) -> AsyncGenerator[Piece | Completion, None]:
         """Answer a request piece by piece; the last is the `Completion`.
 
         No piece leaves without a verdict that covers it, none before `opened` is acknowledged, and the last not before
@@ -101,12 +101,12 @@ class Router:
                     if part.text:
                         await self._records.open(journal)
                         journal.release(part)
-                        yield journal.restored(part.text)
+                        yield journal.piece(part.text)
             rest = await self._verdicts.rest(journal, window.text, window.start)
             await self._records.open(journal)
             await self._conclude(journal, rest)
             if rest.text and not journal.tool_calls:
-                yield journal.restored(rest.text)
+                yield journal.piece(rest.text)
             yield journal.completion()
 
     async def explain(self, call: Call, request: Request) -> Explanation:

@@ -2,20 +2,22 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from msgspec import json
+from msgspec import Struct, json
 from opentelemetry import propagate
 from opentelemetry.trace import SpanKind
 
-from services.router import openai
 from services.router.domain.errors import InvalidField, Refused
+from services.router.domain.request import Request
 from services.router.edge import REQUEST_ID, bearer_key
 from services.router.handlers import Router
 from services.router.journal import Call
+from services.router.openai import answers, requests
 from services.runtime import errors, telemetry
 from services.runtime.clock import Clock
 from services.runtime.rpc import MAX_MESSAGE_BYTES
@@ -81,7 +83,7 @@ class Http:
         try:
             return await handler(request)
         except web.HTTPException as error:
-            response = _json(error.status, openai.error_of(error.reason, "invalid_request_error", "http", None))
+            response = _json(error.status, _failure(error.reason, "invalid_request_error", "http"))
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
             return response
@@ -93,12 +95,11 @@ class Http:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         call = _call(request)
-        chat = openai.decode(await request.read(), openai.ChatRequest)
-        asked = openai.request_of(chat, request.headers.get(TASK, ""))
+        chat = requests.decode(await request.read(), requests.ChatRequest)
+        asked = requests.request_of(chat, request.headers.get(TASK, ""))
         created = int(call.received_at.timestamp())
         if not chat.stream:
-            completion = await self._router.complete(call, asked)
-            return web.Response(body=openai.completion_body(completion, created), content_type="application/json")
+            return _json(200, await self._choices(call, requests.choices(asked, chat.n or 1), created))
         response = web.StreamResponse(
             headers={
                 "content-type": "text/event-stream",
@@ -106,36 +107,49 @@ class Http:
                 REQUEST_ID: call.request_id,
             }
         )
-        chunks = openai.Chunks(call.request_id, chat.model, created, chat.includes_usage)
+        chunks = answers.Chunks(call.request_id, created, chat.includes_usage)
         try:
             async with aclosing(self._router.stream(call, asked)) as pieces:
                 async for piece in pieces:
                     # Begun with the first piece only, so that an error before it has a status of its own.
                     if not response.prepared:
                         await response.prepare(request)
-                    await response.write(chunks.text(piece) if isinstance(piece, str) else chunks.last(piece))
+                    await response.write(chunks.of(piece))
         except ConnectionError:  # the client went away, and the stream was closed with that
             return response
         except Exception as error:
             if not response.prepared:
                 raise
-            _, shape = _answer(error)
-            await response.write(openai.event(shape))
+            _, failure = _answer(error)
+            await response.write(answers.event(failure))
         await response.write_eof()
         return response
 
+    async def _choices(self, call: Call, asked: Sequence[Request], created: int) -> answers.ChatCompletion:
+        """Answer each choice as an interaction of its own; the call's id is the first's.
+
+        Raises:
+            ServiceError: One could not be answered, or all were refused.
+        """
+        calls = [call, *(replace(call, request_id=self._clock.new_id()) for _ in asked[1:])]
+        ended = await asyncio.gather(*map(self._router.complete, calls, asked), return_exceptions=True)
+        failed = [each for each in ended if isinstance(each, BaseException)]
+        for error in failed:
+            if len(failed) == len(ended) or not isinstance(error, Refused):
+                raise error
+        return answers.chat_completion([each.request_id for each in calls], ended, created)
+
     async def _models(self, request: web.Request) -> web.Response:
-        names = self._router.model_names(_call(request).key)
-        return web.Response(body=openai.models_body(names), content_type="application/json")
+        return _json(200, answers.models(self._router.model_names(_call(request).key)))
 
     async def _feedback(self, request: web.Request) -> web.Response:
         call = _call(request)
-        feedback = openai.feedback_of(openai.decode(await request.read(), openai.FeedbackRequest))
-        return _json(200, {"feedback_id": await self._router.send_feedback(call, feedback)})
+        feedback = requests.feedback_of(requests.decode(await request.read(), requests.FeedbackRequest))
+        return _json(200, answers.FeedbackGiven(await self._router.send_feedback(call, feedback)))
 
     async def _health(self, request: web.Request) -> web.Response:
         self._router.catalogue()  # raises while nothing is known yet
-        return _json(200, {"status": "serving"})
+        return _json(200, answers.Health())
 
 
 def _call(request: web.Request) -> Call:
@@ -143,16 +157,22 @@ def _call(request: web.Request) -> Call:
     return replace(request[_CALL], key=bearer_key(request.headers.get("authorization", "")))
 
 
-def _answer(error: Exception) -> tuple[int, dict[str, object]]:
+def _answer(error: Exception) -> tuple[int, answers.Failure]:
     for kind, status, name, code in _ERRORS:
         if isinstance(error, kind):
-            field = error.field if isinstance(error, InvalidField) else None
-            return status, openai.error_of(str(error), name, code, field)
+            if isinstance(error, InvalidField):
+                field = requests.body_field(error.field)
+                return status, _failure(f"{field}: {error.wanted}", name, code, field)
+            return status, _failure(str(error), name, code)
     telemetry.log().error("unexpected", exc_info=error)
-    return 500, openai.error_of("something unexpected happened here", "server_error", "internal", None)
+    return 500, _failure("something unexpected happened here", "server_error", "internal")
 
 
-def _json(status: int, value: dict[str, object]) -> web.Response:
+def _failure(message: str, kind: str, code: str, field: str | None = None) -> answers.Failure:
+    return answers.Failure(answers.Error(message, kind, field, code))
+
+
+def _json(status: int, value: Struct) -> web.Response:
     return web.Response(status=status, body=json.encode(value), content_type="application/json")
 
 

@@ -58,6 +58,14 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A piece of a streamed answer as it is released, and the model that writes it."""
+
+    text: str
+    model: str
+
+
+@dataclass(frozen=True)
 class Part:
     """A part of an answer as it may leave, and the verdict, of which bundle, that lets it. Empty text: nothing may."""
 
@@ -167,6 +175,11 @@ class Journal:
     def restored(self, text: str) -> str:
         """Return a part of the answer as the caller gets it; what begins like JSON is taken for that."""
         return self.vault.restored(text, in_json=self.answer.lstrip().startswith(("{", "[")))
+
+    def piece(self, text: str) -> Piece:
+        """Return a part of the answer as it leaves in a stream."""
+        assert self.model is not None
+        return Piece(self.restored(text), self.model.name)
 
     def interaction(self, phase: str, now: datetime, total_us: int) -> Interaction:
         """Return the record, but for its stages, which end with the making of it."""

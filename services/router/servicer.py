@@ -12,7 +12,7 @@ from schemas.events import Tool
 from services.router.domain.request import Feedback, Request, Sampling
 from services.router.edge import REQUEST_ID, bearer_key
 from services.router.handlers import Explanation, Router
-from services.router.journal import Call, Completion
+from services.router.journal import Call, Completion, Piece
 from services.runtime.clock import Clock
 from services.runtime.errors import Unauthenticated
 from services.runtime.wire import message_of, message_value, sensitivity_value
@@ -45,8 +45,8 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         call = await self._call(context)
         async with aclosing(self._router.stream(call, _request(request.request))) as pieces:
             async for piece in pieces:
-                if isinstance(piece, str):
-                    yield router_pb2.CompleteStreamResponse(request_id=call.request_id, text_delta=piece)
+                if isinstance(piece, Piece):
+                    yield router_pb2.CompleteStreamResponse(request_id=call.request_id, text_delta=piece.text)
                 else:
                     yield router_pb2.CompleteStreamResponse(request_id=call.request_id, final=_completion(piece))
 
@@ -96,6 +96,9 @@ def _request(request: router_pb2.CompleteRequest) -> Request:
             max_tokens=sampling.max_tokens,
             stop=tuple(sampling.stop),
             seed=sampling.seed if sampling.HasField("seed") else None,
+            top_p=sampling.top_p if sampling.HasField("top_p") else 1.0,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
             response_schema=sampling.response_schema_json,
         ),
         conversation_id=request.conversation_id,

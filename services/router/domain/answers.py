@@ -13,6 +13,9 @@ from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import Knowledge
 from services.router.domain.request import Sampling
 
+# What shapes the distribution that tokens are drawn from, with the values that leave it as it is.
+_NEUTRAL = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -83,6 +86,7 @@ def prompt(
         asked["stop"] = list(sampling.stop)
     if sampling.seed is not None:
         asked["seed"] = sampling.seed
+    asked |= {name: value for name, neutral in _NEUTRAL.items() if (value := getattr(sampling, name)) != neutral}
     if schema:
         asked["response_format"] = {
             "type": "json_schema",

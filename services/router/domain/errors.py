@@ -21,6 +21,7 @@ class InvalidField(InvalidArgument):
     def __init__(self, field: str, wanted: str) -> None:
         super().__init__(f"{field}: {wanted}")
         self.field = field
+        self.wanted = wanted
 
 
 class Refused(PermissionDenied):

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Never, Self
 from uuid import UUID
 
+import jsonschema_rs
 import msgspec
 
 from schemas.events import Message, Tool
@@ -27,6 +28,9 @@ class Sampling:
         max_tokens: Longest answer; 0 for the smaller of the task's and the model's limit, which nothing lifts.
         stop: Texts before which the answer ends.
         seed: From 0 to `MAX_SEED`.
+        top_p: Share of the likeliest tokens that are drawn from; 1 for all.
+        presence_penalty: From -2 to 2: what a token loses for being there already.
+        frequency_penalty: From -2 to 2: what it loses for each time it is.
         response_schema: JSON Schema that the answer must obey; empty for free text.
     """
 
@@ -34,6 +38,9 @@ class Sampling:
     max_tokens: int = 0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_p: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     response_schema: str = ""
 
 
@@ -93,10 +100,10 @@ def check(request: Request) -> None:
         raise InvalidField("messages", f"{len(texts)} texts with tool calls and tools; wanted at most {MAX_TEXTS}")
     if request.sampling.seed is not None and not 0 <= request.sampling.seed <= MAX_SEED:
         raise InvalidField("seed", f"{request.sampling.seed}; wanted 0 to {MAX_SEED}")
-    if len(request.sampling.response_schema.encode()) > MAX_SCHEMA_BYTES:
-        raise InvalidField("response_schema", f"wanted at most {MAX_SCHEMA_BYTES} bytes")
     if request.sampling.response_schema:
-        _json_object(request.sampling.response_schema, "response_schema")
+        if request.tools:
+            raise InvalidField("response_schema", "an answer to a request with tools is a call; wanted one of the two")
+        _check_schema(request.sampling.response_schema, "response_schema")
 
 
 def check_parameters(parameters: str, field: str) -> None:
@@ -119,6 +126,28 @@ def check_parameters(parameters: str, field: str) -> None:
     required = schema.get("required", [])
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         raise InvalidField(f"{field}.required", "wanted a list of names")
+
+
+def _check_schema(text: str, field: str) -> None:
+    """Refuse what is no JSON Schema (draft 2020-12, or what its `$schema` says), or refers to another document.
+
+    Raises:
+        InvalidField: It names the place in the schema and what is wrong there.
+    """
+    if len(text.encode()) > MAX_SCHEMA_BYTES:
+        raise InvalidField(field, f"wanted at most {MAX_SCHEMA_BYTES} bytes")
+    schema = _json_object(text, field)
+    try:
+        jsonschema_rs.validator_for(schema, retriever=_refuse, pattern_options=jsonschema_rs.RegexOptions())
+    except jsonschema_rs.ValidationError as error:
+        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
+        raise InvalidField(f"{field}{place}", f"is no JSON Schema: {error.message}") from error
+    except (ValueError, RecursionError, jsonschema_rs.ReferencingError) as error:
+        raise InvalidField(field, f"is no JSON Schema: {error}") from error
+
+
+def _refuse(address: str) -> Never:
+    raise ValueError(f"it may not refer to {address}")
 
 
 def check_feedback(feedback: Feedback) -> None:

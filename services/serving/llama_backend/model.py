@@ -281,6 +281,8 @@ def _is_response_format(value):
 _SAMPLING = {
     "temperature": ("a number from 0 to 2", _number(0, 2)),
     "top_p": ("a number from 0 to 1", _number(0, 1)),
+    "presence_penalty": ("a number from -2 to 2", _number(-2, 2)),
+    "frequency_penalty": ("a number from -2 to 2", _number(-2, 2)),
     "max_tokens": ("a whole number from 1", _whole(1, 2**31 - 1)),
     "seed": ("a whole number from 0 to 4294967295", _whole(0, 2**32 - 1)),
     "stop": ("a string or a list of strings", _is_stop),

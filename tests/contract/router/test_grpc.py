@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,10 +11,9 @@ import pytest
 
 from gyre.api.router.v1 import router_pb2, router_pb2_grpc
 from gyre.api.types.v1 import types_pb2
-from services.router.servicer import RouterServicer
-from services.router.settings import Settings
 from services.runtime import rpc
-from tests.unit.router.fakes import DENIED, KEY, Stack, deployment
+from tests.router_on_fakes import router_on_fakes
+from tests.unit.router.fakes import DENIED, KEY, Stack
 
 METADATA = (("authorization", f"Bearer {KEY}"),)
 
@@ -32,21 +30,8 @@ class Served:
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    stack = Stack(deployment("calls"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = Settings(grpc_port=port, drain_seconds=0.0)
-    registration = rpc.Registration(
-        router_pb2_grpc.add_RouterServicer_to_server,
-        RouterServicer(stack.router, stack.clock),
-        "gyre.api.router.v1.Router",
-    )
-    server = rpc.Server(settings, [registration])
-    await server.start()
-    async with rpc.channel(f"127.0.0.1:{port}") as channel:
-        yield Served(stack, channel)
-    await server.stop()
+    async with router_on_fakes() as router, rpc.channel(router.target) as channel:
+        yield Served(router.stack, channel)
 
 
 async def test_complete_answers_and_names_the_request(served: Served) -> None:

@@ -74,7 +74,7 @@ async def stream(pieces: Sequence[str], asked: str = "Hi") -> tuple[str, Complet
         async for piece in stack.router.stream(stack.call(), Request(messages=(user(asked),))):
             if isinstance(piece, Completion):
                 return released, piece
-            released += piece
+            released += piece.text
     except Refused:
         return released, None
     raise AssertionError("a stream ends with its completion or an error")

@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import httpx
 import pytest
 from openai import (
     APIError,
     APIStatusError,
-    AsyncOpenAI,
     AuthenticationError,
     BadRequestError,
     InternalServerError,
@@ -18,10 +15,11 @@ from openai import (
     PermissionDeniedError,
 )
 from prometheus_client import REGISTRY
+from pydantic import BaseModel
 
-from embedded.ports import free_ports
-from services.router.http import Http, serve
-from tests.unit.router.fakes import DENIED, KEY, Stack, deployment
+from services.runtime.errors import DeadlineExceeded, Retryable
+from tests.router_on_fakes import RouterOnFakes
+from tests.unit.router.fakes import DENIED, KEY
 
 TOOL = {
     "type": "function",
@@ -31,37 +29,11 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"room": {"type": "string"}}},
     },
 }
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 HI = [{"role": "user", "content": "Hi"}]
 
 
-class Served:
-    def __init__(self, stack: Stack, port: int) -> None:
-        self.stack = stack
-        self.url = f"http://127.0.0.1:{port}"
-
-    def client(self, key: str = KEY) -> AsyncOpenAI:
-        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=10)
-
-
-@pytest.fixture
-async def served() -> AsyncIterator[Served]:
-    stack = Stack(deployment("calls"))
-    (port,) = free_ports(1)
-    task = asyncio.create_task(serve(Http(stack.router, stack.clock).application(), "127.0.0.1", port, 1.0))
-    server = Served(stack, port)
-    async with httpx.AsyncClient() as client, asyncio.timeout(10):
-        while True:
-            with suppress(httpx.ConnectError):
-                await client.get(f"{server.url}/healthz")
-                break
-            await asyncio.sleep(0.01)
-    yield server
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-
-
-async def test_a_plain_answer(served: Served) -> None:
+async def test_a_plain_answer(served: RouterOnFakes) -> None:
     async with served.client() as client:
         raw = await client.chat.completions.with_raw_response.create(
             model="auto", messages=HI, metadata={"task": "chat", "conversation_id": "c1"}, user="ann", seed=1
@@ -75,7 +47,7 @@ async def test_a_plain_answer(served: Served) -> None:
     assert (served.stack.recorder.last.user, served.stack.recorder.last.conversation_id) == ("ann", "c1")
 
 
-async def test_every_answer_is_timed_by_route_and_status(served: Served) -> None:
+async def test_every_answer_is_timed_by_route_and_status(served: RouterOnFakes) -> None:
     def counted(status: str) -> float:
         labels = {"route": "/v1/chat/completions", "status": status}
         return REGISTRY.get_sample_value("gyre_http_seconds_count", labels) or 0.0
@@ -89,7 +61,7 @@ async def test_every_answer_is_timed_by_route_and_status(served: Served) -> None
     assert {status: counted(status) - count for status, count in before.items()} == {"200": 1, "401": 1}
 
 
-async def test_a_streamed_answer_with_usage(served: Served) -> None:
+async def test_a_streamed_answer_with_usage(served: RouterOnFakes) -> None:
     served.stack.models.pieces = [f"word{i} " for i in range(60)]
     async with served.client() as client:
         stream = await client.chat.completions.create(
@@ -105,7 +77,7 @@ async def test_a_streamed_answer_with_usage(served: Served) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_tool_calls(served: Served, streamed: bool) -> None:
+async def test_tool_calls(served: RouterOnFakes, streamed: bool) -> None:
     served.stack.models.pieces = ['{"name": "lights", "arguments": {"room": "hall"}}']
     async with served.client() as client:
         if streamed:
@@ -139,7 +111,7 @@ async def test_tool_calls(served: Served, streamed: bool) -> None:
     assert (call.function.name, json.loads(call.function.arguments or "")) == ("lights", {"room": "hall"})
 
 
-async def test_a_response_format_reaches_the_model(served: Served) -> None:
+async def test_a_response_format_reaches_the_model(served: RouterOnFakes) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     async with served.client() as client:
         await client.chat.completions.create(
@@ -150,13 +122,133 @@ async def test_a_response_format_reaches_the_model(served: Served) -> None:
     assert served.stack.models.prompts[0].sampling["response_format"]["json_schema"]["schema"] == schema
 
 
-async def test_models_are_listed(served: Served) -> None:
+async def test_a_response_format_that_is_no_schema_is_refused_where_it_is_wrong(served: RouterOnFakes) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {"a": {"type": "strin"}}}}}
+    async with served.client() as client:
+        with pytest.raises(BadRequestError) as raised:
+            await client.chat.completions.create(model="auto", messages=HI, response_format=wanted)
+    assert raised.value.param == "response_format.json_schema.schema.properties.a.type"
+    assert served.stack.models.prompts == []
+
+
+class Where(BaseModel):
+    """Where somebody is."""
+
+    room: str
+
+
+async def test_an_answer_is_parsed_as_a_pydantic_model_and_can_be_sent_back(served: RouterOnFakes) -> None:
+    served.stack.models.pieces = ['{"room": "hall"}']
+    async with served.client() as client:
+        answer = await client.chat.completions.parse(model="auto", messages=HI, response_format=Where)
+        message = answer.choices[0].message
+        assert message.parsed == Where(room="hall")
+        await client.chat.completions.create(model="auto", messages=[*HI, message, *HI])
+    sent = served.stack.models.prompts[0].sampling["response_format"]["json_schema"]["schema"]
+    assert (sent["required"], sent["additionalProperties"]) == (["room"], False)
+    assert '{"room": "hall"}' in [message["content"] for message in served.stack.models.prompts[1].messages]
+
+
+async def test_json_mode_holds_the_answer_to_an_object(served: RouterOnFakes) -> None:
+    async with served.client() as client:
+        await client.chat.completions.create(model="auto", messages=HI, response_format={"type": "json_object"})
+    wanted = served.stack.models.prompts[0].sampling["response_format"]
+    assert wanted["json_schema"]["schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "lights"}}])
+async def test_a_call_that_is_required_is_what_the_model_is_held_to(served: RouterOnFakes, choice: object) -> None:
+    served.stack.models.pieces = ['{"name": "lights", "arguments": {"room": "hall"}}']
+    other = {"type": "function", "function": {"name": "doors"}}
+    async with served.client() as client:
+        await client.chat.completions.create(model="calls", messages=HI, tools=[TOOL, other], tool_choice=choice)
+    schema = served.stack.models.prompts[0].sampling["response_format"]["json_schema"]["schema"]
+    names = [call["properties"]["name"]["const"] for call in schema["anyOf"]]
+    assert names == (["lights", "doors"] if choice == "required" else ["lights"])
+
+
+async def test_sampling_reaches_the_model(served: RouterOnFakes) -> None:
+    sampling = {"temperature": 0.3, "seed": 5, "top_p": 0.8, "presence_penalty": 0.5, "frequency_penalty": -0.5}
+    async with served.client() as client:
+        await client.chat.completions.create(model="auto", messages=HI, stop=["\n"], max_tokens=9, **sampling)
+    assert served.stack.models.prompts[0].sampling == {**sampling, "stop": ["\n"], "max_tokens": 9}
+
+
+async def test_each_choice_is_an_interaction_of_its_own(served: RouterOnFakes) -> None:
+    async with served.client() as client:
+        raw = await client.chat.completions.with_raw_response.create(model="auto", messages=HI, n=3, seed=7)
+    answer = raw.parse()
+    ids = [choice.model_extra["gyre"]["request_id"] for choice in answer.choices]
+    assert ids == [record.request_id for record in served.stack.recorder.interactions]
+    assert len(set(ids)) == 3
+    assert raw.headers["x-request-id"] == answer.id == ids[0]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert [prompt.sampling["seed"] for prompt in served.stack.models.prompts] == [7, 8, 9]
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (33, 39)
+
+
+async def test_a_choice_that_is_refused_says_so_beside_those_that_are_not(served: RouterOnFakes) -> None:
+    served.stack.models.by_seed = {8: [DENIED]}
+    async with served.client() as client:
+        answer = await client.chat.completions.create(model="auto", messages=HI, n=2, seed=7)
+        assert [choice.finish_reason for choice in answer.choices] == ["stop", "content_filter"]
+        refused = answer.choices[1]
+        assert refused.message.content is None
+        assert "denied" in (refused.message.refusal or "")
+        assert DENIED not in answer.to_json()
+        assert served.stack.recorder.last.finish_reason == "refused"
+        served.stack.models.pieces = [DENIED]
+        with pytest.raises(PermissionDeniedError):
+            await client.chat.completions.create(model="auto", messages=HI, n=2)
+
+
+async def test_every_chunk_names_the_model_that_answers(served: RouterOnFakes) -> None:
+    served.stack.models.pieces = ["word " * 60] * 2
+    async with served.client() as client:
+        chunks = [chunk async for chunk in await client.chat.completions.create(model="auto", messages=HI, stream=True)]
+    assert len(chunks) > 2
+    assert {chunk.model for chunk in chunks} == {"small"}
+
+
+async def test_the_blocking_client_works_as_well(served: RouterOnFakes) -> None:
+    served.stack.models.pieces = ["one ", "two"]
+
+    def ask() -> tuple[str | None, str]:
+        with served.blocking_client() as client:
+            answer = client.chat.completions.create(model="auto", messages=HI)
+            with client.chat.completions.stream(model="auto", messages=HI) as stream:
+                text = "".join(event.delta for event in stream if event.type == "content.delta")
+        return answer.choices[0].message.content, text
+
+    assert await asyncio.to_thread(ask) == ("one two", "one two")
+
+
+async def test_the_sdk_tries_again_what_may_work_later_and_nothing_else(served: RouterOnFakes) -> None:
+    served.stack.models.fails_with = Retryable("the model is away")
+    async with served.client(retries=2) as client:
+        with pytest.raises(InternalServerError):
+            await client.chat.completions.create(model="auto", messages=HI)
+        assert len(served.stack.models.prompts) == 3
+        with pytest.raises(BadRequestError):
+            await client.chat.completions.create(model="auto", messages=[])
+    assert len(served.stack.recorder.interactions) == 3
+
+
+async def test_a_deadline_that_passes_is_said(served: RouterOnFakes) -> None:
+    served.stack.models.fails_with = DeadlineExceeded("the deadline of the request has passed")
+    async with served.client() as client:
+        with pytest.raises(InternalServerError) as raised:
+            await client.chat.completions.create(model="auto", messages=HI)
+    assert (raised.value.status_code, raised.value.code) == (504, "deadline_exceeded")
+
+
+async def test_models_are_listed(served: RouterOnFakes) -> None:
     async with served.client() as client:
         names = [model.id async for model in client.models.list()]
     assert names == ["auto", "chat", "calls", "small", "big", "specialist-shop-calls"]
 
 
-async def test_feedback(served: Served) -> None:
+async def test_feedback(served: RouterOnFakes) -> None:
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}) as client:
         body = {"request_id": "0199e000-0000-7000-8000-000000000001", "correct_answer": "42"}
         answer = await client.post(f"{served.url}/v1/feedback", json=body)
@@ -174,12 +266,16 @@ async def test_feedback(served: Served) -> None:
         ({"model": "nope"}, NotFoundError, None),
         ({"metadata": {"task": "nope"}}, NotFoundError, None),
         ({"temperature": 9}, BadRequestError, "temperature"),
+        ({"logprobs": True}, BadRequestError, "logprobs"),
+        ({"tools": [TOOL]}, BadRequestError, "tools"),
+        ({"model": "calls", "tools": [TOOL, TOOL]}, BadRequestError, "tools[1].function.name"),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, BadRequestError, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": DENIED}]}, PermissionDeniedError, None),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
 async def test_errors_are_openais_and_name_the_request(
-    served: Served, arguments: dict[str, object], error: type[APIStatusError], param: str | None, stream: bool
+    served: RouterOnFakes, arguments: dict[str, object], error: type[APIStatusError], param: str | None, stream: bool
 ) -> None:
     async with served.client() as client:
         with pytest.raises(error) as raised:
@@ -189,7 +285,7 @@ async def test_errors_are_openais_and_name_the_request(
     assert raised.value.request_id
 
 
-async def test_an_unknown_key_is_turned_away(served: Served) -> None:
+async def test_an_unknown_key_is_turned_away(served: RouterOnFakes) -> None:
     async with served.client(key="wrong") as client:
         with pytest.raises(AuthenticationError) as raised:
             await client.chat.completions.create(model="auto", messages=HI)
@@ -197,7 +293,7 @@ async def test_an_unknown_key_is_turned_away(served: Served) -> None:
 
 
 @pytest.mark.parametrize("part", ["governance", "recorder"])
-async def test_without_governance_or_the_record_there_is_no_answer(served: Served, part: str) -> None:
+async def test_without_governance_or_the_record_there_is_no_answer(served: RouterOnFakes, part: str) -> None:
     getattr(served.stack, part).silent = True
     async with served.client() as client:
         with pytest.raises(InternalServerError) as raised:
@@ -205,7 +301,7 @@ async def test_without_governance_or_the_record_there_is_no_answer(served: Serve
     assert (raised.value.status_code, raised.value.code) == (503, "unavailable")
 
 
-async def test_a_denied_text_in_the_middle_of_a_stream_ends_it_with_an_error(served: Served) -> None:
+async def test_a_denied_text_in_the_middle_of_a_stream_ends_it_with_an_error(served: RouterOnFakes) -> None:
     served.stack.models.pieces = ["fine words " * 30, DENIED]
     released = ""
 
@@ -222,7 +318,7 @@ async def test_a_denied_text_in_the_middle_of_a_stream_ends_it_with_an_error(ser
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_a_client_that_goes_away_stops_the_model(served: Served, streamed: bool) -> None:
+async def test_a_client_that_goes_away_stops_the_model(served: RouterOnFakes, streamed: bool) -> None:
     models = served.stack.models
     models.pieces = ["word " * 60, "never"]
     models.hangs_after = 1
@@ -252,7 +348,7 @@ async def test_a_client_that_goes_away_stops_the_model(served: Served, streamed:
     ],
 )
 async def test_bytes_that_no_sdk_would_send_get_an_error_in_the_same_shape(
-    served: Served, path: str, body: bytes, status: int
+    served: RouterOnFakes, path: str, body: bytes, status: int
 ) -> None:
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}) as client:
         answer = await client.post(f"{served.url}{path}", content=body)

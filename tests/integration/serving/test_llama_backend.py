@@ -110,6 +110,17 @@ async def test_an_answer_comes_whole_and_the_same_comes_in_pieces(client: Infere
     assert 0 < counted <= usage["completion_tokens"] + 0.01
 
 
+async def test_a_penalty_makes_a_model_repeat_itself_less(client: InferenceServerClient) -> None:
+    async def share_of_new_words(**penalties: float) -> float:
+        text, _, _ = await _answer(client, LONG_STORY, max_tokens=120, **penalties)
+        words = text.lower().split()
+        return len(set(words)) / len(words)
+
+    plain = await share_of_new_words()
+    assert await share_of_new_words(frequency_penalty=2) > plain
+    assert await share_of_new_words(presence_penalty=2) > plain
+
+
 async def test_a_schema_constrains_the_answer(client: InferenceServerClient) -> None:
     schema = {
         "type": "object",

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,7 @@ from services.router.domain.request import Request
 from services.router.domain.tasks import TaskClassifier
 from services.router.experience import Experience
 from services.router.handlers import Patience, Router
-from services.router.journal import Call, Completion
+from services.router.journal import Call, Completion, Piece
 from services.runtime.clock import Clock
 from services.runtime.embeddings import Space
 from services.runtime.errors import Fatal, Retryable
@@ -190,7 +190,7 @@ class FakeContext:
 
 @dataclass
 class FakeModels:
-    """Answers with `pieces`; each takes `seconds_a_piece` of scripted time.
+    """Answers with `pieces`, or what `by_seed` has for the seed; each takes `seconds_a_piece` of scripted time.
 
     `failing` models raise what they are given, each time that they are asked: at once, or after their pieces if that is
     `fails_late`. `sum_logprobs` are of some models' answers, `answers` those answers.
@@ -199,6 +199,7 @@ class FakeModels:
     time: ScriptedClock
     log: list[str]
     pieces: Sequence[str] = ("Hello", " there")
+    by_seed: Mapping[int | None, Sequence[str]] = field(default_factory=dict)
     seconds_a_piece: float = 0.0
     fails_with: Exception | None = None
     hangs_after: int | None = None
@@ -222,7 +223,9 @@ class FakeModels:
         if failures and not self.fails_late:
             raise failures.pop(0)
         try:
-            for i, piece in enumerate([self.answers[prompt.model]] if prompt.model in self.answers else self.pieces):
+            pieces = [self.answers[prompt.model]] if prompt.model in self.answers else self.pieces
+            pieces = self.by_seed.get(prompt.sampling.get("seed"), pieces)
+            for i, piece in enumerate(pieces):
                 if i == self.hangs_after and self.hanging_model in ("", prompt.model):
                     self.hanging.set()
                     await asyncio.Event().wait()
@@ -406,4 +409,4 @@ def ask(*contents: str, **more: object) -> Request:
 async def collect(stack: Stack, request: Request) -> tuple[list[str], Completion]:
     pieces = [piece async for piece in stack.router.stream(stack.call(), request)]
     assert isinstance(pieces[-1], Completion)
-    return [piece for piece in pieces if isinstance(piece, str)], pieces[-1]
+    return [piece.text for piece in pieces if isinstance(piece, Piece)], pieces[-1]

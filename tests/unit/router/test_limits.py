@@ -44,6 +44,35 @@ async def test_bad_input_is_refused_by_name(request_: Request, error: type[Excep
 
 
 @pytest.mark.parametrize(
+    ("schema", "field", "said"),
+    [
+        ("[]", "response_schema", "wanted a JSON object"),
+        ('{"type": "strin"}', "response_schema.type", "is no JSON Schema"),
+        ('{"properties": {"a": {"anyOf": [{"type": 5}]}}}', "response_schema.properties.a.anyOf[0].type", "no JSON"),
+        ('{"$ref": "#/$defs/none"}', "response_schema", "does not exist"),
+        ('{"$ref": "http://elsewhere.example/schema"}', "response_schema", "may not refer to http://elsewhere"),
+        ('{"$schema": "http://elsewhere.example/schema"}', "response_schema", "is no JSON Schema"),
+        ('{"pattern": "("}', "response_schema", "regex"),
+        ('{"items":' * 500 + "{}" + "}" * 500, "response_schema", "is no JSON Schema"),
+        ('{"description": "' + "x" * 65536 + '"}', "response_schema", "at most 65536 bytes"),
+    ],
+)  # fmt: skip
+async def test_a_response_schema_that_is_none_is_refused_by_name(schema: str, field: str, said: str) -> None:
+    stack = Stack()
+    with pytest.raises(InvalidField, match=said) as raised:
+        await stack.router.complete(stack.call(), ask("Hi", sampling=Sampling(response_schema=schema)))
+    assert raised.value.field.startswith(field)
+    assert stack.log == []
+
+
+async def test_tools_and_a_response_schema_contradict_one_another() -> None:
+    stack = Stack()
+    request = ask("Hi", task="calls", tools=(LIGHTS,), sampling=Sampling(response_schema="{}"))
+    with pytest.raises(InvalidField, match="wanted one of the two"):
+        await stack.router.complete(stack.call(), request)
+
+
+@pytest.mark.parametrize(
     "parameters",
     ["{", "[]", "1", '{"properties": []}', '{"properties": {"a": true}}', '{"required": [1]}', '{"required": "a"}',
      '{"properties": {"a": {"enum": 1}}}', "[" * 10_000, '{"a": NaN}', '"\\ud800x"'],

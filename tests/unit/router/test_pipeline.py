@@ -229,13 +229,18 @@ async def test_what_is_no_call_of_an_offered_tool_stays_text(answer: str) -> Non
 
 async def test_sampling_reaches_the_model_within_the_limits_of_task_and_model() -> None:
     stack = Stack()
-    sampling = Sampling(temperature=0.7, max_tokens=500, stop=("END",), seed=7, response_schema='{"type":"string"}')
+    sampling = Sampling(
+        temperature=0.7, max_tokens=500, stop=("END",), seed=7, top_p=0.5, frequency_penalty=1.0,
+        response_schema='{"type":"string"}',
+    )  # fmt: skip
     await stack.router.complete(stack.call(), ask("Hi", sampling=sampling))
     assert stack.models.prompts[0].sampling == {
         "temperature": 0.7,
         "max_tokens": 64,
         "stop": ["END"],
         "seed": 7,
+        "top_p": 0.5,
+        "frequency_penalty": 1.0,
         "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "string"}}},
     }
 

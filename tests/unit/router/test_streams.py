@@ -10,6 +10,7 @@ from schemas.bundle import Bundle
 from schemas.events import Message
 from services.router.domain.errors import Refused, Unrecorded
 from services.router.domain.request import Request, Sampling
+from services.router.journal import Piece
 from tests.unit.router.fakes import DENIED, LIGHTS, Stack, ask, collect, user
 
 
@@ -40,7 +41,7 @@ async def test_no_byte_of_a_stream_leaves_before_opened_is_acknowledged_nor_the_
     stack.models.pieces = ["word " * 30] * 3
     async with aclosing(stack.router.stream(stack.call(), ask("Hi"))) as stream:
         async for piece in stream:
-            stack.log.append("released" if isinstance(piece, str) else "ended")
+            stack.log.append("released" if isinstance(piece, Piece) else "ended")
     assert stack.log.index("record opened") < stack.log.index("released")
     assert stack.log[-3:] == ["record finished", "released", "ended"]
 
@@ -54,7 +55,8 @@ async def test_a_denied_text_cut_in_two_never_leaves_a_stream(cut: int) -> None:
     async def read() -> None:
         nonlocal text
         async for piece in stack.router.stream(stack.call(), ask("Hi")):
-            text += str(piece)
+            assert isinstance(piece, Piece)
+            text += piece.text
 
     with pytest.raises(Refused):
         await read()
@@ -135,7 +137,7 @@ async def test_a_caller_that_goes_away_stops_the_model_and_is_on_record() -> Non
     stack.models.pieces = ["word " * 60, "more", "never"]
     stack.models.hangs_after = 1
     stream = stack.router.stream(stack.call(), ask("Hi"))
-    assert isinstance(await anext(stream), str)
+    assert isinstance(await anext(stream), Piece)
     await stream.aclose()
     await stack.router.drain()
     assert stack.models.was_stopped
@@ -160,7 +162,7 @@ async def test_a_caller_that_goes_away_while_it_waits_stops_the_model_and_is_on_
 async def test_a_caller_that_goes_away_after_the_record_leaves_one_finished_record() -> None:
     stack = Stack()
     stream = stack.router.stream(stack.call(), ask("Hi"))
-    assert await anext(stream) == "Hello there"
+    assert await anext(stream) == Piece("Hello there", "small")
     await stream.aclose()
     await stack.router.drain()
     assert [record.phase for record in stack.recorder.interactions] == ["opened", "finished"]

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from gyre.api.types.v1 import types_pb2 as gyre_dot_api_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgyre/api/router/v1/router.proto\x12\x12gyre.api.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1dgyre/api/types/v1/types.proto\"\xbb\x01\n\x08Sampling\x12,\n\x0btemperature\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1c\n\nmax_tokens\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\x80@\x12\x1e\n\x04stop\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x04\"\x06r\x04\x10\x01\x18@\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\'\n\x14response_schema_json\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x42\x07\n\x05_seed\"\x9b\x02\n\x0f\x43ompleteRequest\x12\x16\n\x04task\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x39\n\x08messages\x18\x03 \x03(\x0b\x32\x1a.gyre.api.types.v1.MessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12\x31\n\x05tools\x18\x04 \x03(\x0b\x32\x17.gyre.api.types.v1.ToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x01\x12.\n\x08sampling\x18\x05 \x01(\x0b\x32\x1c.gyre.api.router.v1.Sampling\x12!\n\x0f\x63onversation_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x16\n\x04user\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xc6\x02\n\x10\x43ompleteResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07message\x18\x02 \x01(\x0b\x32\x1a.gyre.api.types.v1.Message\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\x0c\n\x04tier\x18\x06 \x01(\t\x12(\n\x05usage\x18\x07 \x01(\x0b\x32\x19.gyre.api.router.v1.Usage\x12\x16\n\x0e\x62undle_version\x18\x08 \x01(\t\x12\x33\n\x0bsensitivity\x18\t \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x14\n\x0c\x64ocument_ids\x18\n \x03(\t\x12\x19\n\x11\x63ontext_available\x18\x0b \x01(\x08\"U\n\x15\x43ompleteStreamRequest\x12<\n\x07request\x18\x01 \x01(\x0b\x32#.gyre.api.router.v1.CompleteRequestB\x06\xbaH\x03\xc8\x01\x01\"u\n\x16\x43ompleteStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ntext_delta\x18\x02 \x01(\t\x12\x33\n\x05\x66inal\x18\x03 \x01(\x0b\x32$.gyre.api.router.v1.CompleteResponse\"\x87\x02\n\x13SendFeedbackRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12)\n\x06rating\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\xf0\xbfH\x00\x12\x1b\n\x04\x65\x64it\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x10H\x00\x12%\n\x0e\x63orrect_answer\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x10H\x00\x12\x1d\n\x07outcome\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08H\x00\x12\x19\n\x07\x63omment\x18\x06 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x16\n\x04user\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x42\x11\n\x08\x66\x65\x65\x64\x62\x61\x63k\x12\x05\xbaH\x02\x08\x01\"+\n\x14SendFeedbackResponse\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\"N\n\x0e\x45xplainRequest\x12<\n\x07request\x18\x01 \x01(\x0b\x32#.gyre.api.router.v1.CompleteRequestB\x06\xbaH\x03\xc8\x01\x01\"\xd4\x01\n\x0eRouteCandidate\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0f\n\x07\x63leared\x18\x04 \x01(\x08\x12\x0c\n\x04live\x18\x05 \x01(\x08\x12\x0e\n\x06\x63hosen\x18\x06 \x01(\x08\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x13\n\x06\x63hance\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05price\x18\t \x01(\x01\x12\x14\n\x07seconds\x18\n \x01(\x01H\x01\x88\x01\x01\x42\t\n\x07_chanceB\n\n\x08_seconds\"\xda\x02\n\x0f\x45xplainResponse\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12,\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x1a.gyre.api.types.v1.Finding\x12\x33\n\x0bsensitivity\x18\x06 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x36\n\ncandidates\x18\x07 \x03(\x0b\x32\".gyre.api.router.v1.RouteCandidate\x12\x10\n\x08policies\x18\x08 \x03(\t\x12\x14\n\x0c\x64ocument_ids\x18\t \x03(\t\x12\x19\n\x11\x63ontext_available\x18\n \x01(\x08\x12\x0f\n\x07refusal\x18\x0b \x01(\t\x12\x0f\n\x07task_by\x18\x0c \x01(\t2\x81\x03\n\x06Router\x12U\n\x08\x43omplete\x12#.gyre.api.router.v1.CompleteRequest\x1a$.gyre.api.router.v1.CompleteResponse\x12i\n\x0e\x43ompleteStream\x12).gyre.api.router.v1.CompleteStreamRequest\x1a*.gyre.api.router.v1.CompleteStreamResponse0\x01\x12\x61\n\x0cSendFeedback\x12\'.gyre.api.router.v1.SendFeedbackRequest\x1a(.gyre.api.router.v1.SendFeedbackResponse\x12R\n\x07\x45xplain\x12\".gyre.api.router.v1.ExplainRequest\x1a#.gyre.api.router.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgyre/api/router/v1/router.proto\x12\x12gyre.api.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1dgyre/api/types/v1/types.proto\"\xd9\x02\n\x08Sampling\x12,\n\x0btemperature\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1c\n\nmax_tokens\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\x80@\x12\x1e\n\x04stop\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x04\"\x06r\x04\x10\x01\x18@\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\'\n\x14response_schema_json\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12+\n\x05top_p\x18\x06 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x31\n\x10presence_penalty\x18\x07 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0\x12\x32\n\x11\x66requency_penalty\x18\x08 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0\x42\x07\n\x05_seedB\x08\n\x06_top_p\"\x9b\x02\n\x0f\x43ompleteRequest\x12\x16\n\x04task\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x39\n\x08messages\x18\x03 \x03(\x0b\x32\x1a.gyre.api.types.v1.MessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12\x31\n\x05tools\x18\x04 \x03(\x0b\x32\x17.gyre.api.types.v1.ToolB\t\xbaH\x06\x92\x01\x03\x10\x80\x01\x12.\n\x08sampling\x18\x05 \x01(\x0b\x32\x1c.gyre.api.router.v1.Sampling\x12!\n\x0f\x63onversation_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x16\n\x04user\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xc6\x02\n\x10\x43ompleteResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07message\x18\x02 \x01(\x0b\x32\x1a.gyre.api.types.v1.Message\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\x0c\n\x04tier\x18\x06 \x01(\t\x12(\n\x05usage\x18\x07 \x01(\x0b\x32\x19.gyre.api.router.v1.Usage\x12\x16\n\x0e\x62undle_version\x18\x08 \x01(\t\x12\x33\n\x0bsensitivity\x18\t \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x14\n\x0c\x64ocument_ids\x18\n \x03(\t\x12\x19\n\x11\x63ontext_available\x18\x0b \x01(\x08\"U\n\x15\x43ompleteStreamRequest\x12<\n\x07request\x18\x01 \x01(\x0b\x32#.gyre.api.router.v1.CompleteRequestB\x06\xbaH\x03\xc8\x01\x01\"u\n\x16\x43ompleteStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ntext_delta\x18\x02 \x01(\t\x12\x33\n\x05\x66inal\x18\x03 \x01(\x0b\x32$.gyre.api.router.v1.CompleteResponse\"\x87\x02\n\x13SendFeedbackRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12)\n\x06rating\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\xf0\xbfH\x00\x12\x1b\n\x04\x65\x64it\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x10H\x00\x12%\n\x0e\x63orrect_answer\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x10H\x00\x12\x1d\n\x07outcome\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08H\x00\x12\x19\n\x07\x63omment\x18\x06 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x16\n\x04user\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x42\x11\n\x08\x66\x65\x65\x64\x62\x61\x63k\x12\x05\xbaH\x02\x08\x01\"+\n\x14SendFeedbackResponse\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\"N\n\x0e\x45xplainRequest\x12<\n\x07request\x18\x01 \x01(\x0b\x32#.gyre.api.router.v1.CompleteRequestB\x06\xbaH\x03\xc8\x01\x01\"\xd4\x01\n\x0eRouteCandidate\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0f\n\x07\x63leared\x18\x04 \x01(\x08\x12\x0c\n\x04live\x18\x05 \x01(\x08\x12\x0e\n\x06\x63hosen\x18\x06 \x01(\x08\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x13\n\x06\x63hance\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05price\x18\t \x01(\x01\x12\x14\n\x07seconds\x18\n \x01(\x01H\x01\x88\x01\x01\x42\t\n\x07_chanceB\n\n\x08_seconds\"\xda\x02\n\x0f\x45xplainResponse\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12,\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x1a.gyre.api.types.v1.Finding\x12\x33\n\x0bsensitivity\x18\x06 \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x36\n\ncandidates\x18\x07 \x03(\x0b\x32\".gyre.api.router.v1.RouteCandidate\x12\x10\n\x08policies\x18\x08 \x03(\t\x12\x14\n\x0c\x64ocument_ids\x18\t \x03(\t\x12\x19\n\x11\x63ontext_available\x18\n \x01(\x08\x12\x0f\n\x07refusal\x18\x0b \x01(\t\x12\x0f\n\x07task_by\x18\x0c \x01(\t2\x81\x03\n\x06Router\x12U\n\x08\x43omplete\x12#.gyre.api.router.v1.CompleteRequest\x1a$.gyre.api.router.v1.CompleteResponse\x12i\n\x0e\x43ompleteStream\x12).gyre.api.router.v1.CompleteStreamRequest\x1a*.gyre.api.router.v1.CompleteStreamResponse0\x01\x12\x61\n\x0cSendFeedback\x12\'.gyre.api.router.v1.SendFeedbackRequest\x1a(.gyre.api.router.v1.SendFeedbackResponse\x12R\n\x07\x45xplain\x12\".gyre.api.router.v1.ExplainRequest\x1a#.gyre.api.router.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLING'].fields_by_name['stop']._serialized_options = b'\272H\r\222\001\n\020\004\"\006r\004\020\001\030@'
   _globals['_SAMPLING'].fields_by_name['response_schema_json']._loaded_options = None
   _globals['_SAMPLING'].fields_by_name['response_schema_json']._serialized_options = b'\272H\006r\004(\200\200\004'
+  _globals['_SAMPLING'].fields_by_name['top_p']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['top_p']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
+  _globals['_SAMPLING'].fields_by_name['presence_penalty']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['presence_penalty']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\000@)\000\000\000\000\000\000\000\300'
+  _globals['_SAMPLING'].fields_by_name['frequency_penalty']._loaded_options = None
+  _globals['_SAMPLING'].fields_by_name['frequency_penalty']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\000@)\000\000\000\000\000\000\000\300'
   _globals['_COMPLETEREQUEST'].fields_by_name['task']._loaded_options = None
   _globals['_COMPLETEREQUEST'].fields_by_name['task']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_COMPLETEREQUEST'].fields_by_name['model']._loaded_options = None
@@ -74,27 +80,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINREQUEST'].fields_by_name['request']._loaded_options = None
   _globals['_EXPLAINREQUEST'].fields_by_name['request']._serialized_options = b'\272H\003\310\001\001'
   _globals['_SAMPLING']._serialized_start=116
-  _globals['_SAMPLING']._serialized_end=303
-  _globals['_COMPLETEREQUEST']._serialized_start=306
-  _globals['_COMPLETEREQUEST']._serialized_end=589
-  _globals['_USAGE']._serialized_start=591
-  _globals['_USAGE']._serialized_end=648
-  _globals['_COMPLETERESPONSE']._serialized_start=651
-  _globals['_COMPLETERESPONSE']._serialized_end=977
-  _globals['_COMPLETESTREAMREQUEST']._serialized_start=979
-  _globals['_COMPLETESTREAMREQUEST']._serialized_end=1064
-  _globals['_COMPLETESTREAMRESPONSE']._serialized_start=1066
-  _globals['_COMPLETESTREAMRESPONSE']._serialized_end=1183
-  _globals['_SENDFEEDBACKREQUEST']._serialized_start=1186
-  _globals['_SENDFEEDBACKREQUEST']._serialized_end=1449
-  _globals['_SENDFEEDBACKRESPONSE']._serialized_start=1451
-  _globals['_SENDFEEDBACKRESPONSE']._serialized_end=1494
-  _globals['_EXPLAINREQUEST']._serialized_start=1496
-  _globals['_EXPLAINREQUEST']._serialized_end=1574
-  _globals['_ROUTECANDIDATE']._serialized_start=1577
-  _globals['_ROUTECANDIDATE']._serialized_end=1789
-  _globals['_EXPLAINRESPONSE']._serialized_start=1792
-  _globals['_EXPLAINRESPONSE']._serialized_end=2138
-  _globals['_ROUTER']._serialized_start=2141
-  _globals['_ROUTER']._serialized_end=2526
+  _globals['_SAMPLING']._serialized_end=461
+  _globals['_COMPLETEREQUEST']._serialized_start=464
+  _globals['_COMPLETEREQUEST']._serialized_end=747
+  _globals['_USAGE']._serialized_start=749
+  _globals['_USAGE']._serialized_end=806
+  _globals['_COMPLETERESPONSE']._serialized_start=809
+  _globals['_COMPLETERESPONSE']._serialized_end=1135
+  _globals['_COMPLETESTREAMREQUEST']._serialized_start=1137
+  _globals['_COMPLETESTREAMREQUEST']._serialized_end=1222
+  _globals['_COMPLETESTREAMRESPONSE']._serialized_start=1224
+  _globals['_COMPLETESTREAMRESPONSE']._serialized_end=1341
+  _globals['_SENDFEEDBACKREQUEST']._serialized_start=1344
+  _globals['_SENDFEEDBACKREQUEST']._serialized_end=1607
+  _globals['_SENDFEEDBACKRESPONSE']._serialized_start=1609
+  _globals['_SENDFEEDBACKRESPONSE']._serialized_end=1652
+  _globals['_EXPLAINREQUEST']._serialized_start=1654
+  _globals['_EXPLAINREQUEST']._serialized_end=1732
+  _globals['_ROUTECANDIDATE']._serialized_start=1735
+  _globals['_ROUTECANDIDATE']._serialized_end=1947
+  _globals['_EXPLAINRESPONSE']._serialized_start=1950
+  _globals['_EXPLAINRESPONSE']._serialized_end=2296
+  _globals['_ROUTER']._serialized_start=2299
+  _globals['_ROUTER']._serialized_end=2684
 # @@protoc_insertion_point(module_scope)

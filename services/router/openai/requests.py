@@ -1,11 +1,7 @@
-"""OpenAI's chat completions in the router's words and back. Pure: bytes and values, no HTTP.
-
-What the router cannot honour is refused by name instead of being passed over, but for fields at their neutral value.
-Field by field: https://platform.openai.com/docs/api-reference/chat.
-"""
+"""What applications ask of the OpenAI edge. What is not known or cannot be honoured is refused by name."""
 
 import re
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
@@ -15,17 +11,25 @@ from msgspec import Meta, Struct
 from schemas.events import Message, Tool, ToolCall
 from services.router.domain.errors import InvalidField
 from services.router.domain.request import MAX_SEED, Feedback, Request, Sampling
-from services.router.journal import Completion
 
 S = TypeVar("S", bound=Struct)
 
 Name = Annotated[str, Meta(max_length=128)]
 User = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=262144)]
-FunctionName = Annotated[str, Meta(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*\Z")]
+# Unlike JSON Schema's, Python's $ also stands before a line feed at the end.
+FunctionName = Annotated[
+    str,
+    Meta(
+        max_length=256,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*\Z",
+        extra_json_schema={"pattern": "^[A-Za-z_][A-Za-z0-9_.-]*$"},
+    ),
+]
+MAX_CHOICES = 4
 StopText = Annotated[str, Meta(min_length=1, max_length=64)]
-NeutralZero = Annotated[float, Meta(ge=0, le=0)]
-NeutralOne = Annotated[float, Meta(ge=1, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Off = Annotated[bool, Meta(extra_json_schema={"const": False})]
 
 
 class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +62,8 @@ class _Message(_Strict, frozen=True):
     audio: None = None
     function_call: None = None
     annotations: Annotated[list[None], Meta(max_length=0)] | None = None
+    # openai's SDK adds its own reading of `content`, and sends that back too.
+    parsed: Any = None
 
 
 class _OfferedFunction(_Strict, frozen=True):
@@ -70,6 +76,15 @@ class _OfferedFunction(_Strict, frozen=True):
 class _Tool(_Strict, frozen=True):
     type: Literal["function"]
     function: _OfferedFunction
+
+
+class _NamedFunction(_Strict, frozen=True):
+    name: FunctionName
+
+
+class _NamedTool(_Strict, frozen=True):
+    type: Literal["function"]
+    function: _NamedFunction
 
 
 class _JsonSchema(_Strict, frozen=True):
@@ -109,20 +124,29 @@ class ChatRequest(_Strict, frozen=True):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     tools: Annotated[list[_Tool], Meta(max_length=128)] | None = None
-    tool_choice: Literal["auto", "none"] | None = None
+    tool_choice: Literal["auto", "none", "required"] | _NamedTool | None = None
     parallel_tool_calls: bool | None = None  # an answer holds one call at most, which either value allows
     response_format: _TextFormat | _JsonObjectFormat | _JsonSchemaFormat | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=8192)] | None = None
     max_completion_tokens: Annotated[int, Meta(ge=1, le=8192)] | None = None
     stop: StopText | Annotated[list[StopText], Meta(max_length=4)] | None = None
     seed: Annotated[int, Meta(ge=0, le=MAX_SEED)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     user: User | None = None
     metadata: _Metadata | None = None
-    n: Annotated[int, Meta(ge=1, le=1)] | None = None
-    top_p: NeutralOne | None = None
-    frequency_penalty: NeutralZero | None = None
-    presence_penalty: NeutralZero | None = None
+    # Only as they are when nobody sets them.
+    logprobs: Off | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=0)] | None = None
+    logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
+    store: Off | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    reasoning_effort: Literal["none"] | None = None
+    verbosity: Literal["medium"] | None = None
+    modalities: Annotated[list[Literal["text"]], Meta(min_length=1, max_length=1)] | None = None
 
     @property
     def includes_usage(self) -> bool:
@@ -141,6 +165,16 @@ class FeedbackRequest(_Strict, frozen=True):
     comment: Annotated[str, Meta(max_length=4096)] = ""
     user: User = ""
 
+
+# What the router calls a field, and where it is in a body.
+_BODY_FIELDS = [
+    (re.compile(r"^response_schema\b"), "response_format.json_schema.schema"),
+    (re.compile(r"^(tools\[\d+\]|messages\[\d+\]\.tool_calls\[\d+\])\."), r"\1.function."),
+]
+_REFUSED_IF_TRUE = {
+    "logprobs": "they would tell the texts of tokens that governance has not released",
+    "store": "what is kept of an answer is not the request's to say",
+}
 
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(?P<place>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
@@ -169,28 +203,51 @@ def request_of(chat: ChatRequest, header_task: str) -> Request:
     """Return what is asked. The task is the body's, or else the header's.
 
     Raises:
-        InvalidField: The body and the header name different tasks.
+        InvalidField: Fields contradict one another, or ask for what there is not.
     """
     metadata = chat.metadata or _Metadata()
     if metadata.task and header_task and metadata.task != header_task:
         raise InvalidField("metadata.task", f"{metadata.task!r}, and the header x-gyre-task says {header_task!r}")
-    tools = () if chat.tool_choice == "none" else tuple(_tool(tool) for tool in chat.tools or ())
+    for name, reason in _REFUSED_IF_TRUE.items():
+        if getattr(chat, name):
+            raise InvalidField(name, f"{reason}; wanted false")
+    if (chat.n or 1) > 1:
+        _check_choices(chat, metadata)
     stop = (chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ())
     return Request(
         messages=tuple(_message(message) for message in chat.messages),
         task=metadata.task or header_task,
         model=chat.model,
-        tools=tools,
+        tools=_tools(chat),
         sampling=Sampling(
             temperature=chat.temperature or 0.0,
             max_tokens=chat.max_completion_tokens or chat.max_tokens or 0,
             stop=stop,
             seed=chat.seed,
+            top_p=1.0 if chat.top_p is None else chat.top_p,
+            presence_penalty=chat.presence_penalty or 0.0,
+            frequency_penalty=chat.frequency_penalty or 0.0,
             response_schema=_response_schema(chat.response_format),
         ),
         conversation_id=metadata.conversation_id,
         user=chat.user or "",
     )
+
+
+def choices(request: Request, number: int) -> list[Request]:
+    """Return a request for each choice that is wanted of one: alike, but that a seed is another for each."""
+    seed = request.sampling.seed
+    if seed is None:
+        return [request] * number
+    seeds = ((seed + index) % (MAX_SEED + 1) for index in range(number))
+    return [replace(request, sampling=replace(request.sampling, seed=seed)) for seed in seeds]
+
+
+def body_field(field: str) -> str:
+    """Return a field of a request in the words of this edge: it is named in an error."""
+    for ours, theirs in _BODY_FIELDS:
+        field = ours.sub(theirs, field)
+    return field
 
 
 def feedback_of(body: FeedbackRequest) -> Feedback:
@@ -226,106 +283,29 @@ def _tool(tool: _Tool) -> Tool:
     return Tool(name=function.name, description=function.description or "", parameters=parameters)
 
 
+def _tools(chat: ChatRequest) -> tuple[Tool, ...]:
+    """Return the functions that are offered: all, none, or the one that must be called."""
+    tools, choice = tuple(_tool(tool) for tool in chat.tools or ()), chat.tool_choice
+    if choice == "none":
+        return ()
+    if choice == "required" and not tools:
+        raise InvalidField("tool_choice", "required, and no tools are offered; wanted some")
+    if isinstance(choice, _NamedTool):
+        named = tuple(tool for tool in tools if tool.name == choice.function.name)
+        if not named:
+            raise InvalidField("tool_choice.function.name", f"{choice.function.name!r} is not among the tools")
+        return named
+    return tools
+
+
+def _check_choices(chat: ChatRequest, metadata: _Metadata) -> None:
+    if chat.stream:
+        raise InvalidField("n", "a stream has one choice; wanted 1")
+    if metadata.conversation_id:
+        raise InvalidField("n", "a conversation remembers one answer; wanted 1 with metadata.conversation_id")
+
+
 def _response_schema(wanted: _TextFormat | _JsonObjectFormat | _JsonSchemaFormat | None) -> str:
     if isinstance(wanted, _JsonSchemaFormat):
         return msgspec.json.encode(wanted.json_schema.schema).decode()
     return '{"type":"object"}' if isinstance(wanted, _JsonObjectFormat) else ""
-
-
-def completion_body(completion: Completion, created: int) -> bytes:
-    """Return the body of a plain answer; `created` is in seconds of Unix time."""
-    message: dict[str, Any] = {"role": "assistant", "content": completion.message.content or None}
-    if completion.message.tool_calls:
-        message["tool_calls"] = _tool_calls(completion)
-    return msgspec.json.encode(
-        {
-            "id": completion.request_id,
-            "object": "chat.completion",
-            "created": created,
-            "model": completion.model,
-            "system_fingerprint": completion.bundle_version,
-            "choices": [{"index": 0, "message": message, "finish_reason": completion.finish_reason, "logprobs": None}],
-            "usage": _usage(completion),
-            "gyre": _decided(completion),
-        }
-    )
-
-
-class Chunks:
-    """The server-sent events of one streamed answer."""
-
-    def __init__(self, request_id: str, model: str, created: int, includes_usage: bool) -> None:
-        self._head = {"id": request_id, "object": "chat.completion.chunk", "created": created}
-        self._model = model  # as it was asked for, until it is known who answers
-        self._includes_usage = includes_usage
-        self._has_begun = False
-
-    def text(self, delta: str) -> bytes:
-        """Return the event of a piece of text."""
-        return self._event([self._choice({"content": delta})])
-
-    def last(self, completion: Completion) -> bytes:
-        """Return the events that end the stream."""
-        self._model = completion.model
-        calls = completion.message.tool_calls
-        delta = {"tool_calls": [{"index": i, **call} for i, call in enumerate(_tool_calls(completion))]}
-        events = [self._event([self._choice(delta)])] if calls else []
-        if not self._has_begun:
-            events.append(self._event([self._choice({"content": ""})]))
-        events.append(self._event([self._choice({}, completion.finish_reason)], gyre=_decided(completion)))
-        if self._includes_usage:
-            events.append(self._event([], usage=_usage(completion)))
-        return b"".join([*events, b"data: [DONE]\n\n"])
-
-    def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        if not self._has_begun:
-            delta = {"role": "assistant", **delta}
-            self._has_begun = True
-        return {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-
-    def _event(self, choices: Sequence[dict[str, Any]], **more: Any) -> bytes:
-        if self._includes_usage:
-            more.setdefault("usage", None)
-        return event({**self._head, "model": self._model, "choices": choices, **more})
-
-
-def event(value: dict[str, Any]) -> bytes:
-    """Return a value as one server-sent event."""
-    return b"data: " + msgspec.json.encode(value) + b"\n\n"
-
-
-def error_of(message: str, kind: str, code: str, field: str | None) -> dict[str, Any]:
-    """Return an error as OpenAI's clients read it."""
-    return {"error": {"message": message, "type": kind, "param": field, "code": code}}
-
-
-def models_body(names: Sequence[str]) -> bytes:
-    """Return the body of a list of models."""
-    listed = [{"id": name, "object": "model", "created": 0, "owned_by": "gyre"} for name in names]
-    return msgspec.json.encode({"object": "list", "data": listed})
-
-
-def _tool_calls(completion: Completion) -> list[dict[str, Any]]:
-    return [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in completion.message.tool_calls
-    ]
-
-
-def _usage(completion: Completion) -> dict[str, int]:
-    return {
-        "prompt_tokens": completion.prompt_tokens,
-        "completion_tokens": completion.completion_tokens,
-        "total_tokens": completion.prompt_tokens + completion.completion_tokens,
-    }
-
-
-def _decided(completion: Completion) -> dict[str, Any]:
-    return {
-        "task": completion.task,
-        "tier": completion.tier,
-        "model_version": completion.model_version,
-        "sensitivity": completion.sensitivity,
-        "document_ids": completion.document_ids,
-        "context_available": completion.context_available,
-    }

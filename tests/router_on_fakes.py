@@ -1,0 +1,61 @@
+"""A router with both of its real edges, HTTP and gRPC; what stands behind its ports is scripted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+from openai import AsyncOpenAI, OpenAI
+
+from embedded.ports import free_ports
+from gyre.api.router.v1 import router_pb2_grpc
+from services.router.http import Http, serve
+from services.router.servicer import RouterServicer
+from services.router.settings import Settings
+from services.runtime import rpc
+from tests.unit.router.fakes import KEY, Stack, deployment
+
+
+class RouterOnFakes:
+    """Where it answers, and what it stands on."""
+
+    def __init__(self, stack: Stack, http_port: int, grpc_port: int) -> None:
+        self.stack = stack
+        self.url = f"http://127.0.0.1:{http_port}"
+        self.target = f"127.0.0.1:{grpc_port}"
+
+    def client(self, key: str = KEY, retries: int = 0) -> AsyncOpenAI:
+        """Return the openai SDK as an application sets it up."""
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=retries, timeout=10)
+
+    def blocking_client(self, key: str = KEY, retries: int = 0) -> OpenAI:
+        """Return the same for code that waits; it must not wait on the loop that serves."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=retries, timeout=10)
+
+
+@asynccontextmanager
+async def router_on_fakes() -> AsyncIterator[RouterOnFakes]:
+    """Serve on this loop until the end of the block."""
+    stack = Stack(deployment("calls"))
+    http_port, grpc_port = free_ports(2)
+    registration = rpc.Registration(
+        router_pb2_grpc.add_RouterServicer_to_server,
+        RouterServicer(stack.router, stack.clock),
+        "gyre.api.router.v1.Router",
+    )
+    server = rpc.Server(Settings(grpc_port=grpc_port, drain_seconds=0.0), [registration])
+    await server.start()
+    application = Http(stack.router, stack.clock).application()
+    task = asyncio.create_task(serve(application, "127.0.0.1", http_port, 1.0))
+    served = RouterOnFakes(stack, http_port, grpc_port)
+    async with aiohttp.ClientSession() as session, asyncio.timeout(10):
+        while True:
+            with suppress(aiohttp.ClientConnectionError):
+                await session.get(f"{served.url}/healthz")
+                break
+            await asyncio.sleep(0.01)
+    yield served
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    await server.stop()
