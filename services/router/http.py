@@ -18,6 +18,7 @@ from services.router.edge import REQUEST_ID, bearer_key
 from services.router.handlers import Router
 from services.router.journal import Call
 from services.router.openai import answers, requests
+from services.router.openai.document import document
 from services.runtime import errors, telemetry
 from services.runtime.clock import Clock
 from services.runtime.rpc import MAX_MESSAGE_BYTES
@@ -45,6 +46,7 @@ class Http:
     def __init__(self, router: Router, clock: Clock) -> None:
         self._router = router
         self._clock = clock
+        self._openapi = json.encode(document())
 
     def application(self) -> web.Application:
         """Return the routes, ready to be run."""
@@ -55,6 +57,7 @@ class Http:
                 web.get("/v1/models", self._models),
                 web.post("/v1/feedback", self._feedback),
                 web.get("/healthz", self._health),
+                web.get("/openapi.json", self._document),
             ]
         )
         return application
@@ -150,6 +153,9 @@ class Http:
     async def _health(self, request: web.Request) -> web.Response:
         self._router.catalogue()  # raises while nothing is known yet
         return _json(200, answers.Health())
+
+    async def _document(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._openapi, content_type="application/json")
 
 
 def _call(request: web.Request) -> Call:

@@ -14,7 +14,9 @@ from services.router.domain.request import MAX_SEED, Feedback, Request, Sampling
 
 S = TypeVar("S", bound=Struct)
 
-Name = Annotated[str, Meta(max_length=128)]
+MAX_NAME = 128
+
+Name = Annotated[str, Meta(max_length=MAX_NAME)]
 User = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=262144)]
 # Unlike JSON Schema's, Python's $ also stands before a line feed at the end.

@@ -50,7 +50,7 @@ class ScriptedClock:
 
     def new_id(self) -> str:
         self._ids += 1
-        return ID.format(self._ids)
+        return f"0199e000-0000-7000-8000-{self._ids:012}"
 
 
 @dataclass
