@@ -10,6 +10,7 @@ from openai import AsyncOpenAI, OpenAI
 from embedded.ports import free_ports
 from gyre.api.router.v1 import router_pb2_grpc
 from services.router.http import Http, serve
+from services.router.idempotency import Bounds, Idempotency
 from services.router.servicer import RouterServicer
 from services.router.settings import Settings
 from services.runtime import rpc
@@ -38,14 +39,15 @@ async def router_on_fakes() -> AsyncIterator[RouterOnFakes]:
     """Serve on this loop until the end of the block."""
     stack = Stack(deployment("calls"))
     http_port, grpc_port = free_ports(2)
+    idempotency = Idempotency(Bounds(seconds=600.0, entries=100, bytes=2**20))
     registration = rpc.Registration(
         router_pb2_grpc.add_RouterServicer_to_server,
-        RouterServicer(stack.router, stack.clock),
+        RouterServicer(stack.router, stack.clock, idempotency),
         "gyre.api.router.v1.Router",
     )
     server = rpc.Server(Settings(grpc_port=grpc_port, drain_seconds=0.0), [registration])
     await server.start()
-    application = Http(stack.router, stack.clock).application()
+    application = Http(stack.router, stack.clock, idempotency).application()
     task = asyncio.create_task(serve(application, "127.0.0.1", http_port, 1.0))
     served = RouterOnFakes(stack, http_port, grpc_port)
     async with aiohttp.ClientSession() as session, asyncio.timeout(10):

@@ -11,6 +11,7 @@ from services.router.domain.limits import Ledger
 from services.router.experience import Experience
 from services.router.handlers import Patience, Router
 from services.router.http import Http, serve
+from services.router.idempotency import Bounds, Idempotency
 from services.router.servicer import RouterServicer
 from services.router.settings import Settings
 from services.router.state import Directory
@@ -56,13 +57,18 @@ async def build(stack: AsyncExitStack) -> Service:
         patience=Patience(settings.governance_seconds, settings.context_seconds),
     )
     stack.push_async_callback(router.drain)
-    application = Http(router, clock).application()
+    idempotency = Idempotency(
+        Bounds(settings.idempotency_seconds, settings.idempotency_entries, settings.idempotency_bytes)
+    )
+    application = Http(router, clock, idempotency).application()
     return Service(
         name="router",
         settings=settings,
         servicers=[
             rpc.Registration(
-                router_pb2_grpc.add_RouterServicer_to_server, RouterServicer(router, clock), "gyre.api.router.v1.Router"
+                router_pb2_grpc.add_RouterServicer_to_server,
+                RouterServicer(router, clock, idempotency),
+                "gyre.api.router.v1.Router",
             )
         ],
         loops=[

@@ -153,6 +153,14 @@ class Router:
             raise Unrecorded("the feedback could not be recorded; send it again later") from error
         return feedback_id
 
+    def application_of(self, key: str) -> str:
+        """Return the application that a key belongs to.
+
+        Raises:
+            ServiceError: The key is not known, or nothing is known yet.
+        """
+        return self.catalogue().caller(key).application
+
     def model_names(self, key: str) -> list[str]:
         """Return what the owner of a key may write as the model.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -12,10 +12,17 @@ from msgspec import Struct, json
 from opentelemetry import propagate
 from opentelemetry.trace import SpanKind
 
-from services.router.domain.errors import InvalidField, Refused
+from services.router.domain.errors import InvalidField, KeyReused, Refused
 from services.router.domain.request import Request
-from services.router.edge import REQUEST_ID, bearer_key
+from services.router.edge import (
+    IDEMPOTENCY_KEY,
+    REQUEST_ID,
+    bearer_key,
+    checked_idempotency_key,
+    refuse_idempotency_key,
+)
 from services.router.handlers import Router
+from services.router.idempotency import Idempotency, Kept
 from services.router.journal import Call
 from services.router.openai import answers, requests
 from services.router.openai.document import document
@@ -32,6 +39,8 @@ _ERRORS: list[tuple[type[Exception], int, str, str]] = [
     (Refused, 403, "permission_error", "content_filter"),
     (errors.PermissionDenied, 403, "permission_error", "permission_denied"),
     (errors.NotFound, 404, "invalid_request_error", "not_found"),
+    # Not 409, which clients try again; the same request would meet the same answer.
+    (KeyReused, 422, "invalid_request_error", "idempotency_key_reused"),
     (errors.FailedPrecondition, 409, "invalid_request_error", "failed_precondition"),
     (errors.Rejected, 400, "invalid_request_error", "invalid_value"),
     (errors.DeadlineExceeded, 504, "server_error", "deadline_exceeded"),
@@ -43,9 +52,10 @@ _ERRORS: list[tuple[type[Exception], int, str, str]] = [
 class Http:
     """Serves the router's use cases over HTTP."""
 
-    def __init__(self, router: Router, clock: Clock) -> None:
+    def __init__(self, router: Router, clock: Clock, idempotency: Idempotency) -> None:
         self._router = router
         self._clock = clock
+        self._idempotency = idempotency
         self._openapi = json.encode(document())
 
     def application(self) -> web.Application:
@@ -79,7 +89,7 @@ class Http:
         finally:
             telemetry.HTTP_SECONDS.labels(route, status).observe(self._clock.monotonic() - call.arrived)
         if not response.prepared:
-            response.headers[REQUEST_ID] = request_id
+            response.headers.setdefault(REQUEST_ID, request_id)
         return response
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -102,7 +112,10 @@ class Http:
         asked = requests.request_of(chat, request.headers.get(TASK, ""))
         created = int(call.received_at.timestamp())
         if not chat.stream:
-            return _json(200, await self._choices(call, requests.choices(asked, chat.n or 1), created))
+            choices = requests.choices(asked, chat.n or 1)
+            return await self._once(request, call, choices, lambda: self._choices(call, choices, created))
+        if IDEMPOTENCY_KEY in request.headers:
+            raise refuse_idempotency_key()
         response = web.StreamResponse(
             headers={
                 "content-type": "text/event-stream",
@@ -128,6 +141,22 @@ class Http:
         await response.write_eof()
         return response
 
+    async def _once(
+        self, request: web.Request, call: Call, asked: object, answer: Callable[[], Awaitable[Struct]]
+    ) -> web.Response:
+        """Answer, or answer again as before if the request has an idempotency key that stands for an answer."""
+
+        async def encoded() -> Kept:
+            return Kept(call.request_id, json.encode(await answer()))
+
+        key = request.headers.get(IDEMPOTENCY_KEY)
+        if key is None:
+            kept = await encoded()
+        else:
+            scope = (self._router.application_of(call.key), f"POST {request.path}", checked_idempotency_key(key))
+            kept = await self._idempotency.once(scope, json.encode(asked), encoded)
+        return web.Response(body=kept.body, content_type="application/json", headers={REQUEST_ID: kept.request_id})
+
     async def _choices(self, call: Call, asked: Sequence[Request], created: int) -> answers.ChatCompletion:
         """Answer each choice as an interaction of its own; the call's id is the first's.
 
@@ -148,7 +177,11 @@ class Http:
     async def _feedback(self, request: web.Request) -> web.Response:
         call = _call(request)
         feedback = requests.feedback_of(requests.decode(await request.read(), requests.FeedbackRequest))
-        return _json(200, answers.FeedbackGiven(await self._router.send_feedback(call, feedback)))
+
+        async def given() -> answers.FeedbackGiven:
+            return answers.FeedbackGiven(await self._router.send_feedback(call, feedback))
+
+        return await self._once(request, call, feedback, given)
 
     async def _health(self, request: web.Request) -> web.Response:
         self._router.catalogue()  # raises while nothing is known yet

@@ -1,22 +1,33 @@
 """The gRPC edge: protobuf to the pipeline and back."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import grpc.aio
+from google.protobuf.message import Message
+from msgspec import json
 
 from gyre.api.router.v1 import router_pb2, router_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import Tool
 from services.router.domain.request import Feedback, Request, Sampling
-from services.router.edge import REQUEST_ID, bearer_key
+from services.router.edge import (
+    IDEMPOTENCY_KEY,
+    REQUEST_ID,
+    bearer_key,
+    checked_idempotency_key,
+    refuse_idempotency_key,
+)
 from services.router.handlers import Explanation, Router
+from services.router.idempotency import Idempotency, Kept
 from services.router.journal import Call, Completion, Piece
 from services.runtime.clock import Clock
 from services.runtime.errors import Unauthenticated
 from services.runtime.wire import message_of, message_value, sensitivity_value
 
+M = TypeVar("M", bound=Message)
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -27,22 +38,29 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     rules: that is turned away before it gets one.
     """
 
-    def __init__(self, router: Router, clock: Clock) -> None:
+    def __init__(self, router: Router, clock: Clock, idempotency: Idempotency) -> None:
         self._router = router
         self._clock = clock
+        self._idempotency = idempotency
 
     async def Complete(  # noqa: N802 - named by the proto
         self, request: router_pb2.CompleteRequest, context: ServicerContext
     ) -> router_pb2.CompleteResponse:
         """Answer once the record is acknowledged."""
-        call = await self._call(context)
-        return _completion(await self._router.complete(call, _request(request)))
+        asked = _request(request)
+
+        async def answer(call: Call) -> router_pb2.CompleteResponse:
+            return _completion(await self._router.complete(call, asked))
+
+        return await self._once(context, router_pb2.CompleteResponse, asked, answer)
 
     async def CompleteStream(  # noqa: N802 - named by the proto
         self, request: router_pb2.CompleteStreamRequest, context: ServicerContext
     ) -> AsyncGenerator[router_pb2.CompleteStreamResponse, None]:
         """Answer piece by piece; the last message carries `final`."""
         call = await self._call(context)
+        if _metadata(context, IDEMPOTENCY_KEY) is not None:
+            raise refuse_idempotency_key()
         async with aclosing(self._router.stream(call, _request(request.request))) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Piece):
@@ -54,9 +72,12 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         self, request: router_pb2.SendFeedbackRequest, context: ServicerContext
     ) -> router_pb2.SendFeedbackResponse:
         """Record what an application says of an earlier answer."""
-        call = await self._call(context)
-        feedback_id = await self._router.send_feedback(call, _feedback(request))
-        return router_pb2.SendFeedbackResponse(feedback_id=feedback_id)
+        feedback = _feedback(request)
+
+        async def answer(call: Call) -> router_pb2.SendFeedbackResponse:
+            return router_pb2.SendFeedbackResponse(feedback_id=await self._router.send_feedback(call, feedback))
+
+        return await self._once(context, router_pb2.SendFeedbackResponse, feedback, answer)
 
     async def Explain(  # noqa: N802 - named by the proto
         self, request: router_pb2.ExplainRequest, context: ServicerContext
@@ -65,20 +86,72 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         call = await self._call(context)
         return _explanation(await self._router.explain(call, _request(request.request)))
 
+    async def _once(
+        self,
+        context: ServicerContext,
+        kind: type[M],
+        asked: Request | Feedback,
+        answer: Callable[[Call], Awaitable[M]],
+    ) -> M:
+        """Answer, or answer again as before if the call has an idempotency key that stands for an answer."""
+        key = _metadata(context, IDEMPOTENCY_KEY)
+        if key is None:
+            return await answer(await self._call(context))
+        call, named = self._arrived(context), False
+
+        async def name(request_id: str) -> None:
+            nonlocal named
+            if not named:
+                named = True
+                await _name(context, request_id)
+
+        async def encoded() -> Kept:
+            await name(call.request_id)
+            return Kept(call.request_id, (await answer(call)).SerializeToString())
+
+        try:
+            call = replace(call, key=_key(context))
+            scope = (self._router.application_of(call.key), kind.DESCRIPTOR.full_name, checked_idempotency_key(key))
+            kept = await self._idempotency.once(scope, json.encode(asked), encoded)
+        except Exception:
+            await name(call.request_id)
+            raise
+        await name(kept.request_id)
+        return kind.FromString(kept.body)
+
     async def _call(self, context: ServicerContext) -> Call:
-        arrived, received_at = self._clock.monotonic(), self._clock.now()
-        deadline_seconds = context.time_remaining()
-        request_id = self._clock.new_id()
-        # Trailing metadata would be replaced by an error's details.
-        await context.send_initial_metadata(((REQUEST_ID, request_id),))
-        return Call(request_id, _key(context), arrived, received_at, deadline_seconds)
+        call = self._arrived(context)
+        await _name(context, call.request_id)
+        return replace(call, key=_key(context))
+
+    def _arrived(self, context: ServicerContext) -> Call:
+        """Return how a call came in, as yet without its key."""
+        return Call(
+            request_id=self._clock.new_id(),
+            key="",
+            arrived=self._clock.monotonic(),
+            received_at=self._clock.now(),
+            deadline_seconds=context.time_remaining(),
+        )
+
+
+async def _name(context: ServicerContext, request_id: str) -> None:
+    # Trailing metadata would be replaced by an error's details.
+    await context.send_initial_metadata(((REQUEST_ID, request_id),))
+
+
+def _metadata(context: ServicerContext, wanted: str) -> str | None:
+    for name, value in context.invocation_metadata() or ():
+        if name == wanted:
+            return value if isinstance(value, str) else value.decode(errors="replace")
+    return None
 
 
 def _key(context: ServicerContext) -> str:
-    for name, value in context.invocation_metadata() or ():
-        if name == "authorization":
-            return bearer_key(value if isinstance(value, str) else value.decode(errors="replace"))
-    raise Unauthenticated("no application key was shown; wanted the metadata `authorization: Bearer <key>`")
+    authorization = _metadata(context, "authorization")
+    if authorization is None:
+        raise Unauthenticated("no application key was shown; wanted the metadata `authorization: Bearer <key>`")
+    return bearer_key(authorization)
 
 
 def _request(request: router_pb2.CompleteRequest) -> Request:

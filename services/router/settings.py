@@ -17,4 +17,7 @@ class Settings(ModelSettings):
     context_target: str = Field(default="127.0.0.1:18083", validation_alias="GYRE_CONTEXT_TARGET")
     in_flight: int = Field(default=256, ge=1, description="requests under way at once; further ones are turned away")
     governance_seconds: float = Field(default=2.0, gt=0, description="without a verdict by then a request is refused")
+    idempotency_seconds: float = Field(default=600.0, gt=0, description="time that an answer is kept for its key")
+    idempotency_entries: int = Field(default=10_000, ge=0, description="answers kept at most; the oldest make room")
+    idempotency_bytes: int = Field(default=64 * 1024 * 1024, ge=0, description="of them, together")
     context_seconds: float = Field(default=0.5, gt=0, description="a request goes on without context after that")

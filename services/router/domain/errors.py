@@ -2,6 +2,8 @@
 
 InvalidArgument
 └── InvalidField         names the field apart, for callers that want it apart
+FailedPrecondition
+└── KeyReused            an idempotency key stands for another request
 PermissionDenied
 └── Refused              a verdict, or no cleared live model
 Retryable
@@ -12,7 +14,7 @@ ResourceExhausted
 └── LimitReached         the application or its tenant has used up what it may
 """
 
-from services.runtime.errors import InvalidArgument, PermissionDenied, ResourceExhausted, Retryable
+from services.runtime.errors import FailedPrecondition, InvalidArgument, PermissionDenied, ResourceExhausted, Retryable
 
 
 class InvalidField(InvalidArgument):
@@ -22,6 +24,10 @@ class InvalidField(InvalidArgument):
         super().__init__(f"{field}: {wanted}")
         self.field = field
         self.wanted = wanted
+
+
+class KeyReused(FailedPrecondition):
+    """An idempotency key came with another request before."""
 
 
 class Refused(PermissionDenied):

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from services.router.edge import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY
 from services.router.openai.answers import ChatCompletion, Chunk, Failure, FeedbackGiven, Health, Models
 from services.router.openai.requests import MAX_NAME, ChatRequest, FeedbackRequest
 
@@ -13,6 +14,7 @@ _FAILURES = {
     403: "Refused: a verdict of governance, or no model is cleared for the request",
     404: "No such task or model",
     413: "The body is over 4 MiB",
+    422: "The idempotency key came with another body before",
     500: "Unexpected; the router's log has the request's id",
     503: "Something needed does not answer; the same request may work later",
     504: "The deadline of the request has passed",
@@ -34,6 +36,12 @@ def document() -> dict[str, Any]:
     def takes(kind: type[msgspec.Struct]) -> dict[str, Any]:
         return {"required": True, "content": {"application/json": {"schema": described[kind]}}}
 
+    task = _header("x-gyre-task", "What the request is for, unless `metadata.task` says it", {"maxLength": MAX_NAME})
+    again = _header(
+        IDEMPOTENCY_KEY,
+        "The same key with the same body, ten minutes long, gets the same answer; not for streams",
+        {"pattern": "^[!-~]+$", "maxLength": MAX_IDEMPOTENCY_KEY},
+    )
     # OpenAPI 3.1 has no word for the data of server-sent events: `Chunk` describes each.
     events = {"text/event-stream": {"schema": {"type": "string", "contentSchema": described[Chunk]}}}
     return {
@@ -48,19 +56,18 @@ def document() -> dict[str, Any]:
                 "post": {
                     "operationId": "complete",
                     "summary": "Answer a request, once the record of it is acknowledged",
-                    "parameters": [
-                        _header("x-gyre-task", "What the request is for, unless `metadata.task` says it", 0)
-                    ],
+                    "parameters": [task, again],
                     "requestBody": takes(ChatRequest),
-                    "responses": answers(ChatCompletion, 400, 401, 403, 404, 413, 500, 503, 504, **events),
+                    "responses": answers(ChatCompletion, 400, 401, 403, 404, 413, 422, 500, 503, 504, **events),
                 }
             },
             "/v1/feedback": {
                 "post": {
                     "operationId": "sendFeedback",
                     "summary": "Say how good an answer was: exactly one of rating, edit, correct_answer, outcome",
+                    "parameters": [again],
                     "requestBody": takes(FeedbackRequest),
-                    "responses": answers(FeedbackGiven, 400, 401, 403, 413, 500, 503),
+                    "responses": answers(FeedbackGiven, 400, 401, 403, 413, 422, 500, 503),
                 }
             },
             "/v1/models": {
@@ -87,13 +94,8 @@ def document() -> dict[str, Any]:
     }
 
 
-def _header(name: str, description: str, least: int) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "header",
-        "description": description,
-        "schema": {"type": "string", "minLength": least, "maxLength": MAX_NAME},
-    }
+def _header(name: str, description: str, bounds: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string", **bounds}}
 
 
 def _response(description: str, content: dict[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,48 @@ async def test_feedback(served: Served) -> None:
     assert (recorded.feedback_id, recorded.kind, recorded.rating) == (answer.feedback_id, "rating", -1.0)
 
 
+AGAIN = (*METADATA, ("idempotency-key", "k"))
+
+
+async def test_the_same_key_gets_the_same_answer_and_no_model_is_asked_again(served: Served) -> None:
+    calls = [served.stub.Complete(ask(), metadata=AGAIN, timeout=5) for _ in range(3)]
+    answers = [await call for call in calls]
+    assert answers[0] == answers[1] == answers[2]
+    named = {dict(await call.initial_metadata())["x-request-id"] for call in calls}
+    assert named == {answers[0].request_id} == {record.request_id for record in served.stack.recorder.interactions}
+    assert len(served.stack.models.prompts) == 1
+    feedback = router_pb2.SendFeedbackRequest(request_id=answers[0].request_id, rating=1.0)
+    given = [await served.stub.SendFeedback(feedback, metadata=AGAIN, timeout=5) for _ in range(2)]
+    assert given[0] == given[1]
+    assert len(served.stack.recorder.feedbacks) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "code", "said"),
+    [
+        ("k", "Ho", grpc.StatusCode.FAILED_PRECONDITION, "it came with another request before"),
+        ("", "Hi", grpc.StatusCode.INVALID_ARGUMENT, "idempotency-key: wanted 1 to 255"),
+        ("k" * 256, "Hi", grpc.StatusCode.INVALID_ARGUMENT, "idempotency-key: wanted 1 to 255"),
+    ],
+)
+async def test_a_key_that_stands_for_nothing_good_is_refused(
+    served: Served, key: str, text: str, code: grpc.StatusCode, said: str
+) -> None:
+    await served.stub.Complete(ask("Hi"), metadata=AGAIN, timeout=5)
+    metadata = (*METADATA, ("idempotency-key", key))
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await served.stub.Complete(ask(text), metadata=metadata, timeout=5)
+    assert raised.value.code() is code
+    assert said in (raised.value.details() or "")
+    assert dict(raised.value.initial_metadata())["x-request-id"]
+
+
+async def test_a_stream_is_not_kept_and_says_so(served: Served) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await anext(aiter(served.stub.CompleteStream(router_pb2.CompleteStreamRequest(request=ask()), metadata=AGAIN)))
+    assert "idempotency-key: a stream" in (raised.value.details() or "")
+
+
 @pytest.mark.parametrize(
     ("request_", "metadata", "code", "said"),
     [

@@ -13,6 +13,7 @@ from openai import (
     InternalServerError,
     NotFoundError,
     PermissionDeniedError,
+    UnprocessableEntityError,
 )
 from prometheus_client import REGISTRY
 from pydantic import BaseModel
@@ -234,6 +235,53 @@ async def test_the_sdk_tries_again_what_may_work_later_and_nothing_else(served: 
     assert len(served.stack.recorder.interactions) == 3
 
 
+AGAIN = {"Idempotency-Key": "k"}
+
+
+async def test_the_same_key_gets_the_same_answer_and_no_model_is_asked_again(served: RouterOnFakes) -> None:
+    async with served.client() as client:
+        create = client.chat.completions.with_raw_response.create
+        raws = [await create(model="auto", messages=HI, n=2, extra_headers=AGAIN) for _ in range(2)]
+        assert raws[0].content == raws[1].content
+        assert {raw.headers["x-request-id"] for raw in raws} == {raws[0].parse().id}
+        assert len(served.stack.models.prompts) == 2
+        with pytest.raises(UnprocessableEntityError) as reused:
+            await client.chat.completions.create(model="auto", messages=HI, extra_headers=AGAIN)
+        with pytest.raises(BadRequestError) as streamed:
+            await client.chat.completions.create(model="auto", messages=HI, stream=True, extra_headers=AGAIN)
+        with pytest.raises(AuthenticationError):
+            await client.with_options(api_key="nobody's").chat.completions.create(
+                model="auto", messages=HI, extra_headers=AGAIN
+            )
+    assert reused.value.code == "idempotency_key_reused"
+    assert streamed.value.param == "idempotency-key"
+
+
+async def test_what_failed_is_tried_again_with_the_same_key(served: RouterOnFakes) -> None:
+    served.stack.recorder.silent = True
+    async with served.client() as client:
+        with pytest.raises(InternalServerError):
+            await client.chat.completions.create(model="auto", messages=HI, extra_headers=AGAIN)
+        served.stack.recorder.silent = False
+        answer = await client.chat.completions.create(model="auto", messages=HI, extra_headers=AGAIN)
+    assert answer.id == served.stack.recorder.last.request_id
+
+
+async def test_a_retry_that_comes_while_the_first_is_under_way_waits_for_it(served: RouterOnFakes) -> None:
+    served.stack.models.hangs_after = 1
+    async with served.client() as client:
+        first, second = (
+            asyncio.create_task(client.chat.completions.create(model="auto", messages=HI, extra_headers=AGAIN))
+            for _ in range(2)
+        )
+        await served.stack.models.hanging.wait()
+        first.cancel()
+        served.stack.models.hangs_after = None
+        answer = await second
+    assert answer.choices[0].message.content == "Hello there"
+    assert len(served.stack.models.prompts) == 2  # the first one's caller went away, and its model stopped
+
+
 async def test_a_deadline_that_passes_is_said(served: RouterOnFakes) -> None:
     served.stack.models.fails_with = DeadlineExceeded("the deadline of the request has passed")
     async with served.client() as client:
@@ -252,9 +300,12 @@ async def test_feedback(served: RouterOnFakes) -> None:
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}) as client:
         body = {"request_id": "0199e000-0000-7000-8000-000000000001", "correct_answer": "42"}
         answer = await client.post(f"{served.url}/v1/feedback", json=body)
+        again = [await client.post(f"{served.url}/v1/feedback", json=body, headers=AGAIN) for _ in range(2)]
         wrong = await client.post(f"{served.url}/v1/feedback", json={**body, "request_id": "7"})
     assert answer.status_code == 200
     assert answer.json()["feedback_id"] == served.stack.recorder.feedbacks[0].feedback_id
+    assert again[0].json() == again[1].json()
+    assert len(served.stack.recorder.feedbacks) == 2
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "request_id")
 
 
