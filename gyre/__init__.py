@@ -1,1 +1,1 @@
-"""What people install: the generated stubs (`gyre.api`) and the `gyre` command."""
+"""What people install: the client of applications, the generated stubs (`gyre.api`) and the `gyre` command."""

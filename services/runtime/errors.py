@@ -14,6 +14,8 @@ ServiceError
 └── Fatal       the process cannot go on: crash, and let the supervisor start it anew
 """
 
+from collections.abc import Sequence
+
 
 class ServiceError(Exception):
     """Base of the errors that services raise on purpose. The message may be shown to the caller."""
@@ -40,7 +42,13 @@ class Rejected(ServiceError):  # noqa: N818 - named for what to do, as the desig
 
 
 class InvalidArgument(Rejected):
-    """A field is not what was wanted; the message names both."""
+    """A field is not what was wanted; the message names both.
+
+    Attributes:
+        fields: Each field and what was wanted of it, where they are known apart.
+    """
+
+    fields: Sequence[tuple[str, str]] = ()
 
 
 class Unauthenticated(Rejected):

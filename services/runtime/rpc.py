@@ -252,7 +252,7 @@ def status_of(error: errors.ServiceError) -> status_pb2.Status:
     """Return the rich status that a caller gets for an error."""
     code = next((code for kind, code in _STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
     status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=str(error))
-    if isinstance(error, InvalidFields):
+    if isinstance(error, errors.InvalidArgument) and error.fields:
         violations = [
             error_details_pb2.BadRequest.FieldViolation(field=path, description=wanted) for path, wanted in error.fields
         ]

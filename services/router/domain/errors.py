@@ -24,6 +24,7 @@ class InvalidField(InvalidArgument):
         super().__init__(f"{field}: {wanted}")
         self.field = field
         self.wanted = wanted
+        self.fields = [(field, wanted)]
 
 
 class KeyReused(FailedPrecondition):

@@ -66,6 +66,7 @@ class FakeGovernance:
     output_seconds: float = 0.0
     policy_us: int = 0
     silent: bool = False
+    silent_times: int = 0
     action: str = "mask"
     waits_for: asyncio.Event | None = None
     silent_after_outputs: int | None = None
@@ -85,7 +86,8 @@ class FakeGovernance:
         self.time.advance(self.seconds)
         if self.waits_for is not None:
             await self.waits_for.wait()
-        if self.silent:
+        if self.silent or self.silent_times > 0:
+            self.silent_times -= 1
             raise Retryable("governance is away")
         self.inputs.append(list(texts))
         self.instructions.append([texts[i] for i in instructions])
