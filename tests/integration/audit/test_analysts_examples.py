@@ -1,4 +1,4 @@
-"""Every example of docs/analysts.md runs, as the read-only analyst, and finds what is on record."""
+"""Every SQL example of the docs runs, as the read-only analyst, and finds what is on record."""
 
 import re
 from collections.abc import AsyncIterator
@@ -20,8 +20,8 @@ from tests.integration.audit.story import story
 NOTHING = "_prev_hash != before"
 
 
-def examples(rootpath: Any, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (rootpath / "docs" / "analysts.md").read_text(), re.DOTALL)
+def examples(rootpath: Any, language: str, document: str = "analysts.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (rootpath / "docs" / document).read_text(), re.DOTALL)
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +53,9 @@ async def told(audit_process: Any, database: ClickHouse, producer: Producer) -> 
 async def test_every_sql_example_runs_and_finds_something(
     analyst: ClickHouse, told: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
-    found = examples(request.config.rootpath, "sql")
-    assert len(found) >= 13
+    rootpath = request.config.rootpath
+    found = [*examples(rootpath, "sql"), *examples(rootpath, "sql", "applications.md")]
+    assert len(found) >= 14
     for example in found:
         rows = await analyst.rows(example, told)
         assert bool(rows) is (NOTHING not in example), example
