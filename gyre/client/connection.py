@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from gyre.client.errors import GyreError, UnavailableError
+from gyre.client.errors import GyreError, LimitReachedError, UnavailableError
 
 TARGET = "GYRE_TARGET"
 KEY = "GYRE_API_KEY"
@@ -73,13 +73,17 @@ class Attempts:
     def pause_seconds(self, error: GyreError) -> float | None:
         """Return the pause before the next attempt; None if that would not help, or attempts or time are used up.
 
+        Where a limit is reached, it begins when the router says that one may come back.
+
         Any part of the longest pause, so that many callers do not come back at once ("full jitter", M. Brooker,
         Exponential Backoff And Jitter, 2015).
         """
         self._made += 1
         longest = min(self._retries.first_seconds * 2 ** (self._made - 1), self._retries.most_seconds)
         pause = random.uniform(0, longest)  # noqa: S311 - spreads load, hides nothing
-        may_help = isinstance(error, UnavailableError) and self._made < self._retries.attempts
+        if isinstance(error, LimitReachedError):
+            pause += error.retry_after_seconds
+        may_help = isinstance(error, UnavailableError | LimitReachedError) and self._made < self._retries.attempts
         return pause if may_help and pause < self.left_seconds() else None
 
 

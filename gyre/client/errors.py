@@ -6,6 +6,7 @@ GyreError
 ├── RefusedError                 governance lets the request, the answer or every model not pass: ask something else
 ├── NotFoundError                name a task or a model that there is
 ├── IdempotencyKeyReusedError    take a key of its own for each request
+├── LimitReachedError            come back when it says; the client has, where that was within the deadline
 ├── UnavailableError             try again later; the client has, a few times
 ├── DeadlineExceededError        give it more time, or ask for less
 └── UnexpectedError              tell the operators of Gyre, with the request's id
@@ -56,6 +57,16 @@ class IdempotencyKeyReusedError(GyreError):
     """The idempotency key stands for another request."""
 
 
+class LimitReachedError(GyreError):
+    """The application or its tenant has used up what it may.
+
+    Attributes:
+        retry_after_seconds: When to come back.
+    """
+
+    retry_after_seconds = 0.0
+
+
 class UnavailableError(GyreError):
     """Something needed does not answer."""
 
@@ -73,6 +84,8 @@ _KINDS: dict[grpc.StatusCode, type[GyreError]] = {
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.PERMISSION_DENIED: RefusedError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
+    # The message is too large, unless it says when to come back.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: InvalidRequestError,
     grpc.StatusCode.FAILED_PRECONDITION: IdempotencyKeyReusedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
@@ -83,15 +96,15 @@ def error_of(failed: Any) -> GyreError:
     """Return the error that a failed call means: grpc's, of either kind of channel."""
     kind = _KINDS.get(failed.code(), UnexpectedError)
     initial, trailing = dict(failed.initial_metadata() or ()), dict(failed.trailing_metadata() or ())
-    message = failed.details() or failed.code().name
-    return kind(message, str(initial.get(_REQUEST_ID, "")), _fields(trailing.get(_DETAILS)))
-
-
-def _fields(details: str | bytes | None) -> tuple[str, ...]:
-    if not isinstance(details, bytes):
-        return ()
-    violations = error_details_pb2.BadRequest()
-    for detail in status_pb2.Status.FromString(details).details:
-        if detail.Unpack(violations):
-            return tuple(violation.field for violation in violations.field_violations)
-    return ()
+    violations, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    status = trailing.get(_DETAILS, b"")
+    for detail in status_pb2.Status.FromString(status if isinstance(status, bytes) else b"").details:
+        if detail.Is(retry.DESCRIPTOR):
+            kind = LimitReachedError
+        for known in (violations, retry):
+            detail.Unpack(known)
+    fields = tuple(violation.field for violation in violations.field_violations)
+    error = kind(failed.details() or failed.code().name, str(initial.get(_REQUEST_ID, "")), fields)
+    if isinstance(error, LimitReachedError):
+        error.retry_after_seconds = retry.retry_delay.ToTimedelta().total_seconds()
+    return error

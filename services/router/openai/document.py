@@ -15,6 +15,7 @@ _FAILURES = {
     404: "No such task or model",
     413: "The body is over 4 MiB",
     422: "The idempotency key came with another body before",
+    429: "The application or its tenant has used up what it may; `Retry-After` says when to come back, in seconds",
     500: "Unexpected; the router's log has the request's id",
     503: "Something needed does not answer; the same request may work later",
     504: "The deadline of the request has passed",
@@ -58,7 +59,7 @@ def document() -> dict[str, Any]:
                     "summary": "Answer a request, once the record of it is acknowledged",
                     "parameters": [task, again],
                     "requestBody": takes(ChatRequest),
-                    "responses": answers(ChatCompletion, 400, 401, 403, 404, 413, 422, 500, 503, 504, **events),
+                    "responses": answers(ChatCompletion, 400, 401, 403, 404, 413, 422, 429, 500, 503, 504, **events),
                 }
             },
             "/v1/feedback": {

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from gyre.client import (
     GyreError,
     IdempotencyKeyReusedError,
     InvalidRequestError,
+    LimitReachedError,
     Message,
     NotFoundError,
     RefusedError,
@@ -31,6 +33,7 @@ from gyre.client import (
     UnavailableError,
     UnexpectedError,
 )
+from schemas.bundle import Limit
 from services.router.idempotency import Bounds, Idempotency
 from services.router.servicer import RouterServicer
 from services.runtime.errors import Retryable
@@ -170,6 +173,24 @@ async def test_an_error_says_what_to_do(
     assert bool(raised.value.request_id) is (fields != ("sampling.top_p",))
     with pytest.raises(kind):
         await client.read(text, **wanted)
+
+
+async def test_what_is_too_large_is_the_requests_fault(client: Either) -> None:
+    with pytest.raises(InvalidRequestError):
+        await client.complete("x" * 5 * 2**20)
+
+
+async def test_a_limit_says_when_to_come_back(served: RouterOnFakes, client: Either) -> None:
+    bundle = served.stack.catalogue.bundle
+    limits = (Limit(of="requests", per="day", at_most=1),)
+    web = bundle.applications["web"].model_copy(update={"limits": limits})
+    limited = bundle.model_copy(update={"applications": {**bundle.applications, "web": web}})
+    served.stack.catalogue = replace(served.stack.catalogue, bundle=limited)
+    await client.complete("Hi")
+    with pytest.raises(LimitReachedError) as raised:
+        await client.complete("Hi")
+    assert raised.value.retry_after_seconds > 10  # the deadline, so it was not waited for
+    assert len(served.stack.recorder.interactions) == 1
 
 
 async def test_an_unknown_key_is_turned_away(served: RouterOnFakes) -> None:

@@ -15,14 +15,17 @@ from tests.router_on_fakes import RouterOnFakes
 from tests.unit.router.fakes import KEY, FakeModels
 
 
-class ObligingModels(FakeModels):
-    """Answers in the schema that it is held to."""
+def oblige(models: FakeModels) -> None:
+    """Have models answer in the schema that they are held to."""
+    plain = models.generate
 
-    async def generate(self, prompt: Prompt, timeout_seconds: float) -> AsyncGenerator[str | Generated, None]:
+    async def generate(prompt: Prompt, timeout_seconds: float) -> AsyncGenerator[str | Generated, None]:
         wanted = prompt.sampling.get("response_format")
-        self.pieces = [json.dumps(instance(wanted["json_schema"]["schema"]))] if wanted else ["Lumi ", "the lamp"]
-        async for piece in super().generate(prompt, timeout_seconds):
+        models.pieces = [json.dumps(instance(wanted["json_schema"]["schema"]))] if wanted else ["Lumi ", "the lamp"]
+        async for piece in plain(prompt, timeout_seconds):
             yield piece
+
+    models.generate = generate  # type: ignore[method-assign] # for this test
 
 
 def instance(schema: dict[str, Any]) -> Any:
@@ -53,8 +56,7 @@ def examples(rootpath: Any, language: str, served: RouterOnFakes) -> list[str]:
 async def test_every_python_example_runs(
     served: RouterOnFakes, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stack = served.stack
-    stack.router.models = ObligingModels(stack.time, stack.log)
+    oblige(served.stack.models)
     found = examples(request.config.rootpath, "python", served)
     assert len(found) >= 15
     names: dict[str, Any] = {"__name__": "example"}
@@ -76,7 +78,7 @@ async def test_every_python_example_runs(
         "('sampling.temperature',)",
     ):
         assert expected in printed
-    said = [feedback.kind for feedback in stack.recorder.feedbacks]
+    said = [feedback.kind for feedback in served.stack.recorder.feedbacks]
     assert said == ["rating", "rating", "rating", "outcome", "correct_answer"]
 
 

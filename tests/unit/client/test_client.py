@@ -5,7 +5,7 @@ import pytest
 
 from gyre.client import Client, Message, Tool, ToolCall, UnavailableError
 from gyre.client.connection import Attempts, Retries, authorization_of, target_of
-from gyre.client.errors import NotFoundError
+from gyre.client.errors import LimitReachedError, NotFoundError
 from gyre.client.requests import feedback_value, request_value
 
 # Prints what was imported from beyond the standard library, leaving out what Python's own start brings with it.
@@ -97,3 +97,12 @@ def test_pauses_grow_up_to_a_limit_and_end_with_the_attempts() -> None:
 def test_what_will_not_change_is_not_tried_again_nor_is_anything_after_the_deadline() -> None:
     assert Attempts(Retries(), timeout_seconds=1000.0).pause_seconds(NotFoundError("no such task")) is None
     assert Attempts(Retries(), timeout_seconds=0.0).pause_seconds(UnavailableError("away")) is None
+
+
+def test_where_a_limit_is_reached_the_pause_begins_when_one_may_come_back() -> None:
+    error = LimitReachedError("used up")
+    error.retry_after_seconds = 7.0
+    pause = Attempts(Retries(first_seconds=1.0), timeout_seconds=1000.0).pause_seconds(error)
+    assert pause is not None
+    assert 7.0 <= pause <= 8.0
+    assert Attempts(Retries(), timeout_seconds=5.0).pause_seconds(error) is None
