@@ -8,6 +8,8 @@ from openai import AuthenticationError, PermissionDeniedError
 from openai.types.chat import ChatCompletionToolParam
 
 from gyre.api.audit.v1 import audit_pb2, audit_pb2_grpc
+from gyre.client import Client
+from gyre.demo.play import DEMO_KEY
 from gyre.demo.story import TASK as CALLS
 from gyre.demo.story import TENANT
 from schemas.topics import Topic
@@ -97,6 +99,40 @@ def test_feedback_is_accepted_and_on_record(gyre: WholeStack) -> None:
     (row,) = wait_for(lambda: gyre.rows(query, id=answer.id), seconds=10)
     assert given == {"feedback_id": row["feedback_id"]}
     assert (row["rating"], row["comment"]) == (-0.5, "too short")
+
+
+def test_the_client_asks_streams_and_gives_feedback(gyre: WholeStack) -> None:
+    with Client(gyre.address("router"), DEMO_KEY, timeout_seconds=CALL_SECONDS) as client:
+        answer = client.complete("Which is the longest river?", max_tokens=8, idempotency_key="longest-river")
+        assert client.complete("Which is the longest river?", max_tokens=8, idempotency_key="longest-river") == answer
+        with client.stream("Tell me a long story about the sea.", max_tokens=80) as stream:
+            pieces = list(stream)
+        feedback_id = stream.answer.feedback(rating=1)
+    assert (gyre.interaction(answer.request_id)["answer"], answer.model) == (answer.text, SMALL)
+    assert len(pieces) > 1
+    assert "".join(pieces) == gyre.interaction(stream.answer.request_id)["answer"]
+    query = "SELECT feedback_id FROM gyre.feedback WHERE request_id = {id:String}"
+    (row,) = wait_for(lambda: gyre.rows(query, id=stream.answer.request_id), seconds=10)
+    assert row["feedback_id"] == feedback_id
+
+
+def test_choices_differ_and_each_is_on_record(gyre: WholeStack) -> None:
+    with gyre.openai() as client:
+        answer = client.chat.completions.create(
+            model="auto",
+            messages=[{"role": "user", "content": "Invent a name for a ship."}],
+            n=2,
+            seed=7,
+            temperature=1,
+            top_p=0.9,
+            presence_penalty=0.5,
+            max_tokens=16,
+        )
+    texts = [choice.message.content for choice in answer.choices]
+    assert len(set(texts)) == 2
+    for choice in answer.choices:
+        decided = (choice.model_extra or {})["gyre"]
+        assert gyre.interaction(decided["request_id"])["answer"] == choice.message.content
 
 
 def test_an_analyst_reads_the_interaction_that_just_happened(gyre: WholeStack) -> None:

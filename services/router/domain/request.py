@@ -1,8 +1,10 @@
 """What an application asks, and which of it is refused before anything is decided about it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Never, Self
+from functools import cache
+from typing import Any, Self
+from urllib.parse import unquote
 from uuid import UUID
 
 import jsonschema_rs
@@ -17,6 +19,13 @@ MAX_SCHEMA_BYTES = 64 * 1024
 # As many texts as governance takes in one call.
 MAX_TEXTS = 1024
 MAX_SEED = 2**32 - 1
+_DRAFTS = (
+    "https://json-schema.org/draft/2020-12/schema",
+    "https://json-schema.org/draft/2019-09/schema",
+    "http://json-schema.org/draft-07/schema",
+    "http://json-schema.org/draft-06/schema",
+    "http://json-schema.org/draft-04/schema",
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,9 @@ def check_parameters(parameters: str, field: str) -> None:
 
 
 def _check_schema(text: str, field: str) -> None:
-    """Refuse what is no JSON Schema (draft 2020-12, or what its `$schema` says), or refers to another document.
+    """Refuse what is no JSON Schema (of the draft that its `$schema` says, else 2020-12), or refers beyond itself.
+
+    It is held to the schema of schemas and not compiled: that can take seconds, for patterns above all.
 
     Raises:
         InvalidField: It names the place in the schema and what is wrong there.
@@ -137,17 +148,48 @@ def _check_schema(text: str, field: str) -> None:
     if len(text.encode()) > MAX_SCHEMA_BYTES:
         raise InvalidField(field, f"wanted at most {MAX_SCHEMA_BYTES} bytes")
     schema = _json_object(text, field)
+    draft = schema.get("$schema", _DRAFTS[0])
+    if not isinstance(draft, str) or draft.rstrip("#") not in _DRAFTS:
+        raise InvalidField(f"{field}.$schema", f"wanted one of {', '.join(_DRAFTS)}")
     try:
-        jsonschema_rs.validator_for(schema, retriever=_refuse, pattern_options=jsonschema_rs.RegexOptions())
-    except jsonschema_rs.ValidationError as error:
-        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
-        raise InvalidField(f"{field}{place}", f"is no JSON Schema: {error.message}") from error
-    except (ValueError, RecursionError, jsonschema_rs.ReferencingError) as error:
+        wrong = next(_schema_of_schemas(draft.rstrip("#")).iter_errors(schema), None)
+        if wrong is not None:
+            place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.instance_path)
+            raise InvalidField(f"{field}{place}", f"is no JSON Schema: {wrong.message}")
+        for reference in _references(schema):
+            _check_reference(reference, schema, field)
+    except (ValueError, RecursionError) as error:
         raise InvalidField(field, f"is no JSON Schema: {error}") from error
 
 
-def _refuse(address: str) -> Never:
-    raise ValueError(f"it may not refer to {address}")
+@cache
+def _schema_of_schemas(draft: str) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for({"$schema": draft, "$ref": draft})
+
+
+def _references(node: Any) -> Iterator[str]:
+    children: Iterable[Any] = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    if isinstance(node, dict) and isinstance(node.get("$ref"), str):
+        yield node["$ref"]
+    for child in children:
+        yield from _references(child)
+
+
+def _check_reference(reference: str, schema: Any, field: str) -> None:
+    """Refuse a reference that is no JSON Pointer (RFC 6901) to a place in its schema."""
+    start, *steps = reference.split("/")
+    node = schema
+    for step in steps:
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, dict) and name in node:
+            node = node[name]
+        else:
+            start = ""
+            break
+    if start != "#":
+        raise InvalidField(field, f"refers to {reference!r}; wanted `#`, or `#/` and a path to a place in it")
 
 
 def check_feedback(feedback: Feedback) -> None:
