@@ -138,6 +138,7 @@ class Where(BaseModel):
     room: str
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of the SDK, about its own `parsed`
 async def test_an_answer_is_parsed_as_a_pydantic_model_and_can_be_sent_back(served: RouterOnFakes) -> None:
     served.stack.models.pieces = ['{"room": "hall"}']
     async with served.client() as client:
