@@ -119,8 +119,8 @@ def main() -> None:
     parser.add_argument("--profile", default="", help="write a cProfile of the router to this file")
     arguments = parser.parse_args()
     models = Path(os.environ.get("GYRE_MODELS_DIR", "~/.cache/gyre/models")).expanduser()
-    if not (models / "static-embeddings").is_dir():
-        parser.error(f"{models}/static-embeddings is missing; `python -m embedded.models {models}` makes it")
+    if not (models / "token-embeddings").is_dir():
+        parser.error(f"{models}/token-embeddings is missing; `python -m embedded.models {models}` makes it")
     litellm = install("litellm").parent / "litellm"
     uvloop.run(run(arguments.seconds, arguments.profile, models, litellm))
 

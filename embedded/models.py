@@ -2,7 +2,7 @@
 
     base/               SmolLM2-135M-Instruct as a Hugging Face folder, for training
     base.Q8_0.gguf      the same model, for llama.cpp
-    static-embeddings/  a model2vec model distilled from all-MiniLM-L6-v2, for the hot path
+    token-embeddings/  a model2vec model distilled from all-MiniLM-L6-v2, for the hot path
 
 `python -m embedded.models DIR` makes them by hand.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 
 from services.serving.gguf import read_model, write_model
 
@@ -60,7 +61,7 @@ def prepare_models(models_dir: Path, report: Callable[[str], None]) -> None:
     for name, make in (
         ("base", _unpack_base),
         ("base.Q8_0.gguf", _write_base_gguf),
-        ("static-embeddings", _distil_static_embeddings),
+        ("token-embeddings", _distil_static_embeddings),
     ):
         target = models_dir / name
         if target.exists():
@@ -186,6 +187,11 @@ def _distil_static_embeddings(target: Path, _: Path) -> None:
         pca_dims=_STATIC_EMBEDDING_DIMENSIONS,
         device="cpu",
     )
+    # The analysis leaves the vectors in column order, which safetensors writes down as if it were row order.
+    model.embedding = np.ascontiguousarray(model.embedding)
+    # Made for a transformer, the tokenizer fills short texts up and cuts long ones: here that would blur every text.
+    model.tokenizer.no_padding()
+    model.tokenizer.no_truncation()
     model.save_pretrained(target)
     _write_licence(
         target,

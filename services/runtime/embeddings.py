@@ -39,7 +39,7 @@ class Embedder:
         """
         from model2vec import StaticModel  # takes a second, and not everybody who imports this loads them
 
-        folder = models_dir / "static-embeddings"
+        folder = models_dir / "token-embeddings"
         if not folder.is_dir():
             raise Fatal(f"{folder} is missing: make it with python -m embedded.models {models_dir}")
         model = StaticModel.from_pretrained(str(folder))

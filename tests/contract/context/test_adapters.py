@@ -13,7 +13,7 @@ from services.context.adapters import GrpcGovernance
 from services.context.ports import DocumentVerdict, Governance
 from services.runtime import rpc
 from services.runtime.errors import DeadlineExceeded, Retryable
-from tests.contract.served import channel_to
+from tests.served import channel_to
 
 
 class GovernanceServer(governance_pb2_grpc.GovernanceServicer):

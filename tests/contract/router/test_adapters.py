@@ -24,7 +24,7 @@ from services.runtime import rpc
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable, ServiceError
 from services.runtime.rpc import Registration
 from services.runtime.triton import TritonModels
-from tests.contract.served import channel_to
+from tests.served import channel_to
 
 PROMPT = Prompt("small", "", [{"role": "user", "content": "Hi"}], {"temperature": 0.0, "max_tokens": 8})
 USAGE = {

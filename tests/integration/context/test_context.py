@@ -18,9 +18,10 @@ from schemas.bundle import Memory, load_bundle
 from schemas.events import BundlePublished, Interaction, Message, Sensitivity
 from schemas.topics import Topic
 from services.runtime.kafka import Producer, can_go_on
-from services.runtime.rpc import channel
+from services.runtime.rpc import Registration, channel
 from services.runtime.settings import KafkaSettings
 from tests.integration.service_process import ServiceProcess
+from tests.served import served
 
 TENANT = "context-tests"
 START = datetime.now(UTC) - timedelta(hours=1)
@@ -60,17 +61,15 @@ async def publish(kafka: str, memory: Memory) -> None:
 
 @pytest.fixture(scope="module")
 async def environment(kafka: str, models: Path) -> AsyncIterator[dict[str, str]]:
-    server = grpc.aio.server()
-    governance_pb2_grpc.add_GovernanceServicer_to_server(StandInGovernance(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    add = governance_pb2_grpc.add_GovernanceServicer_to_server
+    governance = Registration(add, StandInGovernance(), "gyre.api.governance.v1.Governance", is_exchanged=True)
     await publish(kafka, Memory(hours=24, sensitivity=Sensitivity.RESTRICTED))
-    yield {
-        "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "GYRE_MODELS_DIR": str(models),
-        "GYRE_GOVERNANCE_TARGET": f"127.0.0.1:{port}",
-    }
-    await server.stop(0)
+    async with served(governance) as target:
+        yield {
+            "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "GYRE_MODELS_DIR": str(models),
+            "GYRE_GOVERNANCE_TARGET": target,
+        }
 
 
 @pytest.fixture(scope="module")

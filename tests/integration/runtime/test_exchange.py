@@ -15,7 +15,7 @@ from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from services.runtime import errors, rpc
 from services.runtime.exchange import BATCH_BYTES, ExchangeChannel
 from services.runtime.settings import ServiceSettings
-from tests.contract.served import channel_to
+from tests.served import channel_to
 
 NAME = "gyre.api.governance.v1.Governance"
 

@@ -23,7 +23,7 @@ def rules(bundle: Bundle = SAMPLE) -> Rules:
 
 
 def no_space() -> Space:
-    raise Fatal("static-embeddings is missing")
+    raise Fatal("token-embeddings is missing")
 
 
 def published(bundle: Bundle) -> BundlePublished:
@@ -172,7 +172,7 @@ async def test_content_that_is_no_bundle_is_refused_by_the_field() -> None:
 def test_a_bundle_with_topics_is_not_taken_up_where_there_are_no_embeddings() -> None:
     texts = [f"Should I buy shares, {i}?" for i in range(5)]
     topic = {"detect": ["topic"], "topic": "investments", "texts": texts, "action": "refuse"}
-    with pytest.raises(Rejected, match="static-embeddings is missing"):
+    with pytest.raises(Rejected, match="token-embeddings is missing"):
         RulesInForce(no_space).take(published(changed(guardrails={"default": [topic]})))
 
 

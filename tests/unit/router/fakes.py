@@ -287,7 +287,7 @@ class FakeRecorder:
 
 
 def no_space() -> Space:
-    raise Fatal("static-embeddings is missing")
+    raise Fatal("token-embeddings is missing")
 
 
 def bundle() -> Bundle:

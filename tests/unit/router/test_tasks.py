@@ -82,7 +82,7 @@ async def test_without_examples_it_is_the_applications_first_task_and_no_embeddi
 
 def test_examples_without_embeddings_are_no_bundle_that_can_be_used() -> None:
     def missing() -> Space:
-        raise Fatal("static-embeddings is missing")
+        raise Fatal("token-embeddings is missing")
 
     with pytest.raises(Fatal):
         TaskClassifier(with_examples(**EXAMPLES), missing)

@@ -10,11 +10,17 @@ from services.runtime.settings import ServiceSettings
 
 
 @asynccontextmanager
-async def channel_to(registration: rpc.Registration) -> AsyncIterator[ExchangeChannel]:
-    """Serve until the block ends."""
+async def served(registration: rpc.Registration) -> AsyncIterator[str]:
+    """Serve until the block ends; yields the target."""
     (port,) = free_ports(1)
     server = rpc.Server(ServiceSettings(grpc_port=port, drain_seconds=0), [registration])
     await server.start()
-    async with rpc.exchange(f"127.0.0.1:{port}") as channel:
-        yield channel
+    yield f"127.0.0.1:{port}"
     await server.stop()
+
+
+@asynccontextmanager
+async def channel_to(registration: rpc.Registration) -> AsyncIterator[ExchangeChannel]:
+    """Serve until the block ends; yields a channel."""
+    async with served(registration) as target, rpc.exchange(target) as channel:
+        yield channel
