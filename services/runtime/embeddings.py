@@ -46,10 +46,7 @@ class Embedder:
         self._folder = folder
         self.dimensions = int(model.dim)
         # `model.encode` takes several times as long for one text: it reads every word and weighs every token anew. Here
-        # words are read once, for no token goes beyond white space. Its tokenizer fills short texts with padding, and
-        # whatever was made of its vectors expects that.
-        padding = model.tokenizer.padding or {"length": 0, "pad_id": 0}
-        model.tokenizer.no_padding()
+        # words are read once, for no token goes beyond white space.
         known: npt.NDArray[Any] = (
             model.embedding if model.token_mapping is None else model.embedding[model.token_mapping]
         )
@@ -58,8 +55,6 @@ class Embedder:
         self._tokens: Callable[[str], bytes] = lru_cache(REMEMBERED_WORDS)(
             lambda word: np.array(model.tokenize([word])[0], np.intp).tobytes()
         )
-        self._padding = self._vectors[padding["pad_id"]]
-        self._padded = padding["length"] or 0
 
     @property
     def digest(self) -> str:
@@ -73,7 +68,6 @@ class Embedder:
         for vector, text in zip(vectors, texts, strict=True):
             read = b"".join(map(self._tokens, text[:MOST_CHARACTERS].split()))
             tokens = np.frombuffer(read, np.intp)[:MOST_TOKENS]
-            vector += max(0, self._padded - len(tokens)) * self._padding
             vector += np.add.reduce(self._vectors[tokens], axis=0)
             vector /= math.sqrt(vector.dot(vector)) + 1e-32
         return vectors

@@ -23,7 +23,7 @@ def cosine(embedder: Embedder, one: str, other: str) -> float:
     [
         ("film", "movie", "dagger"),
         ("taxi", "cab", "lawn"),
-        ("invoice", "bill", "ocean"),
+        ("car", "automobile", "ocean"),
         ("doctor", "physician", "brick"),
     ],
 )
