@@ -46,7 +46,7 @@ def test_a_bundle_that_is_none_changes_nothing(content: str) -> None:
 def test_a_bundle_with_a_bar_is_refused_where_no_embeddings_are() -> None:
     content = bundle().model_dump(mode="json")
     content["tenants"]["shop"]["routing"] = {"bar": 0.5}
-    with pytest.raises(Rejected, match="static-embeddings"):
+    with pytest.raises(Rejected, match="token-embeddings"):
         Directory(no_space, Experience(no_space)).take_bundle(published(json.dumps(content)))
 
 
