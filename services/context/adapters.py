@@ -29,12 +29,12 @@ from services.runtime.wire import findings_of, sensitivity_of
 WRITER_BYTES = 30_000_000
 QUERY_WORDS = 64
 # Of a query's character 4-grams only the rarest are searched: common ones cost most and tell least.
-QUERY_GRAMS = 48
+QUERY_GRAMS = 16
 LONGEST_QUERY_GRAMS = 512
 # What a term counts by where it is found, on top of BM25. A title is in the text too.
 FIELDS = {"text": 1.0, "title": 0.5, "grams": 0.2}
 # What each ranking counts when the two are made one: words first.
-WORDS_WEIGHT, MEANING_WEIGHT = 1.0, 0.3
+WORDS_WEIGHT, MEANING_WEIGHT = 1.0, 0.8
 _ANY_WORD = re.compile(r"\w+")
 
 
