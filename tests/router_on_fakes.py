@@ -9,7 +9,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from embedded.ports import free_ports
 from gyre.api.router.v1 import router_pb2_grpc
-from services.router.http import Http, serve
+from services.router.http import Http
 from services.router.idempotency import Bounds, Idempotency
 from services.router.servicer import RouterServicer
 from services.router.settings import Settings
@@ -47,8 +47,8 @@ async def router_on_fakes() -> AsyncIterator[RouterOnFakes]:
     )
     server = rpc.Server(Settings(grpc_port=grpc_port, drain_seconds=0.0), [registration])
     await server.start()
-    application = Http(stack.router, stack.clock, idempotency).application()
-    task = asyncio.create_task(serve(application, "127.0.0.1", http_port, 1.0))
+    edge = Http(stack.router, stack.clock, idempotency)
+    task = asyncio.create_task(edge.serve("127.0.0.1", http_port, 1.0))
     served = RouterOnFakes(stack, http_port, grpc_port)
     async with aiohttp.ClientSession() as session, asyncio.timeout(10):
         while True:

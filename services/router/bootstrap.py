@@ -10,7 +10,7 @@ from services.router.admission import Admission
 from services.router.domain.limits import Ledger
 from services.router.experience import Experience
 from services.router.handlers import Patience, Router
-from services.router.http import Http, serve
+from services.router.http import Http
 from services.router.idempotency import Bounds, Idempotency
 from services.router.servicer import RouterServicer
 from services.router.settings import Settings
@@ -60,7 +60,7 @@ async def build(stack: AsyncExitStack) -> Service:
     idempotency = Idempotency(
         Bounds(settings.idempotency_seconds, settings.idempotency_entries, settings.idempotency_bytes)
     )
-    application = Http(router, clock, idempotency).application()
+    http = Http(router, clock, idempotency)
     return Service(
         name="router",
         settings=settings,
@@ -73,7 +73,7 @@ async def build(stack: AsyncExitStack) -> Service:
         ],
         loops=[
             follower.run,
-            partial(serve, application, settings.host, settings.http_port, settings.drain_seconds),
+            partial(http.serve, settings.host, settings.http_port, settings.drain_seconds),
         ],
         ready=[follower.caught_up],
     )

@@ -2,11 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.typedefs import Handler
 from msgspec import Struct, json
 from opentelemetry import propagate
@@ -31,6 +32,11 @@ from services.runtime.clock import Clock
 from services.runtime.rpc import MAX_MESSAGE_BYTES
 
 TASK = "x-gyre-task"
+# How long the body of a request may take to come, a piece of an answer to be taken, and a connection may wait for the
+# next whole head of a request.
+BODY_SECONDS = 30.0
+PIECE_SECONDS = 30.0
+IDLE_SECONDS = 75.0
 _CALL = web.RequestKey("call", Call)
 
 # Status, type and code of each error, the first that fits.
@@ -57,9 +63,29 @@ class Http:
         self._clock = clock
         self._idempotency = idempotency
         self._openapi = json.encode(document())
+        self._connections = Connections()
 
-    def application(self) -> web.Application:
-        """Return the routes, ready to be run."""
+    async def serve(self, host: str, port: int, drain_seconds: float) -> None:
+        """Serve until cancelled; running requests then get the drain time.
+
+        Raises:
+            Fatal: The port is taken.
+        """
+        # Handlers are cancelled when their client goes away: that stops the model.
+        runner = web.AppRunner(
+            self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=drain_seconds
+        )
+        await runner.setup()
+        assert runner.server is not None
+        try:
+            await web.TCPSite(runner, host, port).start()
+            await self._connections.watch(runner.server)
+        except OSError as error:
+            raise errors.Fatal(f"cannot listen on {host}:{port}; is something else there?") from error
+        finally:
+            await runner.cleanup()
+
+    def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._edge], client_max_size=MAX_MESSAGE_BYTES)
         application.add_routes(
             [
@@ -83,7 +109,10 @@ class Http:
         caller = propagate.extract({key: value for key, value in request.headers.items() if key == "traceparent"})
         status = "cancelled"
         try:
-            with telemetry.tracer().start_as_current_span(route, caller, SpanKind.SERVER):
+            with (
+                telemetry.tracer().start_as_current_span(route, caller, SpanKind.SERVER),
+                self._connections.under_way(request.protocol),
+            ):
                 response = await self._answered(request, handler)
             status = str(response.status)
         finally:
@@ -108,7 +137,7 @@ class Http:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         call = _call(request)
-        chat = requests.decode(await request.read(), requests.ChatRequest)
+        chat = requests.decode(await _body(request), requests.ChatRequest)
         asked = requests.request_of(chat, request.headers.get(TASK, ""))
         created = int(call.received_at.timestamp())
         if not chat.stream:
@@ -130,8 +159,9 @@ class Http:
                     # Begun with the first piece only, so that an error before it has a status of its own.
                     if not response.prepared:
                         await response.prepare(request)
-                    await response.write(chunks.of(piece))
-        except ConnectionError:  # the client went away, and the stream was closed with that
+                    async with asyncio.timeout(PIECE_SECONDS):
+                        await response.write(chunks.of(piece))
+        except (ConnectionError, TimeoutError):  # the client went away or takes nothing, and the stream was closed
             return response
         except Exception as error:
             if not response.prepared:
@@ -176,7 +206,7 @@ class Http:
 
     async def _feedback(self, request: web.Request) -> web.Response:
         call = _call(request)
-        feedback = requests.feedback_of(requests.decode(await request.read(), requests.FeedbackRequest))
+        feedback = requests.feedback_of(requests.decode(await _body(request), requests.FeedbackRequest))
 
         async def given() -> answers.FeedbackGiven:
             return answers.FeedbackGiven(await self._router.send_feedback(call, feedback))
@@ -215,19 +245,37 @@ def _json(status: int, value: Struct) -> web.Response:
     return web.Response(status=status, body=json.encode(value), content_type="application/json")
 
 
-async def serve(application: web.Application, host: str, port: int, drain_seconds: float) -> None:
-    """Serve until cancelled; running requests then get the drain time.
-
-    Raises:
-        Fatal: The port is taken.
-    """
-    # Handlers are cancelled when their client goes away: that stops the model.
-    runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=drain_seconds)
-    await runner.setup()
+async def _body(request: web.Request) -> bytes:
     try:
-        await web.TCPSite(runner, host, port).start()
-        await asyncio.Event().wait()
-    except OSError as error:
-        raise errors.Fatal(f"cannot listen on {host}:{port}; is something else there?") from error
-    finally:
-        await runner.cleanup()
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout from error
+
+
+class Connections:
+    """Closes those on which nothing is asked: aiohttp itself waits for the head of a request without end."""
+
+    def __init__(self) -> None:
+        self._busy: set[BaseProtocol] = set()
+        self._idle_since: dict[BaseProtocol, float] = {}
+
+    @contextmanager
+    def under_way(self, connection: BaseProtocol) -> Iterator[None]:
+        """Within it a request of a connection is being answered."""
+        self._busy.add(connection)
+        try:
+            yield
+        finally:
+            self._busy.discard(connection)
+            self._idle_since[connection] = asyncio.get_running_loop().time()
+
+    async def watch(self, server: web.Server) -> None:
+        """Close a server's idle connections, until cancelled."""
+        while True:
+            await asyncio.sleep(min(1.0, IDLE_SECONDS))
+            now = asyncio.get_running_loop().time()
+            self._idle_since = {each: self._idle_since.get(each, now) for each in server.connections}
+            for connection in server.connections:
+                if connection not in self._busy and now - self._idle_since[connection] > IDLE_SECONDS:
+                    connection.force_close()

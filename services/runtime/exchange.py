@@ -7,13 +7,11 @@ is being written: who is alone goes at once, and the busier it is, the more go t
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, status_pb2
 from opentelemetry import propagate
 
@@ -31,19 +29,9 @@ class StatusError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Method:
-    """A unary method.
-
-    Attributes:
-        decode: Reads its requests.
-        answer: Answers one, given the method's full name and the caller's W3C trace; raises `StatusError`.
-        encode: Writes its responses.
-    """
-
-    decode: Callable[[bytes], Any]
-    answer: Callable[[Any, str, str], Awaitable[Any]]
-    encode: Callable[[Any], bytes]
+# Answers a call of a unary method: takes the request, the method's full name and the caller's W3C trace, returns the
+# response, and raises `StatusError`.
+Method = Callable[[bytes, str, str], Awaitable[bytes]]
 
 
 class _Waiting:
@@ -138,11 +126,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServicer):
             raise StatusError(
                 status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"there is no method {call.method}")
             )
-        try:
-            request = method.decode(call.request)
-        except DecodeError as error:
-            raise StatusError(status_pb2.Status(code=code_pb2.INTERNAL, message=f"{call.method}: {error}")) from error
-        return method.encode(await method.answer(request, call.method, call.traceparent))
+        return await method(call.request, call.method, call.traceparent)
 
 
 class ExchangeChannel:

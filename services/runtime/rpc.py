@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf import descriptor_pool, duration_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -123,38 +123,42 @@ class _Edge(grpc.aio.ServerInterceptor):
             return handler
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _unary(details.method, handler.unary_unary),
-                request_deserializer=handler.request_deserializer,
+                _unary(details.method, handler.unary_unary, handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _stream(details.method, handler.unary_stream),
-                request_deserializer=handler.request_deserializer,
+                _stream(details.method, handler.unary_stream, handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
         return handler
 
 
-def _unary(method: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+def _unary(
+    method: str, behaviour: Callable[[Any, Any], Awaitable[Any]], decode: Callable[[bytes], Message]
+) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def call(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            return await _answered(behaviour, request, context, method, _traceparent(context))
+            async with _measured(method, _traceparent(context)):
+                return await behaviour(_valid(request, decode), context)
         except StatusError as failed:
             return await context.abort_with_status(rpc_status.to_status(failed.status))
 
     return call
 
 
-def _stream(method: str, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+def _stream(
+    method: str, behaviour: Callable[[Any, Any], Any], decode: Callable[[bytes], Message]
+) -> Callable[[Any, Any], Any]:
+    async def call(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            async with _measured(method, _traceparent(context)):
-                _validate(request)
+            async with (
+                _measured(method, _traceparent(context)),
                 # Closed at once when the caller goes away, so that what stands behind it stops too.
-                async with aclosing(behaviour(request, context)) as responses:
-                    async for response in responses:
-                        yield response
+                aclosing(behaviour(_valid(request, decode), context)) as responses,
+            ):
+                async for response in responses:
+                    yield response
         except StatusError as failed:
             await context.abort_with_status(rpc_status.to_status(failed.status))
 
@@ -164,17 +168,19 @@ def _stream(method: str, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any,
 def _methods(registration: Registration) -> dict[str, Method]:
     """Return the unary methods of a servicer, to be asked without a gRPC call of their own."""
 
-    def method(behaviour: Any, handler: Any) -> Method:
-        return Method(
-            decode=handler.request_deserializer,
-            answer=lambda request, path, traceparent: _answered(behaviour, request, None, path, traceparent),
-            encode=handler.response_serializer,
-        )
+    def method(handler: Any) -> Method:
+        async def answer(request: bytes, method: str, traceparent: str) -> bytes:
+            async with _measured(method, traceparent):
+                response = await handler.unary_unary(_valid(request, handler.request_deserializer), None)
+            encoded: bytes = handler.response_serializer(response)
+            return encoded
+
+        return answer
 
     handlers = _Handlers()
     registration.add(registration.servicer, handlers)
     return {
-        f"/{registration.name}/{name}": method(handler.unary_unary, handler)
+        f"/{registration.name}/{name}": method(handler)
         for name, handler in handlers.of_methods.items()
         if handler.unary_unary
     }
@@ -192,14 +198,6 @@ class _Handlers:
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Take in the handlers of a service's methods."""
         self.of_methods = handlers
-
-
-async def _answered(
-    behaviour: Callable[[Any, Any], Awaitable[Any]], request: Message, context: Any, method: str, traceparent: str
-) -> Any:
-    async with _measured(method, traceparent):
-        _validate(request)
-        return await behaviour(request, context)
 
 
 def _traceparent(context: grpc.aio.ServicerContext[Any, Any]) -> str:
@@ -242,10 +240,20 @@ class InvalidFields(errors.InvalidArgument):
         self.fields = fields
 
 
-def _validate(request: Message) -> None:
-    found = list(validation.violations(request))
+def _valid(request: bytes, decode: Callable[[bytes], Message]) -> Message:
+    """Return a request that is one and keeps the rules of its proto.
+
+    Raises:
+        InvalidArgument: It is none, or does not.
+    """
+    try:
+        message = decode(request)
+    except DecodeError as error:
+        raise errors.InvalidArgument("request: wanted a message of the method's type") from error
+    found = list(validation.violations(message))
     if found:
         raise InvalidFields(found)
+    return message
 
 
 def status_of(error: errors.ServiceError) -> status_pb2.Status:

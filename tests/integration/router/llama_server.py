@@ -16,4 +16,6 @@ parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
 parameters.warmup = parameters.ui = parameters.fit_params = False
 parameters.verbosity = 1
 server = xllamacpp.Server(parameters)
+sys.stdout.write(f"{server.listening_address}\n")
+sys.stdout.flush()
 signal.pause()
