@@ -96,15 +96,14 @@ class Inference:
         failure: ServiceError | None = None
         while waiting:
             candidate = waiting.pop(0)
-            for attempts_left in reversed(range(TRIES)):
+            for number in range(TRIES):
                 now = self._clock.monotonic()
                 seconds = ANSWER_SHARE * journal.remaining_seconds(now)
                 if candidate in self._breakers and not self._breakers[candidate].lets_ask(now):
                     failure = Retryable(f"model {candidate.name!r} is not asked for now, for it fails; try again later")
                     self._note(journal, candidate, "skipped", str(failure), now, None)
                     break
-                if not self._affords(candidate, is_first=failure is None and unsure is None):
-                    waiting.clear()
+                if not self._affords(candidate, number):
                     break
                 patience = _Patience(BEGINNING_SHARE * seconds if waiting else seconds, seconds)
                 attempt = self._attempt(journal, candidate, patience)
@@ -114,7 +113,7 @@ class Inference:
                     failure = error
                     if isinstance(error, (InvalidArgument, DeadlineExceeded, Overloaded)):
                         break  # it would say the same again, or take as long
-                    if attempts_left:
+                    if number + 1 < TRIES:
                         await asyncio.sleep(2 * PAUSE_SECONDS * self._clock.chance())
                     continue
                 reason = self._doubt(journal, candidate, "".join(begun)) if whole else ""
@@ -140,12 +139,12 @@ class Inference:
             doubt(candidate, journal.task, journal.tools, sampling, answer, generated) if journal.task.cascade else ""
         )
 
-    def _affords(self, candidate: Candidate, *, is_first: bool) -> bool:
-        """Return whether a request may ask a model; only its first attempt is never too much."""
+    def _affords(self, candidate: Candidate, number: int) -> bool:
+        """Return whether a model may be asked: the first time always, again as its upstream's budget allows."""
         budget = self._budgets[candidate.upstream_name]
-        if is_first:
+        if number == 0:
             budget.asked()
-        return is_first or budget.takes_another()
+        return number == 0 or budget.takes_another()
 
     async def _attempt(self, journal: Journal, candidate: Candidate, patience: _Patience) -> AsyncGenerator[str, None]:
         """Yield a model's answer; how it ends, the journal takes in."""

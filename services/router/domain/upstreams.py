@@ -6,7 +6,7 @@ from dataclasses import dataclass
 FAILURES = 5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-# Further attempts that an upstream is given: a tenth of its requests, and up to ten saved up.
+# Second attempts that an upstream is given: for a tenth of its requests, and up to ten saved up.
 RETRY_SHARE = 0.1
 RETRIES_SAVED = 10.0
 
@@ -60,7 +60,7 @@ class RetryBudget:
     _saved: float = RETRIES_SAVED
 
     def asked(self) -> None:
-        """Take in a request's first attempt."""
+        """Take in a first attempt."""
         self._saved = min(RETRIES_SAVED, self._saved + RETRY_SHARE)
 
     def takes_another(self) -> bool:

@@ -173,7 +173,7 @@ async def test_where_everybody_is_left_alone_a_request_fails_at_once() -> None:
     assert len(stack.models.prompts) == asked
 
 
-async def test_attempts_beyond_the_first_are_paid_for_by_other_requests() -> None:
+async def test_second_attempts_are_paid_for_by_other_requests() -> None:
     stack = stack_of()
     del stack.governance.cleared["big"]
     for _ in range(int(RETRIES_SAVED) + FAILURES):
@@ -183,6 +183,14 @@ async def test_attempts_beyond_the_first_are_paid_for_by_other_requests() -> Non
     tried_again = [record for record in stack.recorder.interactions if len(record.attempts) == 2]
     assert len(tried_again) == RETRIES_SAVED + 1  # what was saved, and a tenth of so many requests
     assert stack.recorder.last.finish_reason == "error"
+
+
+async def test_a_model_that_is_left_alone_is_stood_in_for_as_long_as_it_takes() -> None:
+    stack = stack_of()
+    stack.models.failing = {"small-llm": [Retryable(AWAY)] * 1000}
+    for _ in range(5 * int(RETRIES_SAVED)):
+        completion = await stack.router.complete(stack.call(), ask("Hi"))
+        assert completion.model == "big"
 
 
 async def test_no_more_answers_are_written_at_once_than_the_upstream_may() -> None:
@@ -246,6 +254,12 @@ class TestCascade:
         assert record.attempts[0].reason == "log-probability -7.50 below -5"
         assert (record.attempts[0].prompt_tokens, record.sum_logprob) == (11, -1.5)
         assert stack.governance.outputs == ["Surely."]
+
+    async def test_however_many_answers_are_unsure(self) -> None:
+        stack = stack_of(Cascade(sum_logprob=-5.0))
+        stack.models.sum_logprobs = {"small-llm": -7.5}
+        for _ in range(5 * int(RETRIES_SAVED)):
+            assert (await stack.router.complete(stack.call(), ask("Hi"))).model == "big"
 
     async def test_a_sure_answer_is_enough(self) -> None:
         stack = stack_of(Cascade(sum_logprob=-5.0))
