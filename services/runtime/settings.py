@@ -30,7 +30,7 @@ class ClickHouseSettings(BaseSettings):
 class UpstreamSettings(BaseSettings):
     """Where models are asked (`GYRE_*`); where OpenAI-compatible servers are, the bundle says."""
 
-    model_config = SettingsConfigDict(env_prefix="GYRE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GYRE_", frozen=True, env_ignore_empty=True)
 
     triton_url: str = "127.0.0.1:18001"
     upstream_keys: dict[str, SecretStr] = Field(
