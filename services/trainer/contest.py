@@ -1,4 +1,4 @@
-"""The contest: candidate and incumbent are asked the same held-out requests in Triton, and the gate judges."""
+"""The contest: candidate and incumbent are asked the same held-out requests, and the gate judges."""
 
 import asyncio
 import math
