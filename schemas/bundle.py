@@ -58,9 +58,10 @@ class _Frozen(BaseModel):
 class Limit(_Frozen):
     """The most that may be asked for in one period; periods are those of the clock, in UTC."""
 
-    of: Literal["requests", "tokens"]
+    # cost is in the unit of the prices.
+    of: Literal["requests", "tokens", "cost"]
     per: Literal["minute", "hour", "day", "month"]
-    at_most: int = Field(ge=1)
+    at_most: float = Field(gt=0)
 
 
 Limits = tuple[Limit, ...]
@@ -80,6 +81,11 @@ class Price(_Frozen):
 
     per_million_prompt_tokens: Amount = 0.0
     per_million_completion_tokens: Amount = 0.0
+
+    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """Return what so many tokens cost."""
+        prompt = prompt_tokens * self.per_million_prompt_tokens
+        return (prompt + completion_tokens * self.per_million_completion_tokens) / 1e6
 
 
 class Routing(_Frozen):

@@ -113,6 +113,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     duration_us: int
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: float = 0.0  # of these tokens, in the unit of the bundle's prices
 
 
 class RouteEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +213,7 @@ class PeriodUsage(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     requests: int
     tokens: int
+    cost: float = 0.0  # in the unit of the bundle's prices
 
 
 class Usage(Event, frozen=True, kw_only=True):

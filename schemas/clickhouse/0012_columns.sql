@@ -21,7 +21,7 @@ ALTER TABLE gyre.context_documents_v1 ADD COLUMN IF NOT EXISTS bundle_version Lo
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS attempts Array(Tuple(
     model LowCardinality(String), model_version LowCardinality(String), tier LowCardinality(String), outcome
     LowCardinality(String), reason String, start_us Int64, duration_us Int64, prompt_tokens Int64,
-    completion_tokens Int64
+    completion_tokens Int64, cost Float64
 )) COMMENT 'Models that were asked, in this order, and what became of it: answered, failed, unsure or skipped';
 
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS estimates Array(Tuple(

@@ -41,7 +41,7 @@ CREATE OR REPLACE VIEW gyre.interactions
     attempts Array(Tuple(
         model LowCardinality(String), model_version LowCardinality(String), tier LowCardinality(String), outcome
         LowCardinality(String), reason String, start_us Int64, duration_us Int64, prompt_tokens Int64,
-        completion_tokens Int64
+        completion_tokens Int64, cost Float64
     )) COMMENT 'Models that were asked, in this order, and what became of it: answered, failed, unsure or skipped',
     estimates Array(Tuple(
         model LowCardinality(String), chance Nullable(Float64), price Float64, seconds Nullable(Float64)

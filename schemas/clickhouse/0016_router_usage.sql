@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS gyre.router_usage_v1
     application LowCardinality(String) COMMENT 'Caller',
     counted_at DateTime64(6, 'UTC') COMMENT 'When it was counted',
     periods Array(Tuple(
-        period LowCardinality(String), started_at DateTime64(6, 'UTC'), requests Int64, tokens Int64
+        period LowCardinality(String), started_at DateTime64(6, 'UTC'), requests Int64, tokens Int64,
+        cost Float64
     )) COMMENT 'What was used since each period began',
     CONSTRAINT hash_follows_from_header CHECK SHA256(concat(
         'gyre.record.v1\n', _topic, '\n', toString(_partition), '\n', toString(_offset), '\n',

@@ -66,7 +66,7 @@ class Admission:
         self._ledger.count(caller.application, now, requests=1)
         self._told(caller.application)
 
-    async def settle(self, caller: Caller, catalogue: Catalogue, tokens: int) -> None:
+    async def settle(self, caller: Caller, catalogue: Catalogue, tokens: int, cost: float) -> None:
         """Count what a request took; on return that is acknowledged, with all that was counted before.
 
         Raises:
@@ -74,7 +74,7 @@ class Admission:
         """
         if not any(_limits(caller, catalogue)):
             return
-        self._ledger.count(caller.application, self._clock.now(), tokens=tokens)
+        self._ledger.count(caller.application, self._clock.now(), tokens=tokens, cost=cost)
         error = await asyncio.shield(self._told(caller.application))
         if error is not None:
             raise error
@@ -87,7 +87,7 @@ class Admission:
             return
         telemetry.TURNED_AWAY.labels(caller.application, f"{limit.of} a {limit.per}").inc()
         left_seconds = (end_of(limit.per, start_of(limit.per, now)) - now).total_seconds()
-        used_up = f"{whose} has used its {limit.at_most} {limit.of} of this {limit.per}"
+        used_up = f"{whose} has used its {limit.at_most:.12g} {limit.of} of this {limit.per}"
         raise LimitReached(f"{used_up}; there are more in {math.ceil(left_seconds)} s", left_seconds)
 
     def _told(self, application: str) -> asyncio.Future[Retryable | None]:

@@ -146,14 +146,11 @@ class Experience:
         prompt_tokens = sum(map(estimated_tokens, question.messages))
         if candidate.deployment is None:  # a specialist is not shown them
             prompt_tokens += sum(text_tokens(tool.description + tool.parameters) for tool in question.tools)
-        price = candidate.price
         return Estimate(
             chance=None if x is None else self._of(key, candidate.tier).success.chance(x),
-            price=(
-                prompt_tokens * price.per_million_prompt_tokens + tokens * price.per_million_completion_tokens
-            ) / 1e6,
+            price=candidate.price.of(prompt_tokens, tokens),
             seconds=fresh.slow_seconds if fresh is not None else None,
-        )  # fmt: skip
+        )
 
     def _of(self, key: _Key, tier: str) -> _Known:
         return _remembered(

@@ -248,6 +248,7 @@ class Inference:
                 duration_us=journal.timeline.since_arrival_us(self._clock.monotonic()) - start_us,
                 prompt_tokens=generated.prompt_tokens if generated else 0,
                 completion_tokens=generated.completion_tokens if generated else 0,
+                cost=candidate.price.of(generated.prompt_tokens, generated.completion_tokens) if generated else 0.0,
             )
         )
 

@@ -106,8 +106,9 @@ class Records:
     async def _settle(self, journal: Journal) -> None:
         """Have what the request took counted; on return that is acknowledged."""
         tokens = sum(attempt.prompt_tokens + attempt.completion_tokens for attempt in journal.attempts)
+        cost = sum(attempt.cost for attempt in journal.attempts)
         try:
-            await self._admission.settle(journal.caller, journal.catalogue, tokens)
+            await self._admission.settle(journal.caller, journal.catalogue, tokens, cost)
         except Retryable as error:
             raise Unrecorded("what the answer took could not be counted, so it is withheld; try again later") from error
 

@@ -34,10 +34,12 @@ class _Used:
     started_at: datetime
     requests: int = 0
     tokens: int = 0
+    cost: float = 0.0
 
-    def add(self, requests: int, tokens: int) -> None:
+    def add(self, requests: int, tokens: int, cost: float) -> None:
         self.requests += requests
         self.tokens += tokens
+        self.cost += cost
 
 
 @dataclass
@@ -65,11 +67,11 @@ class Ledger:
         # What each replica told last, so that the next can take its place.
         self._told: dict[str, Usage] = {}
 
-    def count(self, application: str, now: datetime, requests: int = 0, tokens: int = 0) -> None:
+    def count(self, application: str, now: datetime, requests: int = 0, tokens: int = 0, cost: float = 0.0) -> None:
         """Add to what an application has used at this replica."""
         totals = self._here.setdefault(application, _Totals())
         for period in PERIODS:
-            totals.of(period, start_of(period, now)).add(requests, tokens)
+            totals.of(period, start_of(period, now)).add(requests, tokens, cost)
 
     def take(self, usage: Usage) -> None:
         """Take in what another replica told."""
@@ -78,9 +80,9 @@ class Ledger:
         totals = self._elsewhere.setdefault(usage.application, _Totals())
         before = self._told.get(usage.usage_key)
         for period in before.periods if before else ():
-            totals.of(period.period, period.started_at).add(-period.requests, -period.tokens)
+            totals.of(period.period, period.started_at).add(-period.requests, -period.tokens, -period.cost)
         for period in usage.periods:
-            totals.of(period.period, period.started_at).add(period.requests, period.tokens)
+            totals.of(period.period, period.started_at).add(period.requests, period.tokens, period.cost)
         self._told[usage.usage_key] = usage
 
     def usage(self, application: str, now: datetime) -> Usage:
@@ -93,7 +95,13 @@ class Ledger:
             application=application,
             counted_at=now,
             periods=tuple(
-                PeriodUsage(period=period, started_at=each.started_at, requests=each.requests, tokens=each.tokens)
+                PeriodUsage(
+                    period=period,
+                    started_at=each.started_at,
+                    requests=each.requests,
+                    tokens=each.tokens,
+                    cost=each.cost,
+                )
                 for period, each in used
             ),
         )
@@ -103,7 +111,8 @@ class Ledger:
         reached = [limit for limit in limits if self._used(limit, applications, now) >= limit.at_most]
         return max(reached, key=lambda limit: PERIODS.index(limit.per), default=None)
 
-    def _used(self, limit: Limit, applications: Sequence[str], now: datetime) -> int:
+    def _used(self, limit: Limit, applications: Sequence[str], now: datetime) -> float:
         start = start_of(limit.per, now)
         places = [place[name] for name in applications for place in (self._here, self._elsewhere) if name in place]
-        return sum(getattr(totals.of(limit.per, start), limit.of) for totals in places)
+        used: float = sum(getattr(totals.of(limit.per, start), limit.of) for totals in places)
+        return used

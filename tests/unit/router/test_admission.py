@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schemas.bundle import Bundle, Limit
+from schemas.bundle import Bundle, Limit, Price
 from schemas.events import Usage
 from services.router.admission import Admission
 from services.router.domain.errors import LimitReached, Overloaded, Unrecorded
@@ -125,6 +125,19 @@ async def test_tokens_count_with_those_of_answers_that_were_not_given() -> None:
     await stack.router.complete(stack.call(), ask("Hi"))
     await stack.router.complete(stack.call(), ask("Hi"))
     with pytest.raises(LimitReached, match="26 tokens of this day"):
+        await stack.router.complete(stack.call(), ask("Hi"))
+
+
+async def test_cost_counts_by_the_prices_of_the_models_that_were_asked() -> None:
+    stack = stack_with(Limit.model_validate({"of": "cost", "per": "month", "at_most": 0.05}))
+    bundle = stack.catalogue.bundle
+    price = Price(per_million_prompt_tokens=1000.0, per_million_completion_tokens=7000.0)
+    models = {name: model.model_copy(update={"price": price}) for name, model in bundle.models.items()}
+    object.__setattr__(stack.catalogue, "bundle", bundle.model_copy(update={"models": models}))
+    for _ in range(2):
+        await stack.router.complete(stack.call(), ask("Hi"))
+    assert stack.recorder.last.attempts[0].cost == pytest.approx(0.025)
+    with pytest.raises(LimitReached, match=r"'web' has used its 0\.05 cost of this month"):
         await stack.router.complete(stack.call(), ask("Hi"))
 
 
