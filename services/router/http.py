@@ -159,9 +159,8 @@ class Http:
                     # Begun with the first piece only, so that an error before it has a status of its own.
                     if not response.prepared:
                         await response.prepare(request)
-                    async with asyncio.timeout(PIECE_SECONDS):
-                        await response.write(chunks.of(piece))
-        except (ConnectionError, TimeoutError):  # the client went away or takes nothing, and the stream was closed
+                    await _write(response, chunks.of(piece))
+        except ConnectionError:  # the client went away or takes nothing, and the stream was closed with that
             return response
         except Exception as error:
             if not response.prepared:
@@ -243,6 +242,14 @@ def _failure(message: str, kind: str, code: str, field: str | None = None) -> an
 
 def _json(status: int, value: Struct) -> web.Response:
     return web.Response(status=status, body=json.encode(value), content_type="application/json")
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    try:
+        async with asyncio.timeout(PIECE_SECONDS):
+            await response.write(data)
+    except TimeoutError as error:
+        raise ConnectionError("the client takes nothing") from error
 
 
 async def _body(request: web.Request) -> bytes:

@@ -33,7 +33,7 @@ BUDGET = 60
 async def _answer(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.02)  # so that requests overlap
     choice = {"index": 0, "delta": {"content": "Yes."}, "finish_reason": "stop"}
     for chunk in ({"choices": [choice]}, {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}):
         await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")

@@ -89,13 +89,15 @@ async def test_calls_that_do_not_fit_into_one_message_together_go_one_after_the_
 
 
 async def test_a_slow_call_holds_up_no_other(channel: ExchangeChannel, servicer: Scripted) -> None:
-    servicer.release.clear()
+    held = servicer.release
+    held.clear()
     slow = asyncio.create_task(ask(channel, "slow"))
     await servicer.entered.wait()
-    servicer.release.set()
     servicer.release = asyncio.Event()
     servicer.release.set()
     assert await ask(channel, "fast") == "fast"
+    assert not slow.done()
+    held.set()
     assert await slow == "slow"
 
 
