@@ -65,5 +65,5 @@ async def producer(kafka_settings: KafkaSettings) -> AsyncIterator[Producer]:
 @pytest.fixture(scope="session")
 async def raw_producer(kafka_settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     """Sends bytes as they are, for what no service of ours would send."""
-    async with AIOKafkaProducer(bootstrap_servers=kafka_settings.bootstrap_servers) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=kafka_settings.bootstrap_servers, max_batch_size=1 << 20) as producer:
         yield producer

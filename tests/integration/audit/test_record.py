@@ -106,9 +106,9 @@ async def test_a_record_that_cannot_be_decoded_is_kept_and_dead_lettered_and_its
     good = 0
     for value in bad.values():
         for _ in range(3):
-            batch.append(key=b"k", value=encode(interaction(f"{marker}-good-{good}")), timestamp=None)
+            assert batch.append(key=b"k", value=encode(interaction(f"{marker}-good-{good}")), timestamp=None)
             good += 1
-        assert batch.append(key=marker.encode(), value=value, timestamp=None) is not None
+        assert batch.append(key=marker.encode(), value=value, timestamp=None)
     await raw_producer.send_batch(batch, INTERACTIONS, partition=0)
 
     async def all_kept() -> bool:
