@@ -127,7 +127,16 @@ def main() -> None:
 
 async def run(seconds: float, profile: str, models: Path, litellm: Path) -> None:
     """Start everything, measure, print."""
-    names = ("kafka", "controller", "stand-in", "floor", "litellm", "http", *PARTS)
+    names = (
+        "kafka",
+        "controller",
+        "stand-in",
+        "floor",
+        "litellm",
+        "http",
+        *PARTS,
+        *(f"asked {part}" for part in PARTS),
+    )
     port = dict(zip(names, free_ports(len(names)), strict=True))
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port['kafka']}")
     with tempfile.TemporaryDirectory(prefix="gyre-benchmark-") as folder, contextlib.ExitStack() as stack:
@@ -143,7 +152,8 @@ async def run(seconds: float, profile: str, models: Path, litellm: Path) -> None
         }
         for part in PARTS:
             environment[f"GYRE_{part.upper()}_GRPC_PORT"] = str(port[part])
-            environment[f"GYRE_{part.upper()}_TARGET"] = f"127.0.0.1:{port[part]}"
+            environment[f"GYRE_{part.upper()}_EXCHANGE_PORT"] = str(port[asked[part]])
+            environment[f"GYRE_{part.upper()}_TARGET"] = f"127.0.0.1:{port[asked[part]]}"
 
         def start(name: str, module: str, *more: str) -> psutil.Process:
             log = Path(folder) / f"{name}.log"

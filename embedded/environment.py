@@ -32,9 +32,15 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "GYRE_CONTEXT_SNAPSHOT_DIR": str(settings.state_dir / "context"),
         "GYRE_TRIAGE_LEASE_SECRET": _secret(settings, "triage-lease"),
         **{f"GYRE_{name.upper()}_HOST": HOST for name in SERVICES},
-        **{f"GYRE_{name.upper()}_TARGET": settings.address(f"GYRE_{name.upper()}_GRPC_PORT") for name in SERVICES},
+        **{f"GYRE_{name.upper()}_TARGET": settings.address(_asked_port(name)) for name in SERVICES},
         **{variable: str(settings.port(variable)) for variable, port in PORTS.items() if port.part in SERVICES},
     }
+
+
+def _asked_port(name: str) -> str:
+    """Return the variable of the port on which a service is asked by others."""
+    exchange_port = f"GYRE_{name.upper()}_EXCHANGE_PORT"
+    return exchange_port if exchange_port in PORTS else f"GYRE_{name.upper()}_GRPC_PORT"
 
 
 def part_environment(settings: Settings, name: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ import io
 import struct
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 from fastavro import schemaless_reader, schemaless_writer
@@ -34,12 +34,15 @@ class Codec:
         self._schemas = {i: avro.parsed(avro.published(subject, i)) for i in self._ids}
         self._header = _HEADER.pack(0, self._ids[-1])
         self._newest = self._schemas[self._ids[-1]]
+        self._times = [name for name, type_ in get_type_hints(event).items() if type_ is datetime]
 
     def encode(self, event: Event) -> bytes:
         """Return an event in the newest schema of its subject."""
+        if any(getattr(event, name).tzinfo is None for name in self._times):
+            raise ValueError("events hold times with a time zone")
         buffer = io.BytesIO()
         buffer.write(self._header)
-        schemaless_writer(buffer, self._newest, _as_record(event))
+        schemaless_writer(buffer, self._newest, msgspec.to_builtins(event, builtin_types=(datetime, bytes)))
         return buffer.getvalue()
 
     def schema_id(self, value: bytes) -> int:
@@ -74,16 +77,6 @@ class Codec:
         if buffer.tell() != len(value):
             raise UndecodableError(f"{self._subject}: {len(value) - buffer.tell()} bytes follow the record")
         return event
-
-
-def _as_record(value: Any) -> Any:
-    if isinstance(value, msgspec.Struct):
-        return {name: _as_record(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, tuple):
-        return [_as_record(item) for item in value]
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise ValueError("events hold times with a time zone")
-    return value
 
 
 @cache

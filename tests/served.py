@@ -11,16 +11,16 @@ from services.runtime.settings import ServiceSettings
 
 @asynccontextmanager
 async def served(registration: rpc.Registration) -> AsyncIterator[str]:
-    """Serve until the block ends; yields the target."""
-    (port,) = free_ports(1)
-    server = rpc.Server(ServiceSettings(grpc_port=port, drain_seconds=0), [registration])
+    """Serve until the block ends; yields where other services ask."""
+    grpc_port, exchange_port = free_ports(2)
+    server = rpc.Server(ServiceSettings(grpc_port=grpc_port, drain_seconds=0), [registration], exchange_port)
     await server.start()
-    yield f"127.0.0.1:{port}"
+    yield f"127.0.0.1:{exchange_port}"
     await server.stop()
 
 
 @asynccontextmanager
 async def channel_to(registration: rpc.Registration) -> AsyncIterator[ExchangeChannel]:
     """Serve until the block ends; yields a channel."""
-    async with served(registration) as target, rpc.exchange(target) as channel:
+    async with served(registration) as target, ExchangeChannel(target) as channel:
         yield channel

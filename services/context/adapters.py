@@ -244,7 +244,7 @@ class ThreadedIndex:
         self._thread.shutdown(cancel_futures=True)
 
 
-class GrpcGovernance:
+class RemoteGovernance:
     """Verdicts from the governance service."""
 
     def __init__(self, channel: ExchangeChannel, timeout_seconds: float) -> None:

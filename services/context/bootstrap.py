@@ -4,15 +4,15 @@ from contextlib import AsyncExitStack
 
 from gyre.api.context.v1.context_pb2_grpc import add_ContextServicer_to_server
 from schemas.topics import Topic
-from services.context.adapters import GrpcGovernance, HybridIndex, ThreadedIndex
+from services.context.adapters import HybridIndex, RemoteGovernance, ThreadedIndex
 from services.context.consumer import Conversations, Documents
 from services.context.domain.memory import Memory
 from services.context.servicer import ContextServicer
 from services.context.settings import Settings
 from services.context.snapshots import SnapshotFile, Snapshots
-from services.runtime import rpc
 from services.runtime.clock import Clock
 from services.runtime.embeddings import Embedder
+from services.runtime.exchange import ExchangeChannel
 from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
@@ -55,15 +55,14 @@ async def build(stack: AsyncExitStack) -> Service:
         await follower.run(await snapshots.restore() if snapshots else None)
 
     producer = await stack.enter_async_context(Producer(kafka))
-    channel = await stack.enter_async_context(rpc.exchange(settings.governance_target))
-    governance = GrpcGovernance(channel, settings.governance_seconds)
+    channel = await stack.enter_async_context(ExchangeChannel(settings.governance_target))
+    governance = RemoteGovernance(channel, settings.governance_seconds)
     servicer = ContextServicer(index, memory, governance, producer, settings.memory_share, Clock())
     return Service(
         name="context",
         settings=settings,
-        servicers=[
-            Registration(add_ContextServicer_to_server, servicer, "gyre.api.context.v1.Context", is_exchanged=True)
-        ],
+        servicers=[Registration(add_ContextServicer_to_server, servicer, "gyre.api.context.v1.Context")],
+        exchange_port=settings.exchange_port,
         loops=[bundles.run, follow, documents.run, conversations.run, *([snapshots.run] if snapshots else [])],
         ready=[follower.caught_up, documents.indexed],
     )

@@ -14,7 +14,8 @@ class Settings(ModelSettings):
     model_config = SettingsConfigDict(env_prefix="GYRE_CONTEXT_", frozen=True)
 
     grpc_port: int = 18083
-    governance_target: str = Field(default="127.0.0.1:18082", validation_alias="GYRE_GOVERNANCE_TARGET")
+    exchange_port: int = Field(default=18093, description="for other services")
+    governance_target: str = Field(default="127.0.0.1:18092", validation_alias="GYRE_GOVERNANCE_TARGET")
     governance_seconds: float = Field(
         default=10.0, gt=0, description="without a verdict by then a document is not ingested"
     )

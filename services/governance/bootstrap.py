@@ -25,10 +25,9 @@ async def build(stack: AsyncExitStack) -> Service:
         name="governance",
         settings=settings,
         servicers=[
-            Registration(
-                add_GovernanceServicer_to_server, servicer, "gyre.api.governance.v1.Governance", is_exchanged=True
-            ),
+            Registration(add_GovernanceServicer_to_server, servicer, "gyre.api.governance.v1.Governance"),
         ],
+        exchange_port=settings.exchange_port,
         loops=[follower.run],
         ready=[follower.caught_up],
     )

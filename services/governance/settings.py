@@ -1,5 +1,6 @@
 """What governance reads from the environment (`GYRE_GOVERNANCE_*`)."""
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.runtime.settings import ModelSettings
@@ -11,3 +12,4 @@ class Settings(ModelSettings):
     model_config = SettingsConfigDict(env_prefix="GYRE_GOVERNANCE_", frozen=True)
 
     grpc_port: int = 18082
+    exchange_port: int = Field(default=18092, description="for other services")

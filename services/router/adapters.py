@@ -1,4 +1,4 @@
-"""The router's ports made real: governance and context by gRPC, the record by Kafka. Models are in `runtime.triton`."""
+"""The router's ports made real: governance and context by `runtime.exchange`, the record by Kafka."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ _VERDICTS = {
 }
 
 
-class GrpcGovernance:
+class RemoteGovernance:
     """Verdicts from the governance service."""
 
     def __init__(self, channel: ExchangeChannel) -> None:
@@ -90,7 +90,7 @@ def _masks(masks: Sequence[governance_pb2.Mask]) -> tuple[Mask, ...]:
     return tuple(Mask(mask.placeholder, mask.value, mask.text) for mask in masks)
 
 
-class GrpcContext:
+class RemoteContext:
     """Knowledge from the context service."""
 
     def __init__(self, channel: ExchangeChannel) -> None:

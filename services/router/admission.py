@@ -66,18 +66,18 @@ class Admission:
         self._ledger.count(caller.application, now, requests=1)
         self._told(caller.application)
 
-    async def settle(self, caller: Caller, catalogue: Catalogue, tokens: int, cost: float) -> None:
-        """Count what a request took; on return that is acknowledged, with all that was counted before.
+    def settle(
+        self, caller: Caller, catalogue: Catalogue, tokens: int, cost: float
+    ) -> asyncio.Future[Retryable | None] | None:
+        """Count what a request took, where there are limits.
 
-        Raises:
-            Retryable: It is not.
+        Returns:
+            What is done when that is acknowledged, with all that was counted before, with the error if it is not.
         """
         if not any(_limits(caller, catalogue)):
-            return
+            return None
         self._ledger.count(caller.application, self._clock.now(), tokens=tokens, cost=cost)
-        error = await asyncio.shield(self._told(caller.application))
-        if error is not None:
-            raise error
+        return self._told(caller.application)
 
     def _check(
         self, whose: str, limits: Sequence[Limit], applications: Sequence[str], caller: Caller, now: datetime

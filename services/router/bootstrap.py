@@ -5,7 +5,7 @@ from functools import partial
 
 from gyre.api.router.v1 import router_pb2_grpc
 from schemas.topics import Topic
-from services.router.adapters import GrpcContext, GrpcGovernance, KafkaRecorder
+from services.router.adapters import KafkaRecorder, RemoteContext, RemoteGovernance
 from services.router.admission import Admission
 from services.router.domain.limits import Ledger
 from services.router.experience import Experience
@@ -18,6 +18,7 @@ from services.router.state import Directory
 from services.runtime import rpc
 from services.runtime.clock import Clock
 from services.runtime.embeddings import space_of
+from services.runtime.exchange import ExchangeChannel
 from services.runtime.kafka import Follower, Producer
 from services.runtime.models import ModelServers
 from services.runtime.service import Service
@@ -28,8 +29,8 @@ async def build(stack: AsyncExitStack) -> Service:
     """Open what the router needs on the stack and return what its process runs."""
     settings, kafka, clock = Settings(), KafkaSettings(), Clock()
     producer = await stack.enter_async_context(Producer(kafka))
-    governance = await stack.enter_async_context(rpc.exchange(settings.governance_target))
-    context = await stack.enter_async_context(rpc.exchange(settings.context_target))
+    governance = await stack.enter_async_context(ExchangeChannel(settings.governance_target))
+    context = await stack.enter_async_context(ExchangeChannel(settings.context_target))
     models = await stack.enter_async_context(ModelServers(UpstreamSettings()))
     ledger, recorder = Ledger(clock.new_id()), KafkaRecorder(producer)
     space = space_of(settings.models_dir)
@@ -47,8 +48,8 @@ async def build(stack: AsyncExitStack) -> Service:
     )
     router = Router(
         catalogue=directory.catalogue,
-        governance=GrpcGovernance(governance),
-        context=GrpcContext(context),
+        governance=RemoteGovernance(governance),
+        context=RemoteContext(context),
         models=models,
         recorder=recorder,
         admission=Admission(ledger, recorder, clock, settings.in_flight),

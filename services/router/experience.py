@@ -3,6 +3,7 @@
 Everything is in memory and bounded, so that a decision asks nobody. A new replica reads the outcomes from their topic.
 """
 
+from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -66,10 +67,27 @@ class _Known:
 
 @dataclass
 class _Pace:
-    answers: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=LATEST))  # seconds, tokens
-    slow_seconds: float | None = None
-    tokens: float | None = None
+    """How fast and long a model's latest answers were."""
+
+    answers: deque[tuple[float, int]] = field(default_factory=deque)  # seconds, tokens
+    seconds: list[float] = field(default_factory=list)  # of the same, in their order
+    tokens: int = 0  # of the same, together
     until: float = 0.0  # by the monotonic clock
+
+    def add(self, seconds: float, tokens: int) -> None:
+        """Take in one more answer, and forget one where there are enough."""
+        self.answers.append((seconds, tokens))
+        insort(self.seconds, seconds)
+        self.tokens += tokens
+        if len(self.answers) > LATEST:
+            seconds, tokens = self.answers.popleft()
+            del self.seconds[bisect_left(self.seconds, seconds)]
+            self.tokens -= tokens
+
+    @property
+    def slow_seconds(self) -> float | None:
+        """What all but the slowest took no longer than; nothing while there are too few to tell."""
+        return self.seconds[int(SLOW_SHARE * len(self.seconds))] if len(self.seconds) >= FEWEST else None
 
 
 class Experience:
@@ -120,14 +138,12 @@ class Experience:
 
     def answered(self, candidate: Candidate, tenant: str, task: str, seconds: float, tokens: int, now: float) -> None:
         """Take in how long a model took to answer whole, and with how many tokens; `now` is of the monotonic clock."""
-        pace = _remembered(self._paces, _key(candidate, tenant, task), _Pace)
+        key = _key(candidate, tenant, task)
+        pace = _remembered(self._paces, key, _Pace)
         if now > pace.until:
-            pace.answers.clear()
-        pace.answers.append((seconds, tokens))
+            pace = self._paces[key] = _Pace()
+        pace.add(seconds, tokens)
         pace.until = now + FRESH_SECONDS
-        pace.tokens = sum(tokens for _, tokens in pace.answers) / len(pace.answers)
-        by_seconds = sorted(seconds for seconds, _ in pace.answers)
-        pace.slow_seconds = by_seconds[int(SLOW_SHARE * len(by_seconds))] if len(by_seconds) >= FEWEST else None
 
     def estimates(self, candidates: Sequence[Candidate], question: Question, now: float) -> list[Estimate]:
         """Return what is to be expected of each candidate; `now` is of the monotonic clock."""
@@ -142,7 +158,7 @@ class Experience:
         pace = self._paces.get(key)
         fresh = pace if pace is not None and now <= pace.until else None
         longest = min(candidate.max_tokens, question.max_tokens)
-        tokens = min(fresh.tokens, longest) if fresh is not None and fresh.tokens is not None else longest
+        tokens = min(fresh.tokens / len(fresh.answers), longest) if fresh is not None else longest
         prompt_tokens = sum(map(estimated_tokens, question.messages))
         if candidate.deployment is None:  # a specialist is not shown them
             prompt_tokens += sum(text_tokens(tool.description + tool.parameters) for tool in question.tools)

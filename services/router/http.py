@@ -10,8 +10,6 @@ from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.typedefs import Handler
 from msgspec import Struct, json
-from opentelemetry import propagate
-from opentelemetry.trace import SpanKind
 
 from services.router.domain.errors import InvalidField, KeyReused, Refused
 from services.router.domain.request import Request
@@ -29,7 +27,7 @@ from services.router.openai import answers, requests
 from services.router.openai.document import document
 from services.runtime import errors, telemetry
 from services.runtime.clock import Clock
-from services.runtime.rpc import MAX_MESSAGE_BYTES
+from services.runtime.exchange import MAX_MESSAGE_BYTES
 
 TASK = "x-gyre-task"
 # How long the body of a request may take to come, a piece of an answer to be taken, and a connection may wait for the
@@ -106,11 +104,10 @@ class Http:
         request[_CALL] = call
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "none"
-        caller = propagate.extract({key: value for key, value in request.headers.items() if key == "traceparent"})
         status = "cancelled"
         try:
             with (
-                telemetry.tracer().start_as_current_span(route, caller, SpanKind.SERVER),
+                telemetry.span(route, request.headers.get("traceparent", "")),
                 self._connections.under_way(request.protocol),
             ):
                 response = await self._answered(request, handler)
@@ -193,6 +190,8 @@ class Http:
             ServiceError: One could not be answered, or all were refused.
         """
         calls = [call, *(replace(call, request_id=self._clock.new_id()) for _ in asked[1:])]
+        if len(asked) == 1:
+            return answers.chat_completion([call.request_id], [await self._router.complete(call, asked[0])], created)
         ended = await asyncio.gather(*map(self._router.complete, calls, asked), return_exceptions=True)
         failed = [each for each in ended if isinstance(each, BaseException)]
         for error in failed:
@@ -253,6 +252,8 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
 
 
 async def _body(request: web.Request) -> bytes:
+    if request.content.is_eof():  # all of it has come
+        return await request.read()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()

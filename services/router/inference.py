@@ -6,7 +6,7 @@ A stream is tried again only while nothing of it has come; after that its failur
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import msgspec
@@ -186,7 +186,7 @@ class Inference:
         """Return the next piece. The stage is the time spent waiting for models, not for those who take its pieces."""
         started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) if seconds is not None else nullcontext():
                 piece = await anext(pieces, None)
             if piece is None:
                 raise Retryable("the model ended without saying how")
@@ -212,7 +212,7 @@ class Inference:
             raise Overloaded(f"upstream {name!r} has {slots.waiting} requests waiting, too many; try again later")
         slots.waiting += 1
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) if slots.free.locked() else nullcontext():
                 await slots.free.acquire()
         except TimeoutError as error:
             raise DeadlineExceeded(f"upstream {name!r} is busy; try again later") from error

@@ -97,19 +97,13 @@ class Records:
             )
 
     async def _record_and_settle(self, journal: Journal) -> None:
-        for failure in await asyncio.gather(
-            self._record(journal, "finished"), self._settle(journal), return_exceptions=True
-        ):
-            if failure is not None:
-                raise failure
-
-    async def _settle(self, journal: Journal) -> None:
-        """Have what the request took counted; on return that is acknowledged."""
         tokens = sum(attempt.prompt_tokens + attempt.completion_tokens for attempt in journal.attempts)
         cost = sum(attempt.cost for attempt in journal.attempts)
-        try:
-            await self._admission.settle(journal.caller, journal.catalogue, tokens, cost)
-        except Retryable as error:
+        # On its way while the record is.
+        told = self._admission.settle(journal.caller, journal.catalogue, tokens, cost)
+        await self._record(journal, "finished")
+        error = await asyncio.shield(told) if told is not None else None
+        if error is not None:
             raise Unrecorded("what the answer took could not be counted, so it is withheld; try again later") from error
 
     async def _record(self, journal: Journal, phase: str) -> None:

@@ -13,8 +13,8 @@ class Settings(ModelSettings):
 
     grpc_port: int = 18081
     http_port: int = Field(default=18080, description="OpenAI-compatible")
-    governance_target: str = Field(default="127.0.0.1:18082", validation_alias="GYRE_GOVERNANCE_TARGET")
-    context_target: str = Field(default="127.0.0.1:18083", validation_alias="GYRE_CONTEXT_TARGET")
+    governance_target: str = Field(default="127.0.0.1:18092", validation_alias="GYRE_GOVERNANCE_TARGET")
+    context_target: str = Field(default="127.0.0.1:18093", validation_alias="GYRE_CONTEXT_TARGET")
     in_flight: int = Field(default=256, ge=1, description="requests under way at once; further ones are turned away")
     governance_seconds: float = Field(default=2.0, gt=0, description="without a verdict by then a request is refused")
     idempotency_seconds: float = Field(default=600.0, gt=0, description="time that an answer is kept for its key")

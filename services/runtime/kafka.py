@@ -199,7 +199,8 @@ class Producer:
     async def _send(self, topic: str, key: bytes, value: bytes) -> None:
         assert self._producer is not None
         try:
-            await asyncio.wait_for(self._producer.send_and_wait(topic, value, key=key), SEND_TIMEOUT_SECONDS)
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await self._producer.send_and_wait(topic, value, key=key)
         except (KafkaError, TimeoutError, OSError) as error:
             raise Retryable(f"{topic}: not acknowledged by Kafka: {error!r}") from error
 

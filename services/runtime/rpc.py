@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,14 +17,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 from opentelemetry import propagate
-from opentelemetry.trace import SpanKind
 
-from gyre.api.exchange.v1 import exchange_pb2_grpc
 from services.runtime import errors, telemetry, validation
-from services.runtime.exchange import ExchangeChannel, ExchangeServicer, Method, StatusError
+from services.runtime.exchange import MAX_MESSAGE_BYTES, ExchangeServer, Method, StatusError
 from services.runtime.settings import ServiceSettings
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -53,21 +50,24 @@ class Registration:
         add: The generated `add_<Service>Servicer_to_server`.
         servicer: Its implementation.
         name: Full name of the service, for reflection and health.
-        is_exchanged: Whether other services of Gyre may ask it by `Exchange` too. What is asked that way has no
-            context, so a servicer that needs one may not be.
     """
 
     add: Callable[[Any, Any], None]
     servicer: Any
     name: str
-    is_exchanged: bool = False
 
 
 class Server:
-    """A gRPC server with everything that each service of Gyre has in common."""
+    """A gRPC server with everything that each service of Gyre has in common, and where others ask many things at once.
 
-    def __init__(self, settings: ServiceSettings, registrations: Sequence[Registration]) -> None:
+    What is asked that way comes without a context.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, registrations: Sequence[Registration], exchange_port: int = 0
+    ) -> None:
         self._settings = settings
+        self._exchange_port = exchange_port
         self._names = [registration.name for registration in registrations]
         self._server = grpc.aio.server(interceptors=[_Edge()], options=OPTIONS)
         self._health = health.aio.HealthServicer()
@@ -76,10 +76,9 @@ class Server:
             pool: Any = descriptor_pool.Default()  # type: ignore[no-untyped-call] # protobuf's own
             for method in pool.FindServiceByName(registration.name).methods:
                 validation.compile_rules(method.input_type)
-        self._exchange = ExchangeServicer(
-            {path: method for each in registrations if each.is_exchanged for path, method in _methods(each).items()}
+        self._exchange = ExchangeServer(
+            {path: method for each in registrations for path, method in _methods(each).items()}
         )
-        exchange_pb2_grpc.add_ExchangeServicer_to_server(self._exchange, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
 
@@ -96,6 +95,8 @@ class Server:
         except RuntimeError as error:
             raise errors.Fatal(f"cannot listen on {address}; is something else there?") from error
         await self._server.start()
+        if self._exchange_port:
+            await self._exchange.start(self._settings.host, self._exchange_port)
 
     async def set_serving(self) -> None:
         """Say to those who ask that calls are welcome."""
@@ -105,8 +106,8 @@ class Server:
     async def stop(self) -> None:
         """Take no new calls, let running ones end within the drain time, then cut them."""
         await self._health.enter_graceful_shutdown()
-        self._exchange.close()
-        await self._server.stop(self._settings.drain_seconds)
+        drain_seconds = self._settings.drain_seconds
+        await asyncio.gather(self._exchange.stop(drain_seconds), self._server.stop(drain_seconds))
 
     async def _set(self, name: str, status: Any) -> None:
         await self._health.set(name, status)
@@ -139,7 +140,7 @@ def _unary(
 ) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            async with _measured(method, _traceparent(context)):
+            with _measured(method, _traceparent(context)):
                 return await behaviour(_valid(request, decode), context)
         except StatusError as failed:
             return await context.abort_with_status(rpc_status.to_status(failed.status))
@@ -152,13 +153,11 @@ def _stream(
 ) -> Callable[[Any, Any], Any]:
     async def call(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            async with (
-                _measured(method, _traceparent(context)),
+            with _measured(method, _traceparent(context)):
                 # Closed at once when the caller goes away, so that what stands behind it stops too.
-                aclosing(behaviour(_valid(request, decode), context)) as responses,
-            ):
-                async for response in responses:
-                    yield response
+                async with aclosing(behaviour(_valid(request, decode), context)) as responses:
+                    async for response in responses:
+                        yield response
         except StatusError as failed:
             await context.abort_with_status(rpc_status.to_status(failed.status))
 
@@ -170,7 +169,7 @@ def _methods(registration: Registration) -> dict[str, Method]:
 
     def method(handler: Any) -> Method:
         async def answer(request: bytes, method: str, traceparent: str) -> bytes:
-            async with _measured(method, traceparent):
+            with _measured(method, traceparent):
                 response = await handler.unary_unary(_valid(request, handler.request_deserializer), None)
             encoded: bytes = handler.response_serializer(response)
             return encoded
@@ -204,8 +203,8 @@ def _traceparent(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     return str(dict(context.invocation_metadata() or ()).get("traceparent", ""))
 
 
-@asynccontextmanager
-async def _measured(method: str, traceparent: str) -> AsyncIterator[None]:
+@contextmanager
+def _measured(method: str, traceparent: str) -> Iterator[None]:
     """Turn what a servicer raises into a status; what it did not mean to raise is logged and not shown.
 
     Raises:
@@ -213,9 +212,8 @@ async def _measured(method: str, traceparent: str) -> AsyncIterator[None]:
     """
     started = time.perf_counter()
     status = status_pb2.Status()
-    caller = propagate.extract({"traceparent": traceparent})
     try:
-        with telemetry.tracer().start_as_current_span(method, caller, SpanKind.SERVER):
+        with telemetry.span(method, traceparent):
             yield
     except errors.ServiceError as error:
         status = status_of(error)
@@ -294,11 +292,6 @@ def channel(target: str) -> grpc.aio.Channel:
         interceptors=[_Traced()],
         options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000)],
     )
-
-
-def exchange(target: str) -> ExchangeChannel:
-    """Return a channel to another service of Gyre, for many unary calls at once."""
-    return ExchangeChannel(channel(target))
 
 
 class _Traced(grpc.aio.UnaryUnaryClientInterceptor):

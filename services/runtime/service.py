@@ -1,6 +1,7 @@
 """The life of a service process: start, serve, drain, stop."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -23,6 +24,7 @@ class Service:
         name: Of the service, as in `services/<name>`.
         settings: Where it listens.
         servicers: What its gRPC server answers with.
+        exchange_port: Where other services may ask the same at less cost, without a context; 0: nowhere.
         loops: Run until cancelled. One that ends or raises ends the process, for the supervisor to start it anew.
         ready: Awaited before health says SERVING.
     """
@@ -30,6 +32,7 @@ class Service:
     name: str
     settings: ServiceSettings
     servicers: Sequence[rpc.Registration]
+    exchange_port: int = 0
     loops: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     ready: Sequence[Callable[[], Coroutine[Any, Any, None]]] = field(default=())
 
@@ -60,7 +63,7 @@ async def _run(build: Build) -> int:
             return 0
         service = building.result()
         telemetry.set_up(service.name, settings, service.settings.host, service.settings.metrics_port)
-        server = rpc.Server(service.settings, service.servicers)
+        server = rpc.Server(service.settings, service.servicers, service.exchange_port)
         await server.start()
         tasks = [asyncio.create_task(loop()) for loop in service.loops]
         readying = asyncio.create_task(_all_ready(service, server))
@@ -85,6 +88,9 @@ async def _all_ready(service: Service, server: rpc.Server) -> None:
     for ready in service.ready:
         await ready()
     await server.set_serving()
+    # What is there by now stays, so looking through it for garbage again and again would be for nothing.
+    gc.collect()
+    gc.freeze()
 
 
 def _failure(done: set[asyncio.Task[Any]]) -> BaseException | None:

@@ -5,13 +5,15 @@ Metric names are one list, here, so that a dashboard's author has one place to l
 
 import logging
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from services.runtime.settings import TelemetrySettings
@@ -68,9 +70,12 @@ def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: i
         trace.set_tracer_provider(provider)
 
 
-def tracer() -> trace.Tracer:
-    """Return the tracer that all of Gyre's spans come from."""
-    return trace.get_tracer("gyre")
+def span(name: str, traceparent: str) -> AbstractContextManager[object]:
+    """Return the span of a call that a service answers, in its caller's trace (W3C Trace Context; empty: of none)."""
+    if not traceparent and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return nullcontext()  # nobody asked for traces, and not to make one costs much less
+    caller = propagate.extract({"traceparent": traceparent})
+    return trace.get_tracer("gyre").start_as_current_span(name, caller, SpanKind.SERVER)
 
 
 def log() -> structlog.stdlib.BoundLogger:

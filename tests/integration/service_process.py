@@ -19,18 +19,20 @@ class ServiceProcess:
     """`python -m services.<name>`, ended when the block ends."""
 
     def __init__(self, name: str, log: Path, environment: Mapping[str, str]) -> None:
-        """Choose its port.
+        """Choose its ports.
 
         Args:
             name: Of the service.
             log: File that its output goes to.
             environment: Added to this process's.
         """
-        (port,) = free_ports(1)
-        self.target = f"{HOST}:{port}"
+        grpc_port, exchange_port = free_ports(2)
+        self.target = f"{HOST}:{grpc_port}"
+        self.exchange_target = f"{HOST}:{exchange_port}"
         self._name = name
         self.log = log
-        self._environment = {**os.environ, **environment, f"GYRE_{name.upper()}_GRPC_PORT": str(port)}
+        ports = {f"GYRE_{name.upper()}_GRPC_PORT": grpc_port, f"GYRE_{name.upper()}_EXCHANGE_PORT": exchange_port}
+        self._environment = {**os.environ, **environment, **{each: str(port) for each, port in ports.items()}}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

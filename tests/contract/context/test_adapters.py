@@ -9,10 +9,11 @@ import pytest
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import Finding, Sensitivity
-from services.context.adapters import GrpcGovernance
+from services.context.adapters import RemoteGovernance
 from services.context.ports import DocumentVerdict, Governance
 from services.runtime import rpc
 from services.runtime.errors import DeadlineExceeded, Retryable
+from services.runtime.exchange import ExchangeChannel
 from tests.served import channel_to
 
 
@@ -35,9 +36,9 @@ class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
 @pytest.fixture
 async def server() -> AsyncIterator[tuple[GovernanceServer, Governance]]:
     add, servicer = governance_pb2_grpc.add_GovernanceServicer_to_server, GovernanceServer()
-    registration = rpc.Registration(add, servicer, "gyre.api.governance.v1.Governance", is_exchanged=True)
+    registration = rpc.Registration(add, servicer, "gyre.api.governance.v1.Governance")
     async with channel_to(registration) as channel:
-        yield servicer, GrpcGovernance(channel, timeout_seconds=1)
+        yield servicer, RemoteGovernance(channel, timeout_seconds=1)
 
 
 async def test_a_verdict_on_a_document_arrives_whole(server: tuple[GovernanceServer, Governance]) -> None:
@@ -58,6 +59,6 @@ async def test_what_is_no_verdict_that_lets_a_document_be_kept_does_not(
 async def test_a_verdict_that_does_not_come_is_none(server: tuple[GovernanceServer, Governance]) -> None:
     with pytest.raises(DeadlineExceeded):
         await server[1].check_document("t", "", "slow")
-    async with rpc.exchange("127.0.0.1:1") as channel:
+    async with ExchangeChannel("127.0.0.1:1") as channel:
         with pytest.raises(Retryable):
-            await GrpcGovernance(channel, timeout_seconds=1).check_document("t", "", "x")
+            await RemoteGovernance(channel, timeout_seconds=1).check_document("t", "", "x")

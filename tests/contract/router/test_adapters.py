@@ -16,12 +16,12 @@ from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import Finding, Message, Sensitivity
 from schemas.prompts import Generated, Prompt
-from services.router.adapters import GrpcContext, GrpcGovernance
+from services.router.adapters import RemoteContext, RemoteGovernance
 from services.router.domain.answers import Asked
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, Mask, OutputVerdict, Passage, Turn
 from services.router.ports import Context, Governance, Models
-from services.runtime import rpc
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable, ServiceError
+from services.runtime.exchange import ExchangeChannel
 from services.runtime.rpc import Registration
 from services.runtime.triton import TritonModels
 from tests.served import channel_to
@@ -49,12 +49,12 @@ async def served(add: Callable[[Any, grpc.aio.Server], None], servicer: Any) -> 
 
 def governance(servicer: Any) -> Registration:
     add = governance_pb2_grpc.add_GovernanceServicer_to_server
-    return Registration(add, servicer, "gyre.api.governance.v1.Governance", is_exchanged=True)
+    return Registration(add, servicer, "gyre.api.governance.v1.Governance")
 
 
 def context(servicer: Any) -> Registration:
     add = context_pb2_grpc.add_ContextServicer_to_server
-    return Registration(add, servicer, "gyre.api.context.v1.Context", is_exchanged=True)
+    return Registration(add, servicer, "gyre.api.context.v1.Context")
 
 
 class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
@@ -96,7 +96,7 @@ class GovernanceServer(governance_pb2_grpc.GovernanceServicer):
 async def test_governances_verdicts_arrive_whole() -> None:
     server = GovernanceServer()
     async with channel_to(governance(server)) as channel:
-        verdicts: Governance = GrpcGovernance(channel)
+        verdicts: Governance = RemoteGovernance(channel)
         verdict = await verdicts.check_input("web", "chat", ["a@b.com"], [0], 5)
         output = await verdicts.check_output("web", "chat", "fine", Asked(("Be kind.",), "{}"), 5)
     finding = Finding(direction="input", kind="email", action="mask", text_index=0, start=0, end=7)
@@ -120,13 +120,13 @@ async def test_a_verdict_that_is_none_does_not_pass() -> None:
     server.verdict = governance_pb2.VERDICT_UNSPECIFIED
     async with channel_to(governance(server)) as channel:
         with pytest.raises(Retryable, match="verdict 0"):
-            await GrpcGovernance(channel).check_input("web", "chat", ["x"], [], 5)
+            await RemoteGovernance(channel).check_input("web", "chat", ["x"], [], 5)
 
 
 async def test_a_slow_verdict_is_waited_for_no_longer_than_allowed() -> None:
     async with channel_to(governance(GovernanceServer())) as channel:
         with pytest.raises(DeadlineExceeded):
-            await GrpcGovernance(channel).check_output("web", "chat", "slow", Asked(), 0.05)
+            await RemoteGovernance(channel).check_output("web", "chat", "slow", Asked(), 0.05)
 
 
 class ContextServer(context_pb2_grpc.ContextServicer):
@@ -156,7 +156,7 @@ class ContextServer(context_pb2_grpc.ContextServicer):
 
 async def test_contexts_knowledge_arrives_whole() -> None:
     async with channel_to(context(ContextServer())) as channel:
-        adapter: Context = GrpcContext(channel)
+        adapter: Context = RemoteContext(channel)
         knowledge = await adapter.stitch("shop", "chat", "where?", "c", 99, Sensitivity.RESTRICTED, 5)
     assert knowledge == Knowledge(
         passages=(Passage("d", "T", "here", Sensitivity.PUBLIC, 1, 0.5),),
@@ -165,11 +165,11 @@ async def test_contexts_knowledge_arrives_whole() -> None:
 
 
 async def test_whoever_is_away_is_to_be_tried_again() -> None:
-    async with rpc.exchange("127.0.0.1:1") as channel:
+    async with ExchangeChannel("127.0.0.1:1") as channel:
         with pytest.raises(Retryable):
-            await GrpcGovernance(channel).check_output("web", "chat", "x", Asked(), 5)
+            await RemoteGovernance(channel).check_output("web", "chat", "x", Asked(), 5)
         with pytest.raises(Retryable):
-            await GrpcContext(channel).stitch("shop", "chat", "q", "", 1, Sensitivity.PUBLIC, 5)
+            await RemoteContext(channel).stitch("shop", "chat", "q", "", 1, Sensitivity.PUBLIC, 5)
     async with TritonModels("127.0.0.1:1") as models:
         with pytest.raises(Retryable):
             await collect(models)

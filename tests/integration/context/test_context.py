@@ -62,7 +62,7 @@ async def publish(kafka: str, memory: Memory) -> None:
 @pytest.fixture(scope="module")
 async def environment(kafka: str, models: Path) -> AsyncIterator[dict[str, str]]:
     add = governance_pb2_grpc.add_GovernanceServicer_to_server
-    governance = Registration(add, StandInGovernance(), "gyre.api.governance.v1.Governance", is_exchanged=True)
+    governance = Registration(add, StandInGovernance(), "gyre.api.governance.v1.Governance")
     await publish(kafka, Memory(hours=24, sensitivity=Sensitivity.RESTRICTED))
     async with served(governance) as target:
         yield {

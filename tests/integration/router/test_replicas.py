@@ -72,7 +72,7 @@ async def replicas(tmp_path: Path) -> AsyncIterator[list[ServiceProcess]]:
                 )
             environment = {"GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka, "GYRE_CONTEXT_TARGET": "127.0.0.1:1"}
             governance = stack.enter_context(ServiceProcess("governance", tmp_path / "governance.log", environment))
-            environment["GYRE_GOVERNANCE_TARGET"] = governance.target
+            environment["GYRE_GOVERNANCE_TARGET"] = governance.exchange_target
             environment["GYRE_ROUTER_IN_FLIGHT"] = str(IN_FLIGHT)
             processes = [
                 stack.enter_context(

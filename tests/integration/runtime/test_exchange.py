@@ -1,4 +1,4 @@
-"""Calls between services ride one stream, and each is answered, refused, late or stopped as a call by itself is."""
+"""Calls between services ride one connection, and each is answered, refused, late or stopped as a call by itself is."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,11 +11,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from embedded.ports import free_ports
+from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from services.runtime import errors, rpc
-from services.runtime.exchange import BATCH_BYTES, ExchangeChannel
+from services.runtime.exchange import MAX_MESSAGE_BYTES, ExchangeChannel
 from services.runtime.settings import ServiceSettings
-from tests.served import channel_to
+from tests.served import channel_to, served
 
 NAME = "gyre.api.governance.v1.Governance"
 
@@ -54,7 +55,7 @@ async def servicer() -> Scripted:
 
 
 def registration(servicer: Scripted) -> rpc.Registration:
-    return rpc.Registration(governance_pb2_grpc.add_GovernanceServicer_to_server, servicer, NAME, is_exchanged=True)
+    return rpc.Registration(governance_pb2_grpc.add_GovernanceServicer_to_server, servicer, NAME)
 
 
 @pytest.fixture
@@ -83,9 +84,45 @@ async def test_each_of_many_calls_at_once_gets_its_own_answer(channel: ExchangeC
     assert await calls == texts
 
 
-async def test_calls_that_do_not_fit_into_one_message_together_go_one_after_the_other(channel: ExchangeChannel) -> None:
-    texts = [letter * (BATCH_BYTES // 2) for letter in "abcdefghijklmnop"]
+async def test_large_calls_and_small_ones_pass_together(channel: ExchangeChannel) -> None:
+    texts = [letter * (MAX_MESSAGE_BYTES // 4 if i % 2 else 1) for i, letter in enumerate("abcdefghijklmnop")]
     assert await asyncio.gather(*(ask(channel, text) for text in texts)) == texts
+
+
+async def test_a_call_that_is_too_large_fails_by_itself(channel: ExchangeChannel) -> None:
+    held = asyncio.create_task(ask(channel, "held"))
+    with pytest.raises(grpc.aio.AioRpcError, match=r"request: \d+ bytes; wanted at most") as caught:
+        await ask(channel, "x" * MAX_MESSAGE_BYTES)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await held == "held"
+
+
+@pytest.mark.parametrize(
+    "sent", [bytes(64), b"\xff" * 64, b"\x00\x00\x00\x04\xff\xff\xff\xff"], ids=["nothing", "too long", "no call"]
+)
+async def test_bytes_that_are_no_calls_end_their_connection_and_no_other(servicer: Scripted, sent: bytes) -> None:
+    async with served(registration(servicer)) as target, ExchangeChannel(target) as channel:
+        host, _, port = target.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(sent)
+        if sent == bytes(64):  # messages of no bytes are calls of no method
+            writer.write_eof()
+        async with asyncio.timeout(20):
+            await reader.read(-1)
+        writer.close()
+        assert await ask(channel) == "Hi"
+
+
+async def test_who_answers_in_no_replies_is_away(servicer: Scripted) -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    (port,) = free_ports(1)
+    async with await asyncio.start_server(nonsense, "127.0.0.1", port), ExchangeChannel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="are no replies") as caught:
+            await ask(channel)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_slow_call_holds_up_no_other(channel: ExchangeChannel, servicer: Scripted) -> None:
@@ -125,11 +162,9 @@ async def test_a_request_that_breaks_a_rule_is_refused(channel: ExchangeChannel)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_what_is_not_exchanged_cannot_be_asked(servicer: Scripted) -> None:
-    add = governance_pb2_grpc.add_GovernanceServicer_to_server
-    async with channel_to(rpc.Registration(add, servicer, NAME)) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await ask(channel)
+async def test_a_method_that_there_is_not_cannot_be_asked(channel: ExchangeChannel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.stub(context_pb2_grpc.ContextStub).Stitch(context_pb2.StitchRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -154,13 +189,13 @@ async def test_a_call_that_nobody_waits_for_is_stopped(channel: ExchangeChannel,
 
 
 async def test_whoever_is_away_is_away_and_whoever_comes_back_is_found(servicer: Scripted) -> None:
-    (port,) = free_ports(1)
-    async with rpc.exchange(f"127.0.0.1:{port}") as channel:
+    grpc_port, port = free_ports(2)
+    async with ExchangeChannel(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await ask(channel)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         for _ in range(2):
-            server = rpc.Server(ServiceSettings(grpc_port=port, drain_seconds=0), [registration(servicer)])
+            server = rpc.Server(ServiceSettings(grpc_port=grpc_port, drain_seconds=0), [registration(servicer)], port)
             await server.start()
             async with asyncio.timeout(20):
                 while True:
@@ -172,13 +207,13 @@ async def test_whoever_is_away_is_away_and_whoever_comes_back_is_found(servicer:
             await server.stop()
 
 
-async def test_a_server_that_stops_answers_what_it_was_asked_and_does_not_wait_for_the_stream(
+async def test_a_server_that_stops_answers_what_it_was_asked_and_does_not_wait_for_the_connection(
     servicer: Scripted,
 ) -> None:
-    (port,) = free_ports(1)
-    server = rpc.Server(ServiceSettings(grpc_port=port, drain_seconds=60), [registration(servicer)])
+    grpc_port, port = free_ports(2)
+    server = rpc.Server(ServiceSettings(grpc_port=grpc_port, drain_seconds=60), [registration(servicer)], port)
     await server.start()
-    async with rpc.exchange(f"127.0.0.1:{port}") as channel:
+    async with ExchangeChannel(f"127.0.0.1:{port}") as channel:
         servicer.release.clear()
         call = asyncio.create_task(ask(channel))
         await servicer.entered.wait()

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gyre/api/exchange/v1/exchange.proto\x12\x14gyre.api.exchange.v1\"o\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\r\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12\x11\n\tcancelled\x18\x06 \x01(\x08\"8\n\x0bOpenRequest\x12)\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1a.gyre.api.exchange.v1.Call\"5\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\x0e\n\x06status\x18\x03 \x01(\x0c\"<\n\x0cOpenResponse\x12,\n\x07replies\x18\x01 \x03(\x0b\x32\x1b.gyre.api.exchange.v1.Reply2]\n\x08\x45xchange\x12Q\n\x04Open\x12!.gyre.api.exchange.v1.OpenRequest\x1a\".gyre.api.exchange.v1.OpenResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gyre/api/exchange/v1/exchange.proto\x12\x14gyre.api.exchange.v1\"[\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12\x11\n\tcancelled\x18\x05 \x01(\x08\"5\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\x0e\n\x06status\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gyre.api.exchange.v1.exchan
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CALL']._serialized_start=61
-  _globals['_CALL']._serialized_end=172
-  _globals['_OPENREQUEST']._serialized_start=174
-  _globals['_OPENREQUEST']._serialized_end=230
-  _globals['_REPLY']._serialized_start=232
-  _globals['_REPLY']._serialized_end=285
-  _globals['_OPENRESPONSE']._serialized_start=287
-  _globals['_OPENRESPONSE']._serialized_end=347
-  _globals['_EXCHANGE']._serialized_start=349
-  _globals['_EXCHANGE']._serialized_end=442
+  _globals['_CALL']._serialized_end=152
+  _globals['_REPLY']._serialized_start=154
+  _globals['_REPLY']._serialized_end=207
 # @@protoc_insertion_point(module_scope)

@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from gyre.api.exchange.v1 import exchange_pb2 as gyre_dot_api_dot_exchange_dot_v1_dot_exchange__pb2
 
 GRPC_GENERATED_VERSION = '1.78.0'
 GRPC_VERSION = grpc.__version__
@@ -23,77 +22,3 @@ if _version_not_supported:
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
-
-
-class ExchangeStub(object):
-    """Missing associated documentation comment in .proto file."""
-
-    def __init__(self, channel):
-        """Constructor.
-
-        Args:
-            channel: A grpc.Channel.
-        """
-        self.Open = channel.stream_stream(
-                '/gyre.api.exchange.v1.Exchange/Open',
-                request_serializer=gyre_dot_api_dot_exchange_dot_v1_dot_exchange__pb2.OpenRequest.SerializeToString,
-                response_deserializer=gyre_dot_api_dot_exchange_dot_v1_dot_exchange__pb2.OpenResponse.FromString,
-                _registered_method=True)
-
-
-class ExchangeServicer(object):
-    """Missing associated documentation comment in .proto file."""
-
-    def Open(self, request_iterator, context):
-        """Each call is answered by one reply of its id, in any order. The side that ends the stream leaves the others open
-        calls unanswered.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-
-def add_ExchangeServicer_to_server(servicer, server):
-    rpc_method_handlers = {
-            'Open': grpc.stream_stream_rpc_method_handler(
-                    servicer.Open,
-                    request_deserializer=gyre_dot_api_dot_exchange_dot_v1_dot_exchange__pb2.OpenRequest.FromString,
-                    response_serializer=gyre_dot_api_dot_exchange_dot_v1_dot_exchange__pb2.OpenResponse.SerializeToString,
-            ),
-    }
-    generic_handler = grpc.method_handlers_generic_handler(
-            'gyre.api.exchange.v1.Exchange', rpc_method_handlers)
-    server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('gyre.api.exchange.v1.Exchange', rpc_method_handlers)
-
-
- # This class is part of an EXPERIMENTAL API.
-class Exchange(object):
-    """Missing associated documentation comment in .proto file."""
-
-    @staticmethod
-    def Open(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
-            target,
-            '/gyre.api.exchange.v1.Exchange/Open',
-            gyre_dot_api_dot_exchange_dot_v1_dot_exchange__pb2.OpenRequest.SerializeToString,
-            gyre_dot_api_dot_exchange_dot_v1_dot_exchange__pb2.OpenResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
