@@ -61,4 +61,4 @@ requirements: setup ## Pin every extra anew from pyproject.toml
 .PHONY: clean
 clean: ## Stop the stack and remove its state and the environments
 	@test ! -x $(BIN)/gyre || $(BIN)/gyre down
-	@rm -rf .state .venv .venv-triton .venv-presidio .venv-corpora .venv-litellm
+	@rm -rf .state .venv .venv-*

@@ -2,8 +2,9 @@
 
 `python -m benchmarks.router` starts a Kafka of its own, governance, context and the router, all real. The model is a
 stand-in that is no model and answers at once, so that only the router's own cost shows. In the same run, the same load
-goes to LiteLLM's proxy before that stand-in with nothing switched on (`benchmarks/litellm.yaml`; an environment for it
-is installed), to the floor (`benchmarks.router_parts`) and to the stand-in alone.
+goes to peers before that stand-in with nothing switched on (LiteLLM's proxy by `benchmarks/litellm.yaml`, and Portkey's
+gateway where Node is; both are installed), to the floor (`benchmarks.router_parts`) and to the stand-in alone.
+`--flame FILE` also draws where the router's time goes, `--endurance N` how its memory does over so many requests.
 
 It needs what `make setup` installs, and the static embeddings under `GYRE_MODELS_DIR` that `gyre up` makes once.
 """
@@ -12,13 +13,14 @@ import argparse
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +32,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks.router_parts import FLOOR_TOPIC
 from embedded.ports import free_ports
-from recipes.environment import install
+from recipes.environment import PLACE, install
 from schemas.bundle import Bundle, load_bundle
 from schemas.events import BundlePublished
 from schemas.topics import Topic
@@ -40,7 +42,10 @@ from services.runtime.settings import KafkaSettings
 
 KEY = "gyre-demo-key"  # of the sample bundle
 QUESTION = "Hello, I ordered a lamp last week and have not heard since; where is it, and can it still go to my office?"
-IN_FLIGHT = (1, 16)
+IN_FLIGHT = (1, 16, 64)
+# Kafka's JVM compiles what it runs often, for a minute; until it has, a record costs several times what it does then.
+WARM_SECONDS = 45
+FLAME_SECONDS = 20
 PARTS = ("governance", "context", "router")
 
 
@@ -99,12 +104,26 @@ async def listening(port: int, seconds: float = 60) -> None:
                 return
 
 
-def chat(session: aiohttp.ClientSession, port: int) -> Callable[[], Awaitable[None]]:
+def portkey() -> list[str]:
+    """Install Portkey's gateway as `requirements/portkey` pins it, and return how it starts; nothing without Node."""
+    if shutil.which("npm") is None:
+        return []
+    folder = PLACE / ".venv-portkey"
+    print(f"Installing {folder.name}", file=sys.stderr)
+    shutil.copytree(PLACE / "requirements" / "portkey", folder, dirs_exist_ok=True)
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+    subprocess.run(command, cwd=folder, check=True)  # noqa: S603 - our own
+    return ["node", str(folder / "node_modules/@portkey-ai/gateway/build/start-server.js"), "--headless"]
+
+
+def chat(
+    session: aiohttp.ClientSession, port: int, headers: Mapping[str, str] | None = None
+) -> Callable[[], Awaitable[None]]:
     """Return what asks one plain chat completion of a port."""
     body = {"model": "auto", "messages": [{"role": "user", "content": QUESTION}]}
 
     async def ask() -> None:
-        async with session.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body) as answer:
+        async with session.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, headers=headers) as answer:
             text = await answer.text()
             if answer.status != 200:
                 raise RuntimeError(f"{answer.status}: {text}")
@@ -116,27 +135,20 @@ def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10, help="of each load")
-    parser.add_argument("--profile", default="", help="write a cProfile of the router to this file")
+    parser.add_argument("--flame", default="", help="write a flame graph of the router (SVG) to this file")
+    parser.add_argument("--endurance", type=int, default=0, help="requests over which memory is watched")
     arguments = parser.parse_args()
     models = Path(os.environ.get("GYRE_MODELS_DIR", "~/.cache/gyre/models")).expanduser()
     if not (models / "token-embeddings").is_dir():
         parser.error(f"{models}/token-embeddings is missing; `python -m embedded.models {models}` makes it")
-    litellm = install("litellm").parent / "litellm"
-    uvloop.run(run(arguments.seconds, arguments.profile, models, litellm))
+    peers = {"LiteLLM's proxy": [str(install("litellm").parent / "litellm")], "Portkey's gateway": portkey()}
+    uvloop.run(run(arguments, models, peers))
 
 
-async def run(seconds: float, profile: str, models: Path, litellm: Path) -> None:
+async def run(arguments: argparse.Namespace, models: Path, peers: Mapping[str, list[str]]) -> None:
     """Start everything, measure, print."""
-    names = (
-        "kafka",
-        "controller",
-        "stand-in",
-        "floor",
-        "litellm",
-        "http",
-        *PARTS,
-        *(f"asked {part}" for part in PARTS),
-    )
+    asked = {part: f"{part}'s other" for part in PARTS}
+    names = ("kafka", "controller", "stand-in", "floor", "litellm", "portkey", "http", *PARTS, *asked.values())
     port = dict(zip(names, free_ports(len(names)), strict=True))
     kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port['kafka']}")
     with tempfile.TemporaryDirectory(prefix="gyre-benchmark-") as folder, contextlib.ExitStack() as stack:
@@ -164,21 +176,42 @@ async def run(seconds: float, profile: str, models: Path, litellm: Path) -> None
         await publish(kafka, environment["STAND_IN_URL"])
         start("stand-in", "benchmarks.router_parts", "stand-in", str(port["stand-in"]))
         start("floor", "benchmarks.router_parts", "floor", str(port["floor"]))
-        peer = ("--config", "benchmarks/litellm.yaml", "--host", "127.0.0.1", "--port", str(port["litellm"]))
-        stack.enter_context(process([str(litellm), *peer], environment=environment, log=Path(folder) / "litellm.log"))
-        modules: dict[str, tuple[str, ...]] = {part: (f"services.{part}",) for part in PARTS}
-        if profile:
-            modules["router"] = ("cProfile", "-o", profile, "-m", "services.router")
-        parts = {part: start(part, *module) for part, module in modules.items()}
+        options = {
+            "LiteLLM's proxy": [
+                "--config",
+                "benchmarks/litellm.yaml",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port["litellm"]),
+            ],
+            "Portkey's gateway": [f"--port={port['portkey']}"],
+        }
+        for name, command in peers.items():
+            if command:
+                log = Path(folder) / f"{name}.log"
+                stack.enter_context(process([*command, *options[name]], environment=environment, log=log))
+        parts = {part: start(part, f"services.{part}") for part in PARTS}
         try:
             for part in PARTS:
                 await wait_serving(f"127.0.0.1:{port[part]}", 90)
-            for each in ("stand-in", "floor", "litellm", "http"):
+            for each in ("stand-in", "floor", "litellm", "http", *(["portkey"] if peers["Portkey's gateway"] else [])):
                 await listening(port[each])
         except Exception:
             _print_logs(Path(folder))
             raise
-        await measure(port, parts, seconds)
+        async with aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session:
+            router = chat(session, port["http"])
+            beside = {"LiteLLM's proxy": chat(session, port["litellm"])}
+            if peers["Portkey's gateway"]:
+                to = {"x-portkey-provider": "openai", "x-portkey-custom-host": environment["STAND_IN_URL"]}
+                beside["Portkey's gateway"] = chat(session, port["portkey"], to)
+            floor, stand_in = chat(session, port["floor"]), chat(session, port["stand-in"])
+            await compare(router, beside, floor, stand_in, parts, arguments.seconds)
+            if arguments.flame:
+                await draw(router, parts["router"].pid, arguments.flame)
+            if arguments.endurance:
+                await endure(router, parts, arguments.endurance)
 
 
 def _print_logs(folder: Path) -> None:
@@ -209,44 +242,71 @@ def cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-async def measure(port: dict[str, int], parts: dict[str, psutil.Process], seconds: float) -> None:
-    """Put the same load on the router, the floor and the stand-in, and print what came of it."""
-    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}) as session:
-        targets = {
-            "router, everything on": chat(session, port["http"]),
-            "LiteLLM's proxy, nothing on": chat(session, port["litellm"]),
-            "floor: aiohttp and an acknowledged record": chat(session, port["floor"]),
-            "stand-in model alone": chat(session, port["stand-in"]),
-        }
-        for ask in targets.values():
-            await load(ask, 16, 2)  # warm
-        before = {name: part.memory_info().rss for name, part in parts.items()}
-        measured, cpu = {}, {}
-        for in_flight in IN_FLIGHT:
-            for name, ask in targets.items():
-                begun = {part: cpu_seconds(each) for part, each in parts.items()}
-                measured[name, in_flight] = await load(ask, in_flight, seconds)
-                cpu[name, in_flight] = {part: cpu_seconds(each) - begun[part] for part, each in parts.items()}
-    print(f"{'':44}{'in flight':>10}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
-    for (name, in_flight), each in measured.items():
-        print(f"{name:44}{in_flight:>10}{each.requests_per_second:>12,.0f}{each.p50_ms:>9.2f}{each.p99_ms:>9.2f}")
-    router, litellm, floor, stand_in = targets
+async def compare(
+    router: Callable[[], Awaitable[None]],
+    peers: Mapping[str, Callable[[], Awaitable[None]]],
+    floor: Callable[[], Awaitable[None]],
+    stand_in: Callable[[], Awaitable[None]],
+    parts: Mapping[str, psutil.Process],
+    seconds: float,
+) -> None:
+    """Put the same load on the router, its peers, the floor and the stand-in, and print what came of it."""
+    print(f"warming up for some {WARM_SECONDS + 2 * (2 + len(peers))} s", file=sys.stderr)
+    await load(router, 16, WARM_SECONDS)
+    targets = {"router": router, **peers, "floor": floor, "stand-in": stand_in}
+    for ask in targets.values():
+        await load(ask, 16, 2)
+    measured: dict[tuple[str, int], Measured] = {}
+    taken: dict[int, str] = {}
     for in_flight in IN_FLIGHT:
-        whole = measured[router, in_flight].p50_ms
-        added = whole - measured[stand_in, in_flight].p50_ms
+        for name, ask in targets.items():
+            begun = {part: cpu_seconds(each) for part, each in parts.items()}
+            each = measured[name, in_flight] = await load(ask, in_flight, seconds)
+            if name == "router":
+                requests = each.requests_per_second * seconds
+                taken[in_flight] = ", ".join(
+                    f"{part} {(cpu_seconds(one) - begun[part]) / requests * 1e3:.2f}" for part, one in parts.items()
+                )
+    print(f"{'':24}{'in flight':>10}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
+    for (name, in_flight), each in measured.items():
+        print(f"{name:24}{in_flight:>10}{each.requests_per_second:>12,.0f}{each.p50_ms:>9.2f}{each.p99_ms:>9.2f}")
+    for in_flight in IN_FLIGHT:
+        print(f"{in_flight} in flight: processor time a request, ms: {taken[in_flight]}")
+        own, alone = measured["router", in_flight], measured["stand-in", in_flight].p50_ms
+        for peer in peers:
+            other = measured[peer, in_flight]
+            print(
+                f"    {own.requests_per_second / other.requests_per_second:.2f} times the requests/s of {peer}; latency added "
+                f"to the stand-in's median {own.p50_ms - alone:.2f} ms, by it {other.p50_ms - alone:.2f} ms"
+            )
+
+
+async def draw(router: Callable[[], Awaitable[None]], pid: int, file: str) -> None:
+    """Draw where a process's time goes while the router has 16 requests in flight."""
+    py_spy = await asyncio.to_thread(lambda: install("profiler").parent / "py-spy")
+    command = ["record", "--pid", str(pid), "--rate", "200", "--duration", str(FLAME_SECONDS), "--output", file]
+    drawing = await asyncio.create_subprocess_exec(str(py_spy), *command, stderr=subprocess.DEVNULL)
+    await load(router, 16, FLAME_SECONDS + 1)
+    if await drawing.wait():
+        raise RuntimeError("py-spy drew nothing; it needs root, or a kernel that lets it look at other processes")
+
+
+async def endure(router: Callable[[], Awaitable[None]], parts: Mapping[str, psutil.Process], requests: int) -> None:
+    """Print the memory of each part at every tenth of so many requests, 16 in flight."""
+    left = requests
+    print(f"{'requests':>10}" + "".join(f"{part + ' MiB':>16}" for part in parts))
+
+    async def one_after_another(until: int) -> None:
+        nonlocal left
+        while left > until:
+            left -= 1
+            await router()
+
+    for tenth in range(11):
+        await asyncio.gather(*(one_after_another(requests - tenth * requests // 10) for _ in range(16)))
         print(
-            f"added latency at {in_flight} in flight: {added:.2f} ms at the median (the stand-in's own taken off), "
-            f"{whole / measured[floor, in_flight].p50_ms:.1f} times the floor; LiteLLM's "
-            f"{measured[litellm, in_flight].p50_ms - measured[stand_in, in_flight].p50_ms:.2f} ms; requests/s "
-            f"{measured[router, in_flight].requests_per_second / measured[litellm, in_flight].requests_per_second:.1f} "
-            "times LiteLLM's"
+            f"{requests - left:>10,}" + "".join(f"{part.memory_info().rss / 2**20:>16.1f}" for part in parts.values())
         )
-        requests = measured[router, in_flight].requests_per_second * seconds
-        taken = ", ".join(f"{part} {each / requests * 1e3:.2f}" for part, each in cpu[router, in_flight].items())
-        print(f"processor time a request at {in_flight} in flight, ms: {taken}")
-    for name, part in parts.items():
-        now = part.memory_info().rss
-        print(f"memory of {name}: {now / 2**20:.0f} MiB, {(now - before[name]) / 2**20:+.1f} since the warm-up")
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ def compile_pins(source: str, target: str, *flags: str) -> None:
 compile_pins("pyproject.toml", "dev.txt", "--extra", "dev")
 for service in SERVICES:
     compile_pins("pyproject.toml", f"{service}.txt", "--extra", service, "--constraint", str(HERE / "dev.txt"))
-# Peers that benchmarks run beside, each in an environment of its own.
-for peer in ("presidio", "litellm"):
-    compile_pins(str(HERE / f"{peer}.in"), f"{peer}.txt")
+# Peers and tools of benchmarks, each in an environment of its own.
+for beside in ("presidio", "litellm", "profiler"):
+    compile_pins(str(HERE / f"{beside}.in"), f"{beside}.txt")
 # Packages whose declared dependencies are not wanted: models, data, texts, and Triton with numpy 1 (see the Makefile).
 for name in ("uv", "data", "triton", "corpora"):
     compile_pins(str(HERE / f"{name}.in"), f"{name}.txt", "--no-deps")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import cache
 
 import msgspec
 
@@ -15,6 +16,9 @@ from services.router.ports import Recorder
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable, ServiceError
+
+# The client of Prometheus looks a label up again each time, and takes long to.
+_seconds_of = cache(telemetry.STAGE_SECONDS.labels)
 
 
 class Records:
@@ -71,7 +75,7 @@ class Records:
         journal.timeline.add(MONITORING, started, self._clock.monotonic())
         for stage in journal.timeline.stages():
             if stage.name != AUDIT:
-                telemetry.STAGE_SECONDS.labels(stage.name).observe(stage.duration_us / 1e6)
+                _seconds_of(stage.name).observe(stage.duration_us / 1e6)
         if journal.asked_again:
             self._later(self._tell_asked_again(journal))
         # A caller that leaves while this is on its way must not have it written a second time, as cancelled.
@@ -123,7 +127,7 @@ class Records:
         acknowledged = self._clock.monotonic()
         if phase == "opened":
             journal.timeline.add_repeated(AUDIT, sealed, acknowledged)
-        telemetry.STAGE_SECONDS.labels(AUDIT).observe(acknowledged - started)
+        _seconds_of(AUDIT).observe(acknowledged - started)
 
     async def _tell_asked_again(self, journal: Journal) -> None:
         """Write feedback on the answer before: its user asks again. This request goes on without."""

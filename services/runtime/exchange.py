@@ -174,14 +174,17 @@ class ExchangeChannel:
     async def _response(self, method: str, request: bytes, seconds: float | None) -> bytes:
         if len(request) > MAX_MESSAGE_BYTES:
             raise _error(grpc.StatusCode.RESOURCE_EXHAUSTED, _too_large("request", len(request)))
-        id_, writer = next(self._ids), self._writer
+        loop = asyncio.get_running_loop()
+        id_, writer, due = next(self._ids), self._writer, None if seconds is None else loop.time() + seconds
+        timer = None
         try:
-            async with asyncio.timeout(seconds):
-                if writer is None:
+            if writer is None:
+                async with asyncio.timeout_at(due):
                     writer = await self._connected()
-                future = self._waiting[id_] = asyncio.get_running_loop().create_future()
-                _write(writer, Call(id=id_, method=method, request=request, traceparent=_traceparent()))
-                reply = await future
+            future = self._waiting[id_] = loop.create_future()
+            timer = None if due is None else loop.call_at(due, _time_out, future)
+            _write(writer, Call(id=id_, method=method, request=request, traceparent=_traceparent()))
+            reply = await future
         except TimeoutError as error:
             self._stop(id_, writer)
             raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer in time") from error
@@ -189,6 +192,8 @@ class ExchangeChannel:
             self._stop(id_, writer)
             raise
         finally:
+            if timer is not None:
+                timer.cancel()
             self._waiting.pop(id_, None)
         if reply.status:
             status = status_pb2.Status.FromString(reply.status)
@@ -265,6 +270,11 @@ def _write(writer: asyncio.StreamWriter, message: Message) -> None:
         return
     encoded = message.SerializeToString()
     writer.write(_LENGTH.pack(len(encoded)) + encoded)
+
+
+def _time_out(future: asyncio.Future[Reply]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
 
 
 def _traceparent() -> str:

@@ -18,6 +18,8 @@ from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable
 _CALLERS_STATUSES = frozenset({400, 413, 422})
 _ERROR_CHARACTERS = 500
 _ERROR_BYTES = 64 * 1024
+# Longest line of a stream.
+_LINE_BYTES = 1024 * 1024
 
 
 class _Token(msgspec.Struct):
@@ -92,7 +94,7 @@ class OpenAIModels:
             ) as response:
                 if response.status != 200:
                     raise await _refusal(prompt, response)
-                async for line in response.content:
+                async for line in _lines(response.content):
                     data = line.removeprefix(b"data:").strip()
                     if data == line.strip() or data == b"[DONE]":  # a comment, another field, an empty line; the end
                         continue
@@ -101,8 +103,6 @@ class OpenAIModels:
                         yield text
         except TimeoutError as error:
             raise DeadlineExceeded(f"model {prompt.model!r} did not answer in time") from error
-        except aiohttp.http_exceptions.HttpProcessingError as error:  # a line without an end; its message has the text
-            raise Retryable(f"model {prompt.model!r} did not answer in server-sent events") from error
         except (aiohttp.ClientError, ValueError, msgspec.MsgspecError) as error:
             raise Retryable(f"model {prompt.model!r} did not answer: {error}") from error
         yield answer.ended()
@@ -112,6 +112,18 @@ class OpenAIModels:
         if upstream in self._keys:
             headers["authorization"] = f"Bearer {self._keys[upstream].get_secret_value()}"
         return headers
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
+    """Yield line by line what comes; aiohttp's own way waits once for each."""
+    rest = b""
+    async for data in content.iter_any():
+        *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > _LINE_BYTES:
+            raise ValueError(f"a line of over {_LINE_BYTES} bytes is no server-sent event")
+        for line in lines:
+            yield line
+    yield rest
 
 
 class _Answer:

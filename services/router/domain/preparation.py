@@ -18,7 +18,7 @@ BYTES_PER_TOKEN = 4
 GAP = "\n[...]\n"
 FEWEST_TOKENS_LEFT = 16
 # Enough to tell a language by; more only costs time.
-LANGUAGE_CHARACTERS = 1000
+LANGUAGE_CHARACTERS = 256
 
 # What a model sees and a person does not: control characters, zero-width and bidirectional marks, soft hyphens, tags.
 _INVISIBLE = re.compile(
