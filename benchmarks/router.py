@@ -275,9 +275,10 @@ async def compare(
         own, alone = measured["router", in_flight], measured["stand-in", in_flight].p50_ms
         for peer in peers:
             other = measured[peer, in_flight]
+            times = own.requests_per_second / other.requests_per_second
             print(
-                f"    {own.requests_per_second / other.requests_per_second:.2f} times the requests/s of {peer}; latency added "
-                f"to the stand-in's median {own.p50_ms - alone:.2f} ms, by it {other.p50_ms - alone:.2f} ms"
+                f"    {times:.2f} times the requests/s of {peer}; latency added to the stand-in's median "
+                f"{own.p50_ms - alone:.2f} ms, by it {other.p50_ms - alone:.2f} ms"
             )
 
 
