@@ -20,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,20 +47,31 @@ IN_FLIGHT = (1, 16, 64)
 # Kafka's JVM compiles what it runs often, for a minute; until it has, a record costs several times what it does then.
 WARM_SECONDS = 45
 FLAME_SECONDS = 20
+ROUNDS = 5
 PARTS = ("governance", "context", "router")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measured:
-    """One load: how many requests a second were answered, and how long each took."""
+    """The times that requests took, in s, over so many seconds of load."""
 
-    requests_per_second: float
-    p50_ms: float
-    p99_ms: float
+    took: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def requests_per_second(self) -> float:
+        """How many were answered."""
+        return len(self.took) / self.seconds
+
+    def quantile_ms(self, percent: int) -> float:
+        """Return the time that so many of a hundred took at most."""
+        return statistics.quantiles(self.took, n=100)[percent - 1] * 1e3
 
 
-async def load(ask: Callable[[], Awaitable[None]], in_flight: int, seconds: float) -> Measured:
-    """Keep so many requests in flight for so long."""
+async def load(
+    ask: Callable[[], Awaitable[None]], in_flight: int, seconds: float, measured: Measured | None = None
+) -> None:
+    """Keep so many requests in flight for so long, and add what is measured."""
     took: list[float] = []
     started = time.perf_counter()
     end = started + seconds
@@ -70,8 +82,9 @@ async def load(ask: Callable[[], Awaitable[None]], in_flight: int, seconds: floa
             took.append(time.perf_counter() - begun)
 
     await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
-    rate = len(took) / (time.perf_counter() - started)
-    return Measured(rate, statistics.median(took) * 1e3, statistics.quantiles(took, n=100)[-1] * 1e3)
+    if measured is not None:
+        measured.took += took
+        measured.seconds += time.perf_counter() - started
 
 
 @contextlib.contextmanager
@@ -256,29 +269,30 @@ async def compare(
     targets = {"router": router, **peers, "floor": floor, "stand-in": stand_in}
     for ask in targets.values():
         await load(ask, 16, 2)
-    measured: dict[tuple[str, int], Measured] = {}
-    taken: dict[int, str] = {}
+    measured = {(name, in_flight): Measured() for in_flight in IN_FLIGHT for name in targets}
+    taken: dict[tuple[str, int], float] = defaultdict(float)
+    # In turns, for the machine is not as fast one minute as the next.
     for in_flight in IN_FLIGHT:
-        for name, ask in targets.items():
+        for name, ask in ROUNDS * list(targets.items()):
             begun = {part: cpu_seconds(each) for part, each in parts.items()}
-            each = measured[name, in_flight] = await load(ask, in_flight, seconds)
-            if name == "router":
-                requests = each.requests_per_second * seconds
-                taken[in_flight] = ", ".join(
-                    f"{part} {(cpu_seconds(one) - begun[part]) / requests * 1e3:.2f}" for part, one in parts.items()
-                )
+            await load(ask, in_flight, seconds / ROUNDS, measured[name, in_flight])
+            for part, each in parts.items():
+                taken[part, in_flight] += (cpu_seconds(each) - begun[part]) if name == "router" else 0.0
     print(f"{'':24}{'in flight':>10}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
-    for (name, in_flight), each in measured.items():
-        print(f"{name:24}{in_flight:>10}{each.requests_per_second:>12,.0f}{each.p50_ms:>9.2f}{each.p99_ms:>9.2f}")
+    for (name, in_flight), one in measured.items():
+        quantiles = f"{one.quantile_ms(50):>9.2f}{one.quantile_ms(99):>9.2f}"
+        print(f"{name:24}{in_flight:>10}{one.requests_per_second:>12,.0f}{quantiles}")
     for in_flight in IN_FLIGHT:
-        print(f"{in_flight} in flight: processor time a request, ms: {taken[in_flight]}")
-        own, alone = measured["router", in_flight], measured["stand-in", in_flight].p50_ms
+        own, alone = measured["router", in_flight], measured["stand-in", in_flight].quantile_ms(50)
+        each_ms = ", ".join(f"{part} {taken[part, in_flight] / len(own.took) * 1e3:.2f}" for part in parts)
+        print(f"{in_flight} in flight: processor time a request, ms: {each_ms}")
         for peer in peers:
             other = measured[peer, in_flight]
             times = own.requests_per_second / other.requests_per_second
+            added_ms, by_it_ms = own.quantile_ms(50) - alone, other.quantile_ms(50) - alone
             print(
                 f"    {times:.2f} times the requests/s of {peer}; latency added to the stand-in's median "
-                f"{own.p50_ms - alone:.2f} ms, by it {other.p50_ms - alone:.2f} ms"
+                f"{added_ms:.2f} ms, by it {by_it_ms:.2f} ms"
             )
 
 

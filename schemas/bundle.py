@@ -176,8 +176,9 @@ class Cascade(_Frozen):
     An answer that does not have the form it was to have never is. Streams of such a task leave whole.
     """
 
-    # An answer whose tokens' natural log-probabilities sum up to less is not sure enough; none: only its form counts.
-    sum_logprob: Annotated[float, Field(lt=0)] | None = None
+    # An answer that is right with a smaller chance, as the router judges by how likely the model found it, is not sure
+    # enough; none: only its form counts.
+    chance: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class Task(_Frozen):

@@ -297,6 +297,7 @@ class EdgeCase(Event, frozen=True, kw_only=True):
     answer: str = ""
     model: str = ""
     model_version: str = ""
+    sum_logprob: float | None = None  # of the answer's tokens
     sensitivity: Sensitivity
     bundle_version: str
 
@@ -344,12 +345,20 @@ class Outcome(Event, frozen=True, kw_only=True):
     model: str
     model_version: str = ""
     tier: str
+    sum_logprob: float | None = None  # of the answer's tokens
     # What was asked: the last user turn, masked, its beginning; messages in all; functions offered.
     question: str
     turns: int
     tools: int
     sensitivity: Sensitivity
     bundle_version: str
+
+
+class GateAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a model got a request of a gate right, and how likely it found its answer."""
+
+    right: bool
+    sum_logprob: float | None = None  # of the answer's tokens
 
 
 class Candidate(Event, frozen=True, kw_only=True):
@@ -373,6 +382,9 @@ class Candidate(Event, frozen=True, kw_only=True):
     incumbent: str = ""  # candidate_id or model name
     candidate_accuracy: float = 0.0
     incumbent_accuracy: float = 0.0
+    # On the same requests, in the order of their ids above.
+    candidate_answers: tuple[GateAnswer, ...] = ()
+    incumbent_answers: tuple[GateAnswer, ...] = ()
     gain: float = 0.0
     gain_low: float = 0.0
     gain_high: float = 0.0
@@ -408,6 +420,9 @@ class Deployment(Event, frozen=True, kw_only=True):
     gate_accuracy: float = 0.0
     incumbent: str = ""  # candidate_id or model name
     incumbent_accuracy: float = 0.0
+    # On the same requests.
+    candidate_answers: tuple[GateAnswer, ...] = ()
+    incumbent_answers: tuple[GateAnswer, ...] = ()
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):

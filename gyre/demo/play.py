@@ -51,7 +51,9 @@ class Played:
     seconds: float
 
 
-async def play(router: str, requests: Sequence[TrafficRequest], done: Callable[[], None]) -> list[Played]:
+async def play(
+    router: str, requests: Sequence[TrafficRequest], done: Callable[[], None], model: str = "auto"
+) -> list[Played]:
     """Send requests as a few applications would, each one at a time, and return what came back, as it came.
 
     Neighbours that offer the same functions come from one application: a model that keeps the last prompt's beginning
@@ -61,6 +63,7 @@ async def play(router: str, requests: Sequence[TrafficRequest], done: Callable[[
         router: Base URL of the router's HTTP interface.
         requests: What to send.
         done: Called after each answer.
+        model: Who is to answer; by default that is the router's to decide.
 
     Raises:
         DemoError: The router refused a request or did not answer.
@@ -74,16 +77,16 @@ async def play(router: str, requests: Sequence[TrafficRequest], done: Callable[[
         async def application() -> None:
             for offer in offers:
                 for request in offer:
-                    played.append(await _ask(client, request))
+                    played.append(await _ask(client, request, model))
                     done()
 
         await asyncio.gather(*(application() for _ in range(IN_FLIGHT)))
     return played
 
 
-async def _ask(client: httpx.AsyncClient, request: TrafficRequest) -> Played:
+async def _ask(client: httpx.AsyncClient, request: TrafficRequest, model: str) -> Played:
     body = {
-        "model": "auto",
+        "model": model,
         "messages": request.messages,
         "tools": request.tools,
         "temperature": 0,

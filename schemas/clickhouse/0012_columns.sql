@@ -37,3 +37,13 @@ ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS gate_accuracy F
 ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS incumbent String COMMENT 'What it was compared with: a candidate or the name of a model';
 
 ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS incumbent_accuracy Float64 COMMENT 'Share of them that the incumbent got right';
+
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS candidate_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64))) COMMENT 'Of each request of the gate: whether the candidate got it right, and how likely it found its answer';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS incumbent_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64))) COMMENT 'Of each request of the gate: whether the incumbent got it right, and how likely it found its answer';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS candidate_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64))) COMMENT 'Of each request of the gate: whether the candidate got it right, and how likely it found its answer';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS incumbent_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64))) COMMENT 'Of each request of the gate: whether the incumbent got it right, and how likely it found its answer';

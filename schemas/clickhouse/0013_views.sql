@@ -139,6 +139,7 @@ CREATE OR REPLACE VIEW gyre.edge_cases
     answer String COMMENT 'What the model answered',
     model LowCardinality(String) COMMENT 'Model that answered',
     model_version LowCardinality(String) COMMENT 'Version of the model that answered',
+    sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
     partition UInt32 COMMENT 'Kafka partition of its record',
@@ -147,8 +148,8 @@ CREATE OR REPLACE VIEW gyre.edge_cases
 )
 AS SELECT
     request_id, tenant, task, flagged_at, score, threshold, explored, propensity, signals, messages, tools,
-    answer, model, model_version, sensitivity, bundle_version, _partition AS partition, _offset AS offset,
-    lower(hex(_hash)) AS hash
+    answer, model, model_version, sum_logprob, sensitivity, bundle_version, _partition AS partition,
+    _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_edge_cases_v1
 WHERE _error = ''
 COMMENT 'Requests that triage found worth an expert\'s time';
@@ -202,6 +203,10 @@ CREATE OR REPLACE VIEW gyre.candidates
     incumbent String COMMENT 'What it was compared with',
     candidate_accuracy Float64 COMMENT 'Share of the hold-out it got right',
     incumbent_accuracy Float64 COMMENT 'Share of the hold-out the incumbent got right',
+    candidate_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64)))
+        COMMENT 'Of each request of the gate: whether the candidate got it right, and how likely it found its answer',
+    incumbent_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64)))
+        COMMENT 'Of each request of the gate: whether the incumbent got it right, and how likely it found its answer',
     gain Float64 COMMENT 'Difference of the two',
     gain_low Float64 COMMENT 'Lower end of the confidence interval of the gain',
     gain_high Float64 COMMENT 'Upper end of the confidence interval of the gain',
@@ -217,8 +222,8 @@ CREATE OR REPLACE VIEW gyre.candidates
 AS SELECT
     candidate_id, run_id, tenant, task, created_at, verdict, reasons, base_model, adapter_path, system_prompt,
     response_schema, dataset_id, training_request_ids, holdout_request_ids, incumbent, candidate_accuracy,
-    incumbent_accuracy, gain, gain_low, gain_high, confidence, training_tokens, training_seconds, sensitivity,
-    bundle_version, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+    incumbent_accuracy, candidate_answers, incumbent_answers, gain, gain_low, gain_high, confidence, training_tokens,
+    training_seconds, sensitivity, bundle_version, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.trainer_candidates_v1
 WHERE _error = ''
 COMMENT 'Training runs: each candidate, what it learned from, and what the gate said';
@@ -244,6 +249,10 @@ CREATE OR REPLACE VIEW gyre.deployments
     gate_accuracy Float64 COMMENT 'Share of them that it got right',
     incumbent String COMMENT 'What it was compared with: a candidate or the name of a model',
     incumbent_accuracy Float64 COMMENT 'Share of them that the incumbent got right',
+    candidate_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64)))
+        COMMENT 'Of each request of the gate: whether the candidate got it right, and how likely it found its answer',
+    incumbent_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64)))
+        COMMENT 'Of each request of the gate: whether the incumbent got it right, and how likely it found its answer',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
@@ -251,7 +260,7 @@ CREATE OR REPLACE VIEW gyre.deployments
 AS SELECT
     task_key, tenant, task, deployment_id, state, candidate_id, model, model_version, adapter_path,
     system_prompt, response_schema, sensitivity, deployed_at, reason, previous, gate_items, gate_accuracy, incumbent,
-    incumbent_accuracy, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+    incumbent_accuracy, candidate_answers, incumbent_answers, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.serving_deployments_v1
 WHERE _error = ''
 COMMENT 'What was wanted live for each task of each tenant, over time';

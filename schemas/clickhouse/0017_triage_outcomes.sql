@@ -40,6 +40,8 @@ ORDER BY (_partition, _offset)
 SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'What came of answers, by labels and feedback: what models are judged by';
 
+ALTER TABLE gyre.triage_outcomes_v1 ADD COLUMN IF NOT EXISTS sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens';
+
 CREATE OR REPLACE VIEW gyre.outcomes
 (
     request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
@@ -52,6 +54,7 @@ CREATE OR REPLACE VIEW gyre.outcomes
     model LowCardinality(String) COMMENT 'Model that answered',
     model_version LowCardinality(String) COMMENT 'Version of the model that answered',
     tier LowCardinality(String) COMMENT 'Class of model: specialist, small, large or frontier',
+    sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens',
     question String COMMENT 'What was asked, masked: the beginning of the last user turn',
     turns Int64 COMMENT 'Messages in all',
     tools Int64 COMMENT 'Functions that the request offered',
@@ -62,8 +65,8 @@ CREATE OR REPLACE VIEW gyre.outcomes
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
-    request_id, tenant, task, found_at, source, success, propensity, model, model_version, tier, question, turns, tools,
-    sensitivity, bundle_version, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+    request_id, tenant, task, found_at, source, success, propensity, model, model_version, tier, sum_logprob, question,
+    turns, tools, sensitivity, bundle_version, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_outcomes_v1
 WHERE _error = ''
 COMMENT 'What came of answers, by labels and feedback: what the router judges models by';

@@ -13,7 +13,7 @@ from schemas.events import Deployment, Message, Outcome, Tool
 from services.router.domain.catalogue import Candidate
 from services.router.domain.preparation import estimated_tokens, last_user_turn, text_tokens
 from services.router.domain.routing import Estimate
-from services.router.domain.success import PRIOR, Features, Success, Vector
+from services.router.domain.success import PRIOR, Confidence, Features, Success, Vector
 from services.runtime import telemetry
 from services.runtime.embeddings import Space
 from services.runtime.errors import Fatal
@@ -66,6 +66,12 @@ class _Known:
 
 
 @dataclass
+class _Sure:
+    confidence: Confidence = field(default_factory=Confidence)
+    gates: set[str] = field(default_factory=set)
+
+
+@dataclass
 class _Pace:
     """How fast and long a model's latest answers were."""
 
@@ -98,6 +104,7 @@ class Experience:
         self._features: Features | None = None
         self._is_deaf = False
         self._known: OrderedDict[_Key, _Known] = OrderedDict()
+        self._sure: OrderedDict[_Key, _Sure] = OrderedDict()
         self._paces: OrderedDict[_Key, _Pace] = OrderedDict()
 
     def listen(self) -> Features:
@@ -112,26 +119,39 @@ class Experience:
 
     def take_outcome(self, outcome: Outcome) -> None:
         """Learn what came of an answer."""
-        features = self._listening()
-        if features is None:
-            return
         version = outcome.model_version if outcome.tier == "specialist" else ""
-        known = self._of(_Key(outcome.tenant, outcome.task, outcome.model, version), outcome.tier)
-        x = features.of(outcome.question, outcome.turns, outcome.tools)
+        key = _Key(outcome.tenant, outcome.task, outcome.model, version)
         weight = min(1 / outcome.propensity, GREATEST_WEIGHT) if outcome.propensity > 0 else GREATEST_WEIGHT
-        known.success.learn(x, outcome.success, weight)
+        if outcome.sum_logprob is not None:
+            sure = _remembered(self._sure, key, _Sure)
+            sure.confidence.learn(outcome.sum_logprob, outcome.success, weight)
+        features = self._listening()
+        if features is not None:
+            x = features.of(outcome.question, outcome.turns, outcome.tools)
+            self._of(key, outcome.tier).success.learn(x, outcome.success, weight)
 
     def take_deployment(self, deployment: Deployment) -> None:
-        """Learn what a gate found of a specialist, so that it is judged by that from its first request on."""
-        if deployment.state != "live" or not deployment.gate_items or self._listening() is None:
+        """Learn what a gate found of a specialist, so that it and its answers are judged by that from the first on."""
+        if deployment.state != "live" or not deployment.gate_items:
             return
         tenant, task, items = deployment.tenant, deployment.task, deployment.gate_items
-        for model, version, tier, rate in (
-            (deployment.model, deployment.model_version, "specialist", deployment.gate_accuracy),
-            # Where this is no generic model but the specialist before, nobody will ask for it under this name.
-            (deployment.incumbent, "", "small", deployment.incumbent_accuracy),
+        own = _Key(tenant, task, deployment.model, deployment.model_version)
+        # Where this is no generic model but the specialist before, nobody will ask for it under this name.
+        before = _Key(tenant, task, deployment.incumbent, "")
+        for key, answers in ((own, deployment.candidate_answers), (before, deployment.incumbent_answers)):
+            sure = _remembered(self._sure, key, _Sure)
+            if deployment.candidate_id not in sure.gates:
+                sure.gates.add(deployment.candidate_id)
+                for answer in answers:
+                    if answer.sum_logprob is not None:
+                        sure.confidence.learn(answer.sum_logprob, float(answer.right))
+        if self._listening() is None:
+            return
+        for key, tier, rate in (
+            (own, "specialist", deployment.gate_accuracy),
+            (before, "small", deployment.incumbent_accuracy),
         ):
-            known = self._of(_Key(tenant, task, model, version), tier)
+            known = self._of(key, tier)
             if deployment.candidate_id not in known.gates:
                 known.gates.add(deployment.candidate_id)
                 known.success.learn_rate(rate, items)
@@ -144,6 +164,10 @@ class Experience:
             pace = self._paces[key] = _Pace()
         pace.add(seconds, tokens)
         pace.until = now + FRESH_SECONDS
+
+    def confidence(self, candidate: Candidate, tenant: str, task: str, sum_logprob: float) -> float:
+        """Return the chance that an answer is right whose tokens' log-probabilities sum up to this."""
+        return _remembered(self._sure, _key(candidate, tenant, task), _Sure).confidence.chance(sum_logprob)
 
     def estimates(self, candidates: Sequence[Candidate], question: Question, now: float) -> list[Estimate]:
         """Return what is to be expected of each candidate; `now` is of the monotonic clock."""

@@ -65,7 +65,7 @@ class Router:
 
     def __post_init__(self) -> None:
         self._records = Records(self.recorder, self.admission, self.clock)
-        self._inference = Inference(self.models, self.clock)
+        self._inference = Inference(self.models, self.experience, self.clock)
         self._verdicts = Verdicts(self.governance, self.clock, self.patience.governance_seconds)
 
     async def complete(self, call: Call, request: Request) -> Completion:

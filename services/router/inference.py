@@ -13,11 +13,12 @@ import msgspec
 
 from schemas.events import Attempt
 from schemas.prompts import Generated
-from services.router.domain.answers import doubt, prompt
+from services.router.domain.answers import WRONG_FORM, doubt, prompt
 from services.router.domain.catalogue import TIERS, Candidate
 from services.router.domain.errors import Overloaded
 from services.router.domain.timeline import INFERENCE
 from services.router.domain.upstreams import Breaker, RetryBudget
+from services.router.experience import Experience
 from services.router.journal import Journal
 from services.router.ports import Models
 from services.runtime import telemetry
@@ -64,8 +65,9 @@ class _Slots:
 class Inference:
     """Has models answer. What it knows of them and their upstreams is this replica's own."""
 
-    def __init__(self, models: Models, clock: Clock) -> None:
+    def __init__(self, models: Models, experience: Experience, clock: Clock) -> None:
         self._models = models
+        self._experience = experience
         self._clock = clock
         # Of models that failed when they were last asked.
         self._breakers: defaultdict[Candidate, Breaker] = defaultdict(Breaker)
@@ -116,9 +118,8 @@ class Inference:
                     if number + 1 < TRIES:
                         await asyncio.sleep(2 * PAUSE_SECONDS * self._clock.chance())
                     continue
-                reason = self._doubt(journal, candidate, "".join(begun)) if whole else ""
-                better = [each for each in waiting if TIERS.index(each.tier) > TIERS.index(candidate.tier)]
-                if not (reason and better):
+                reason, better = self._doubt(journal, candidate, "".join(begun), waiting) if whole else ("", [])
+                if not better:
                     return begun, attempt
                 journal.attempts[-1] = msgspec.structs.replace(journal.attempts[-1], outcome="unsure", reason=reason)
                 unsure, waiting = (candidate, begun, journal.generated), better
@@ -132,12 +133,25 @@ class Inference:
         journal.generated = generated
         return begun, _nothing()
 
-    def _doubt(self, journal: Journal, candidate: Candidate, answer: str) -> str:
-        generated, sampling = journal.generated, journal.request.sampling
-        assert generated is not None
-        return (
-            doubt(candidate, journal.task, journal.tools, sampling, answer, generated) if journal.task.cascade else ""
-        )
+    def _doubt(
+        self, journal: Journal, candidate: Candidate, answer: str, waiting: Sequence[Candidate]
+    ) -> tuple[str, list[Candidate]]:
+        """Return why an answer is not good enough, and those of higher tiers who promise a better one."""
+        assert journal.generated is not None
+        assert journal.decision is not None
+        if journal.task.cascade is None:
+            return "", []
+        sure, chance = journal.generated.sum_logprob, None
+        if sure is not None:
+            chance = self._experience.confidence(candidate, journal.caller.tenant, journal.task_name, sure)
+        reason = doubt(candidate, journal.task, journal.tools, journal.request.sampling, answer, chance)
+        if not reason:
+            return "", []
+        promised = {estimate.model: estimate.chance for estimate in journal.decision.estimates}
+        better = [each for each in waiting if TIERS.index(each.tier) > TIERS.index(candidate.tier)]
+        if reason != WRONG_FORM:
+            better = [each for each in better if _at_least(promised.get(each.name), chance)]
+        return reason, better
 
     def _affords(self, candidate: Candidate, number: int) -> bool:
         """Return whether a model may be asked: the first time always, again as its upstream's budget allows."""
@@ -251,6 +265,11 @@ class Inference:
                 cost=candidate.price.of(generated.prompt_tokens, generated.completion_tokens) if generated else 0.0,
             )
         )
+
+
+def _at_least(promised: float | None, chance: float | None) -> bool:
+    """Return whether a model promises as much as an answer holds; where one is not known, whether it may."""
+    return promised is None or chance is None or promised >= chance
 
 
 async def _chained(begun: Sequence[str], rest: AsyncIterator[str]) -> AsyncIterator[str]:

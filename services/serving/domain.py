@@ -120,6 +120,8 @@ def _live(
         gate_accuracy=candidate.candidate_accuracy,
         incumbent=candidate.incumbent,
         incumbent_accuracy=candidate.incumbent_accuracy,
+        candidate_answers=candidate.candidate_answers,
+        incumbent_answers=candidate.incumbent_answers,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from schemas.events import Candidate
+from schemas.events import Candidate, GateAnswer
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
@@ -88,8 +88,8 @@ class Contest:
             max_tokens=settings.max_tokens,
         )
         run.gated, run.gate_items = 0, 2 * len(holdout)
-        right = await self._right(run, candidate, holdout)
-        verdict = judge(right, await self._right(run, before, holdout), rule)
+        own, others = await self._answers(run, candidate, holdout), await self._answers(run, before, holdout)
+        verdict = judge([answer.right for answer in own], [answer.right for answer in others], rule)
         return Candidate(
             candidate_id=run.run_id,  # so that the same run, told twice, is the same candidate
             run_id=run.run_id,
@@ -108,6 +108,8 @@ class Contest:
             incumbent=before.name,
             candidate_accuracy=verdict.candidate_accuracy,
             incumbent_accuracy=verdict.incumbent_accuracy,
+            candidate_answers=tuple(own),
+            incumbent_answers=tuple(others),
             gain=verdict.difference,
             gain_low=verdict.interval[0],
             gain_high=verdict.interval[1],
@@ -118,22 +120,22 @@ class Contest:
             bundle_version=bundle_version,
         )
 
-    async def _right(self, run: Run, contestant: Contestant, rows: Sequence[LabelledRow]) -> list[bool]:
+    async def _answers(self, run: Run, contestant: Contestant, rows: Sequence[LabelledRow]) -> list[GateAnswer]:
         free = asyncio.Semaphore(self._in_flight)
 
-        async def is_right(row: LabelledRow) -> bool:
+        async def judged(row: LabelledRow) -> GateAnswer:
             question = contestant.question(row)
             async with free:
-                answer, _ = await patiently(
+                answer, generated = await patiently(
                     lambda: self._models.answer(question, ANSWER_SECONDS), self._clock, PATIENCE_SECONDS
                 )
             run.gated += 1
-            return is_correct(answer, row.completion)
+            return GateAnswer(right=is_correct(answer, row.completion), sum_logprob=generated.sum_logprob)
 
         try:
             # A group, so that one that fails takes the others along.
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(is_right(row)) for row in rows]
+                tasks = [group.create_task(judged(row)) for row in rows]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         return [task.result() for task in tasks]

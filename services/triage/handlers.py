@@ -135,6 +135,7 @@ def _edge_case(
         answer=answer_text(interaction),
         model=interaction.model,
         model_version=interaction.model_version,
+        sum_logprob=interaction.sum_logprob,
         sensitivity=interaction.sensitivity,
         bundle_version=interaction.bundle_version,
     )

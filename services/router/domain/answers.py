@@ -8,13 +8,17 @@ import msgspec
 
 from schemas.bundle import Guardrail, Task
 from schemas.events import Message, Tool, ToolCall
-from schemas.prompts import Generated, Prompt, generic_messages, offered_schema, specialist_messages
+from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import Knowledge
 from services.router.domain.request import Sampling
 
 # What shapes the distribution that tokens are drawn from, with the values that leave it as it is.
 _NEUTRAL = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+
+
+# Why an answer is not good enough, whatever its chance.
+WRONG_FORM = "its form is not the one that was asked for"
 
 
 @dataclass(frozen=True)
@@ -102,15 +106,15 @@ def doubt(
     tools: Sequence[Tool],
     sampling: Sampling,
     answer: str,
-    generated: Generated,
+    chance: float | None,
 ) -> str:
-    """Return why an answer is not good enough for its task's cascade; empty: it is."""
+    """Return why an answer, right with this chance, is not good enough for its task's cascade; empty: it is."""
     assert task.cascade is not None
     if _schema(candidate, task, tools, sampling) and not _is_json(answer):
-        return "its form is not the one that was asked for"
-    least, sure = task.cascade.sum_logprob, generated.sum_logprob
-    if least is not None and sure is not None and sure < least:
-        return f"log-probability {sure:.2f} below {least:g}"
+        return WRONG_FORM
+    least = task.cascade.chance
+    if least is not None and chance is not None and chance < least:
+        return f"right with a chance of {chance:.2f}, below {least:g}"
     return ""
 
 

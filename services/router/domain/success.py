@@ -24,6 +24,8 @@ DIRECTIONS = 24
 # How far the weights may lie from nought before anything is known: of the constant, of a surface feature (which are of
 # the order of one), of a direction (of which an ordinary request has one).
 CONSTANT_VARIANCE, SURFACE_VARIANCE, DIRECTION_VARIANCE = 1.0, 0.1, 0.01
+# How far what sureness counts for may lie from what it says.
+SURENESS_VARIANCE = 0.5
 # By how much of that first variance all grow with each outcome, so that the last few thousand count most.
 DRIFT = 1e-5
 # The chance of a model of which nothing is known.
@@ -148,6 +150,29 @@ class Success:
     def chance(self, x: Vector) -> float:
         """Return the chance that it answers a request of these features rightly."""
         return self._model.chance(x)
+
+
+class Confidence:
+    """How likely an answer is right by how likely its model found it: a logistic regression over the latter.
+
+    Before anything is known, that a model finds an answer likely counts for about what it says.
+    """
+
+    def __init__(self) -> None:
+        self._model = Logistic(np.array([0.0, 1.0]), np.array([CONSTANT_VARIANCE, SURENESS_VARIANCE]))
+
+    def learn(self, sum_logprob: float, right: float, weight: float = 1.0) -> None:
+        """Take in what came of an answer whose tokens' log-probabilities sum up to this, as `Success.learn` does."""
+        self._model.learn(_sureness(sum_logprob), right, weight)
+
+    def chance(self, sum_logprob: float) -> float:
+        """Return the chance that such an answer is right."""
+        return self._model.chance(_sureness(sum_logprob))
+
+
+def _sureness(sum_logprob: float) -> Vector:
+    # From 2.3, certain, over 0, where it finds another answer likelier, to -4 of one in which every word was doubtful.
+    return np.array([1.0, -math.log(0.1 - min(sum_logprob, 0.0))])
 
 
 def _logistic(score: float) -> float:

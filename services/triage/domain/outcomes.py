@@ -64,6 +64,7 @@ def _outcome(
         model=asked.model,
         model_version=asked.model_version,
         tier=generic.tier if generic else "specialist",
+        sum_logprob=asked.sum_logprob,
         question=question[:QUESTION_CHARACTERS],
         turns=len(asked.messages),
         tools=len(asked.tools),

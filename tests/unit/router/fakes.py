@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -376,7 +376,7 @@ def user(content: str) -> Message:
 class Stack:
     """A router on fakes."""
 
-    def __init__(self, *deployments: Deployment) -> None:
+    def __init__(self, *deployments: Deployment, space: Callable[[], Space] | None = None) -> None:
         self.log: list[str] = []
         self.time = ScriptedClock()
         self.governance = FakeGovernance(self.time, self.log)
@@ -385,7 +385,7 @@ class Stack:
         self.recorder = FakeRecorder(self.log)
         self.clock = self.time.clock()
         self.ledger = Ledger("this")
-        self.experience = Experience(no_space)
+        self.experience = Experience(space or no_space)
         by_task = {(each.tenant, each.task): each for each in deployments}
         self.catalogue = Catalogue(bundle(), "b1", TaskClassifier(bundle(), no_space), by_task)
         self.router = Router(

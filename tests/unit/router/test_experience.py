@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from schemas.bundle import Bundle, Price
-from schemas.events import Deployment, Outcome, Sensitivity
+from schemas.events import Deployment, GateAnswer, Outcome, Sensitivity
 from services.router.domain.catalogue import Candidate
 from services.router.domain.routing import Estimate
 from services.router.experience import FEWEST, FRESH_SECONDS, Experience, Question
@@ -74,8 +74,7 @@ def with_bar(bar: float) -> Bundle:
 
 
 async def test_a_kind_of_question_on_which_the_cheap_model_fails_goes_to_the_dear_one() -> None:
-    stack = Stack()
-    stack.experience = stack.router.experience = Experience(space)
+    stack = Stack(space=space)
     stack.governance.cleared["big"] = Sensitivity.RESTRICTED
     stack.catalogue = replace(stack.catalogue, bundle=with_bar(0.6))
     for _ in range(30):
@@ -95,8 +94,7 @@ async def test_a_kind_of_question_on_which_the_cheap_model_fails_goes_to_the_dea
 
 
 async def test_the_record_has_what_was_expected_and_the_propensity() -> None:
-    stack = Stack()
-    stack.experience = stack.router.experience = Experience(space)
+    stack = Stack(space=space)
     stack.experience.take_outcome(outcome("talk", 1.0))
     await stack.router.complete(stack.call(), ask("talk to me"))
     found = {each.model: each.chance for each in stack.recorder.last.estimates}
@@ -201,3 +199,28 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chance(experience, specialist("3")) < 0.3
     assert chance(experience, specialist("2")) < 0.3
     assert chance(experience, specialist("1")) > 0.6
+
+
+def answers(sure: float, unsure: float) -> tuple[GateAnswer, ...]:
+    """What a model said of itself on a gate: right where it was sure, wrong where it was not."""
+    return (GateAnswer(right=True, sum_logprob=sure), GateAnswer(right=False, sum_logprob=unsure)) * 30
+
+
+def test_how_sure_a_specialist_is_counts_for_what_its_gate_found() -> None:
+    experience = Experience(no_space)
+    for version, sure, unsure in (("3", -0.2, -3.0), ("4", -5.0, -25.0)):
+        found = msgspec.structs.replace(gated(version=version), candidate_answers=answers(sure, unsure))
+        experience.take_deployment(found)
+        experience.take_deployment(found)  # told again, it counts once
+    assert experience.confidence(specialist("3"), "shop", "chat", -3.0) < 0.2
+    assert experience.confidence(specialist("4"), "shop", "chat", -5.0) > 0.6
+    assert experience.confidence(specialist("4"), "shop", "chat", -25.0) < 0.2
+
+
+def test_how_sure_a_model_is_counts_for_what_came_of_its_answers() -> None:
+    experience = Experience(no_space)
+    before = experience.confidence(SMALL, "shop", "chat", -0.1)
+    for _ in range(30):
+        experience.take_outcome(msgspec.structs.replace(outcome("talk", 0.0), sum_logprob=-0.1))
+    assert experience.confidence(SMALL, "shop", "chat", -0.1) < 0.2 < before
+    assert experience.confidence(BIG, "shop", "chat", -0.1) == before

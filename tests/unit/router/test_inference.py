@@ -1,25 +1,32 @@
 """Who is asked for an answer where a model fails or is unsure, and what the record says of it."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from schemas.bundle import Bundle, Cascade
-from schemas.events import Interaction, Sensitivity
+from schemas.events import Deployment, Interaction, Sensitivity
 from services.router.domain.errors import Overloaded
 from services.router.domain.upstreams import FAILURES, RETRIES_SAVED
 from services.router.journal import Completion
+from services.runtime.embeddings import Space
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable
 from tests.unit.router.fakes import LIGHTS, Stack, ask, collect, deployment
+from tests.unit.router.test_experience import answers, outcome
+from tests.unit.router.test_tasks import space
 
 AWAY = "the model is away"
 CALL = '{"name": "lights", "arguments": {"room": "hall"}}'
 
 
-def stack_of(cascade: Cascade | None = None, *deployments: object) -> Stack:
+def stack_of(
+    cascade: Cascade | None = None, *deployments: Deployment, space: Callable[[], Space] | None = None
+) -> Stack:
     """A router whose requests both of its generic models may answer, with a cascade for every task."""
-    stack = Stack(*deployments)  # type: ignore[arg-type]
+    stack = Stack(*deployments, space=space)
     stack.governance.cleared["big"] = Sensitivity.CONFIDENTIAL
     bundle = stack.catalogue.bundle
     tasks = {name: task.model_copy(update={"cascade": cascade}) for name, task in bundle.tasks.items()}
@@ -244,25 +251,25 @@ async def test_a_queue_that_would_take_longer_than_there_is_time_is_not_joined()
 
 class TestCascade:
     async def test_an_unsure_answer_has_the_next_better_model_asked(self) -> None:
-        stack = stack_of(Cascade(sum_logprob=-5.0))
+        stack = stack_of(Cascade(chance=0.3))
         stack.models.answers = {"small-llm": "Perhaps.", "big-llm": "Surely."}
         stack.models.sum_logprobs = {"small-llm": -7.5}
         completion = await stack.router.complete(stack.call(), ask("Hi"))
         assert (completion.model, completion.message.content) == ("big", "Surely.")
         record = stack.recorder.last
         assert outcomes(record) == [("small", "unsure"), ("big", "answered")]
-        assert record.attempts[0].reason == "log-probability -7.50 below -5"
+        assert record.attempts[0].reason == "right with a chance of 0.20, below 0.3"
         assert (record.attempts[0].prompt_tokens, record.sum_logprob) == (11, -1.5)
         assert stack.governance.outputs == ["Surely."]
 
     async def test_however_many_answers_are_unsure(self) -> None:
-        stack = stack_of(Cascade(sum_logprob=-5.0))
+        stack = stack_of(Cascade(chance=0.3))
         stack.models.sum_logprobs = {"small-llm": -7.5}
         for _ in range(5 * int(RETRIES_SAVED)):
             assert (await stack.router.complete(stack.call(), ask("Hi"))).model == "big"
 
     async def test_a_sure_answer_is_enough(self) -> None:
-        stack = stack_of(Cascade(sum_logprob=-5.0))
+        stack = stack_of(Cascade(chance=0.3))
         await stack.router.complete(stack.call(), ask("Hi"))
         assert outcomes(stack.recorder.last) == [("small", "answered")]
 
@@ -274,7 +281,7 @@ class TestCascade:
         assert stack.recorder.last.attempts[0].reason == "its form is not the one that was asked for"
 
     async def test_an_unsure_answer_is_better_than_none(self) -> None:
-        stack = stack_of(Cascade(sum_logprob=-5.0))
+        stack = stack_of(Cascade(chance=0.3))
         stack.models.answers = {"small-llm": "Perhaps."}
         stack.models.sum_logprobs = {"small-llm": -7.5}
         stack.models.failing = {"big-llm": [Retryable(AWAY), Retryable(AWAY)]}
@@ -285,14 +292,31 @@ class TestCascade:
         assert outcomes(record) == [("small", "unsure"), ("big", "failed"), ("big", "failed")]
 
     async def test_the_last_answer_counts_however_unsure(self) -> None:
-        stack = stack_of(Cascade(sum_logprob=-5.0))
+        stack = stack_of(Cascade(chance=0.3))
         stack.models.sum_logprobs = {"small-llm": -7.5, "big-llm": -9.0}
         completion = await stack.router.complete(stack.call(), ask("Hi"))
         assert completion.model == "big"
         assert outcomes(stack.recorder.last) == [("small", "unsure"), ("big", "answered")]
 
+    async def test_whoever_promises_less_than_the_answer_holds_is_not_asked(self) -> None:
+        stack = stack_of(Cascade(chance=0.3), space=space)
+        stack.models.sum_logprobs = {"small-llm": -7.5}
+        assert (await stack.router.complete(stack.call(), ask("Hi"))).model == "big"
+        for _ in range(50):
+            stack.experience.take_outcome(outcome("Hi", 0.0, "big", "large"))
+        assert (await stack.router.complete(stack.call(), ask("Hi"))).model == "small"
+        assert outcomes(stack.recorder.last) == [("small", "answered")]
+
+    async def test_what_a_gate_found_tells_which_answers_are_sure(self) -> None:
+        live = msgspec.structs.replace(deployment(), gate_items=60, candidate_answers=answers(sure=-5.0, unsure=-25.0))
+        stack = stack_of(Cascade(chance=0.5), live)
+        stack.experience.take_deployment(live)
+        for sum_logprob, tier in ((-5.0, "specialist"), (-25.0, "small")):
+            stack.models.sum_logprobs = {live.model: sum_logprob, "small-llm": -0.01}
+            assert (await stack.router.complete(stack.call(), ask("Hi"))).tier == tier
+
     async def test_nothing_of_an_unsure_answer_streams_out(self) -> None:
-        stack = stack_of(Cascade(sum_logprob=-5.0))
+        stack = stack_of(Cascade(chance=0.3))
         stack.models.answers = {"small-llm": "Perhaps. " * 50, "big-llm": "Surely."}
         stack.models.sum_logprobs = {"small-llm": -7.5}
         texts, _ = await collect(stack, ask("Hi"))

@@ -1,12 +1,13 @@
 """What is learned of a model's success, on traffic that is made up here, so that the true chances are known."""
 
+import math
 import random
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from services.router.domain.success import PRIOR, Features, Success, Vector
+from services.router.domain.success import PRIOR, Confidence, Features, Success, Vector
 from tests.unit.router.test_tasks import space
 
 FEATURES = Features(space())
@@ -110,3 +111,25 @@ def _foretold(model: Success, outcomes: int) -> Iterator[tuple[float, float]]:
 def _calibration_error(foretold: Vector, came: Vector) -> float:
     bins = (foretold * 10).astype(int)
     return sum(abs(foretold[bins == b].mean() - came[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins))
+
+
+def test_before_anything_is_known_a_model_is_about_as_right_as_it_is_sure() -> None:
+    confidence = Confidence()
+    chances = [confidence.chance(sum_logprob) for sum_logprob in (0.0, -0.7, -3.0, -30.0)]
+    assert chances == sorted(chances, reverse=True)
+    assert chances[0] > 0.75
+    assert chances[-1] < 0.2
+
+
+@pytest.mark.parametrize(("constant", "slope"), [(0.0, 1.0), (-2.0, 2.0), (1.0, 0.0)])
+def test_sureness_comes_to_count_for_what_it_tells(constant: float, slope: float) -> None:
+    source, confidence = random.Random(3), Confidence()
+
+    def truth(sum_logprob: float) -> float:
+        return 1 / (1 + math.exp(-constant + slope * math.log(0.1 - sum_logprob)))
+
+    for _ in range(1000):
+        sum_logprob = -source.expovariate(0.5)
+        confidence.learn(sum_logprob, float(source.random() < truth(sum_logprob)))
+    for sum_logprob in (-0.1, -1.0, -5.0):
+        assert confidence.chance(sum_logprob) == pytest.approx(truth(sum_logprob), abs=0.1)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas.bundle import Bundle, load_bundle
-from schemas.events import BundlePublished, Candidate, Deployment, Sensitivity
+from schemas.events import BundlePublished, Candidate, Deployment, GateAnswer, Sensitivity
 from services.runtime.clock import Clock
 from services.runtime.errors import Rejected, Retryable
 from services.serving.domain import Placed
@@ -185,6 +185,8 @@ class World:
             incumbent="small",
             candidate_accuracy=0.75,
             incumbent_accuracy=0.25,
+            candidate_answers=tuple(GateAnswer(right=right, sum_logprob=-1.0) for right in (True, True, True, False)),
+            incumbent_answers=tuple(GateAnswer(right=right, sum_logprob=-4.0) for right in (True, False, False, False)),
             sensitivity=Sensitivity.CONFIDENTIAL,
             bundle_version="b1",
         )

@@ -18,6 +18,8 @@ async def test_a_deployment_says_what_the_gate_measured(world: World) -> None:
     (live,) = await world.decide(world.candidate("a"))
     assert (live.gate_items, live.gate_accuracy) == (4, 0.75)
     assert (live.incumbent, live.incumbent_accuracy) == ("small", 0.25)
+    assert [answer.right for answer in live.candidate_answers] == [True, True, True, False]
+    assert [answer.sum_logprob for answer in live.incumbent_answers] == [-4.0] * 4
 
 
 async def test_the_bundles_models_are_loaded(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.events import Sensitivity
+from schemas.events import GateAnswer, Sensitivity
 from services.runtime.errors import FailedPrecondition, NotFound, Retryable
 from services.trainer import contest, handlers
 from services.trainer.dataset import build_dataset, read_manifest
@@ -43,6 +43,8 @@ async def test_a_run_goes_from_labels_to_a_candidate_that_is_told_with_its_linea
     assert (told.base_model, told.incumbent, told.bundle_version) == ("tiny", "small", "b1")
     assert (told.candidate_accuracy, told.incumbent_accuracy, told.gain) == (1.0, 0.0, 1.0)
     assert told.gain_low <= told.gain <= told.gain_high
+    assert told.candidate_answers == (GateAnswer(right=True, sum_logprob=0.0),) * run.holdout_rows
+    assert told.incumbent_answers == (GateAnswer(right=False, sum_logprob=0.0),) * run.holdout_rows
     assert (told.confidence, told.training_tokens, told.training_seconds) == (0.95, 1200, 34.5)
     assert told.sensitivity == "internal"
     assert '"const":"track"' in told.response_schema
