@@ -5,12 +5,12 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import grpc
 import grpc.aio
+import msgspec
 import numpy as np
 import tantivy
 from usearch.index import Index as VectorIndex
@@ -137,7 +137,7 @@ class HybridIndex:
             (WORDS_WEIGHT, self._by_words(query, tenant, max_sensitivity)),
             (MEANING_WEIGHT, self._by_meaning(query, tenant, max_sensitivity)),
         ]
-        return [replace(self._passages[number], score=score) for number, score in fuse(rankings)]
+        return [msgspec.structs.replace(self._passages[number], score=score) for number, score in fuse(rankings)]
 
     def _by_words(self, query: str, tenant: str, max_sensitivity: Sensitivity) -> list[int]:
         searcher = self._words.searcher()

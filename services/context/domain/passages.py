@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from schemas.events import Sensitivity
 
@@ -26,8 +27,7 @@ _LONGEST_MASK = 48
 _MASK = re.compile(r"<[A-Z][A-Z_]*_\d+>")
 
 
-@dataclass(frozen=True)
-class Passage:
+class Passage(msgspec.Struct, frozen=True):
     """A part of a document.
 
     Attributes:
