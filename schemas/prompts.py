@@ -7,7 +7,7 @@ something other than it learned.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -33,7 +33,7 @@ class Prompt:
         version: Of the model; empty: Triton's choice.
         messages: The chat.
         sampling: As the model takes it: temperature, max_tokens, stop, seed, response_format, and where they are not
-            neutral, top_p, presence_penalty, frequency_penalty.
+            neutral, top_p, presence_penalty, frequency_penalty, logprobs.
         upstream: Where it runs, as the bundle names it.
         url: Of an upstream that speaks the OpenAI protocol; None: Triton.
     """
@@ -46,10 +46,25 @@ class Prompt:
     url: str | None = None
 
 
+class Token(msgspec.Struct, frozen=True):
+    """A token of an answer as OpenAI's protocol tells it.
+
+    Attributes:
+        token: Its text.
+        logprob: Its log-probability, a natural logarithm.
+        bytes: The text's own, which may be a part of a character; None: as the text says.
+    """
+
+    token: str
+    logprob: float
+    bytes: tuple[Annotated[int, msgspec.Meta(ge=0, le=255)], ...] | None = None
+
+
 class Generated(msgspec.Struct, frozen=True, kw_only=True):
     """How an answer ended (stop, length or cancelled) and what it took.
 
-    Log-probabilities are natural logarithms; None where the upstream does not tell them.
+    Log-probabilities are natural logarithms; None where the upstream does not tell them. Tokens are there if the
+    sampling's `logprobs` asks for them.
     """
 
     model_version: str
@@ -59,6 +74,7 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     sum_logprob: float | None
     mean_logprob: float | None
     min_logprob: float | None
+    tokens: tuple[Token, ...] = ()
 
 
 def generic_messages(prompt: str, messages: Sequence[Message], tools: Sequence[Tool]) -> list[ChatMessage]:

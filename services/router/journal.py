@@ -8,8 +8,8 @@ import msgspec
 
 from schemas.bundle import Guardrail, Task
 from schemas.events import Attempt, Cut, Finding, Interaction, Message, Release, Sensitivity, Tool, ToolCall
-from schemas.prompts import Generated
-from services.router.domain.answers import Asked, asked
+from schemas.prompts import Generated, Token
+from services.router.domain.answers import Asked, asked, tokens_of
 from services.router.domain.catalogue import Caller, Candidate, Catalogue
 from services.router.domain.knowledge import InputVerdict
 from services.router.domain.masking import Vault, without_texts
@@ -40,7 +40,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer as it is released."""
+    """An answer as it is released; its tokens if they were asked for and say what left."""
 
     request_id: str
     task: str
@@ -55,6 +55,7 @@ class Completion:
     sensitivity: Sensitivity
     document_ids: tuple[str, ...]
     context_available: bool
+    tokens: tuple[Token, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,15 @@ class Journal:
             sensitivity=self.sensitivity,
             document_ids=tuple(passage.document_id for passage in self.decision.knowledge.passages),
             context_available=self.context_available,
+            tokens=self._tokens(),
         )
+
+    def _tokens(self) -> tuple[Token, ...] | None:
+        """Return the answer's tokens: none of one in which something was masked or put back, or that is a call."""
+        assert self.generated is not None
+        if not self.request.sampling.logprobs or self.tool_calls or self.restored(self.answer) != self.answer:
+            return None
+        return tokens_of(self.answer, self.generated.tokens)
 
     @property
     def bundle_version(self) -> str:

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 from pydantic import SecretStr
 
-from schemas.prompts import ChatMessage, Generated, Prompt
+from schemas.prompts import ChatMessage, Generated, Prompt, Token
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable
 
 # What the caller can have got wrong; anything else is the server's or the operator's.
@@ -22,12 +22,8 @@ _ERROR_BYTES = 64 * 1024
 _LINE_BYTES = 1024 * 1024
 
 
-class _Token(msgspec.Struct):
-    logprob: float
-
-
 class _Logprobs(msgspec.Struct):
-    content: list[_Token] | None = None
+    content: list[Token] | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -83,7 +79,7 @@ class OpenAIModels:
             Retryable: It does not answer.
         """
         assert self._session is not None
-        answer = _Answer(prompt.model)
+        answer = _Answer(prompt.model, keeps_tokens="logprobs" in prompt.sampling)
         try:
             async with self._session.post(
                 f"{prompt.url}/chat/completions",
@@ -129,12 +125,14 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
 class _Answer:
     """What was read of one answer so far."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, keeps_tokens: bool) -> None:
         self._model = model
+        self._keeps_tokens = keeps_tokens
         self._version = ""
         self._finish_reason: str | None = None
         self._usage: _Usage | None = None
         self._logprobs: list[float] = []
+        self._tokens: list[Token] = []
 
     def read(self, data: bytes) -> str:
         """Take in a chunk and return the text in it."""
@@ -149,6 +147,8 @@ class _Answer:
             self._finish_reason = choice.finish_reason or self._finish_reason
             if choice.logprobs is not None:
                 self._logprobs += [token.logprob for token in choice.logprobs.content or ()]
+                if self._keeps_tokens:
+                    self._tokens += choice.logprobs.content or ()
         return text
 
     def ended(self) -> Generated:
@@ -168,6 +168,7 @@ class _Answer:
             sum_logprob=total if self._logprobs else None,
             mean_logprob=total / len(self._logprobs) if self._logprobs else None,
             min_logprob=min(self._logprobs) if self._logprobs else None,
+            tokens=tuple(self._tokens),
         )
 
 

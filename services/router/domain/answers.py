@@ -8,7 +8,7 @@ import msgspec
 
 from schemas.bundle import Guardrail, Task
 from schemas.events import Message, Tool, ToolCall
-from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
+from schemas.prompts import Prompt, Token, generic_messages, offered_schema, specialist_messages
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import Knowledge
 from services.router.domain.request import Sampling
@@ -91,6 +91,8 @@ def prompt(
     if sampling.seed is not None:
         asked["seed"] = sampling.seed
     asked |= {name: value for name, neutral in _NEUTRAL.items() if (value := getattr(sampling, name)) != neutral}
+    if sampling.logprobs:
+        asked["logprobs"] = True
     if schema:
         asked["response_format"] = {
             "type": "json_schema",
@@ -124,6 +126,19 @@ def _is_json(text: str) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return True
+
+
+def tokens_of(answer: str, tokens: Sequence[Token]) -> tuple[Token, ...] | None:
+    """Return the tokens that an answer consists of, without those that ended it; None where they say something else."""
+    said, end = answer.encode(), 0
+    for number, token in enumerate(tokens):
+        if end == len(said):
+            return tuple(tokens[:number])
+        own = token.token.encode() if token.bytes is None else bytes(token.bytes)
+        if not said.startswith(own, end):
+            return None
+        end += len(own)
+    return tuple(tokens) if end == len(said) else None
 
 
 def tool_call(answer: str, tools: Sequence[Tool], call_id: str) -> ToolCall | None:

@@ -41,6 +41,7 @@ class Sampling:
         presence_penalty: From -2 to 2: what a token loses for being there already.
         frequency_penalty: From -2 to 2: what it loses for each time it is.
         response_schema: JSON Schema that the answer must obey; empty for free text.
+        logprobs: Whether the answer's tokens are wanted too.
     """
 
     temperature: float = 0.0
@@ -51,6 +52,7 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     response_schema: str = ""
+    logprobs: bool = False
 
 
 @dataclass(frozen=True)

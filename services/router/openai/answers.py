@@ -48,6 +48,22 @@ class Decided(Struct, frozen=True):
     context_available: bool | UnsetType = UNSET
 
 
+class TokenLogprob(Struct, frozen=True):
+    """A token of an answer. Those that it was chosen over are not told: nobody has checked them."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top_logprobs: tuple[()] = ()
+
+
+class Logprobs(Struct, frozen=True):
+    """The tokens of an answer; of a streamed one they come with its end."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
 class Choice(Struct, frozen=True):
     """One answer."""
 
@@ -55,7 +71,7 @@ class Choice(Struct, frozen=True):
     message: Message
     finish_reason: FinishReason
     gyre: Decided
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class Usage(Struct, frozen=True):
@@ -95,7 +111,7 @@ class _ChunkChoice(Struct, frozen=True):
     index: int
     delta: _Delta
     finish_reason: FinishReason | None = None
-    logprobs: None = None
+    logprobs: Logprobs | None = None
     gyre: Decided | UnsetType = UNSET
 
 
@@ -196,7 +212,7 @@ class Chunks:
             events.append(self._event(piece.model, [self._choice(tool_calls=calls)]))
         if not self._has_begun:
             events.append(self._event(piece.model, [self._choice(content="")]))
-        last = _ChunkChoice(0, _Delta(), piece.finish_reason, gyre=_decided(piece))
+        last = _ChunkChoice(0, _Delta(), piece.finish_reason, _logprobs(piece), gyre=_decided(piece))
         events.append(self._event(piece.model, [last]))
         if self._includes_usage:
             events.append(self._event(piece.model, [], _usage([piece])))
@@ -227,7 +243,7 @@ def models(names: Sequence[str]) -> Models:
 def _choice(index: int, completion: Completion) -> Choice:
     calls = _tool_calls(completion)
     message = Message(completion.message.content or None, calls or UNSET)
-    return Choice(index, message, completion.finish_reason, _decided(completion))
+    return Choice(index, message, completion.finish_reason, _decided(completion), _logprobs(completion))
 
 
 def _refused(index: int, request_id: str, refused: BaseException) -> Choice:
@@ -236,6 +252,17 @@ def _refused(index: int, request_id: str, refused: BaseException) -> Choice:
 
 def _tool_calls(completion: Completion) -> list[ToolCall]:
     return [ToolCall(call.id, Function(call.name, call.arguments)) for call in completion.message.tool_calls]
+
+
+def _logprobs(completion: Completion) -> Logprobs | None:
+    if completion.tokens is None:
+        return None
+    return Logprobs(
+        [
+            TokenLogprob(each.token, each.logprob, tuple(each.token.encode()) if each.bytes is None else each.bytes)
+            for each in completion.tokens
+        ]
+    )
 
 
 def _usage(completions: Sequence[Completion]) -> Usage:

@@ -140,8 +140,8 @@ class ChatRequest(_Strict, frozen=True):
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     user: User | None = None
     metadata: _Metadata | None = None
+    logprobs: bool | None = None
     # Only as they are when nobody sets them.
-    logprobs: Off | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=0)] | None = None
     logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
     store: Off | None = None
@@ -173,11 +173,6 @@ _BODY_FIELDS = [
     (re.compile(r"^response_schema\b"), "response_format.json_schema.schema"),
     (re.compile(r"^(tools\[\d+\]|messages\[\d+\]\.tool_calls\[\d+\])\."), r"\1.function."),
 ]
-_REFUSED_IF_TRUE = {
-    "logprobs": "they would tell the texts of tokens that governance has not released",
-    "store": "what is kept of an answer is not the request's to say",
-}
-
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(?P<place>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 
@@ -210,9 +205,8 @@ def request_of(chat: ChatRequest, header_task: str) -> Request:
     metadata = chat.metadata or _Metadata()
     if metadata.task and header_task and metadata.task != header_task:
         raise InvalidField("metadata.task", f"{metadata.task!r}, and the header x-gyre-task says {header_task!r}")
-    for name, reason in _REFUSED_IF_TRUE.items():
-        if getattr(chat, name):
-            raise InvalidField(name, f"{reason}; wanted false")
+    if chat.store:
+        raise InvalidField("store", "what is kept of an answer is not the request's to say; wanted false")
     if (chat.n or 1) > 1:
         _check_choices(chat, metadata)
     stop = (chat.stop,) if isinstance(chat.stop, str) else tuple(chat.stop or ())
@@ -230,6 +224,7 @@ def request_of(chat: ChatRequest, header_task: str) -> Request:
             presence_penalty=chat.presence_penalty or 0.0,
             frequency_penalty=chat.frequency_penalty or 0.0,
             response_schema=_response_schema(chat.response_format),
+            logprobs=bool(chat.logprobs),
         ),
         conversation_id=metadata.conversation_id,
         user=chat.user or "",

@@ -3,7 +3,8 @@
 Triton loads this file alone, in an environment of its own (numpy below 2, xllamacpp): it imports nothing else of this
 project. Inputs and outputs are those of Triton's vLLM backend, so a GPU repository takes its place without a change to
 the caller, with two differences: `text_input` is a JSON list of chat messages, to which llama.cpp applies the model's
-own chat template, and the last response of a request carries `usage`.
+own chat template, and the last response of a request carries `usage`, with the answer's tokens if `logprobs` in the
+sampling parameters asks for them.
 
 model.json beside this file says what to load:
     base_gguf       path of the model; relative paths are relative to this folder
@@ -96,7 +97,7 @@ class TritonPythonModel:
     def _generate(self, request, sender):
         body = _chat_request(request)
         streamed = _flag(request, "stream", default=False)
-        usage = _Usage()
+        usage = _Usage(keeps_tokens=body.pop("keeps_tokens"))
         pieces = []
         failures = []
 
@@ -134,12 +135,13 @@ class _Usage:
     with the latter's log-probability: such tokens count as completion tokens and are left out of the log-probabilities.
     """
 
-    def __init__(self):
+    def __init__(self, keeps_tokens=False):
         self.cancelled = False
         self.finish_reason = None
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.logprobs = []
+        self.tokens = [] if keeps_tokens else None
 
     def read(self, chunk):
         """Takes in one chunk of llama.cpp's stream; returns the text in it."""
@@ -148,7 +150,10 @@ class _Usage:
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
             text += (choice.get("delta") or {}).get("content") or ""
             for token in (choice.get("logprobs") or {}).get("content") or ():
-                self.logprobs.append(token["logprob"])
+                self.logprobs.append(_finite(token["logprob"]))
+                if self.tokens is not None:
+                    told = {"token": token["token"], "logprob": self.logprobs[-1], "bytes": token["bytes"]}
+                    self.tokens.append(told)
         if chunk.get("usage"):
             self.prompt_tokens = chunk["usage"]["prompt_tokens"]
             self.completion_tokens = chunk["usage"]["completion_tokens"]
@@ -159,19 +164,23 @@ class _Usage:
             finish_reason = "cancelled"
         # On cancellation the chunk that counts tokens never comes.
         counted = self.completion_tokens or len(self.logprobs)
-        # JSON knows no infinity; llama.cpp gives -inf for a token that a grammar forced against all odds.
-        logprobs = [max(logprob, -1e4) if not math.isnan(logprob) else -1e4 for logprob in self.logprobs]
-        total = sum(logprobs)
+        total = sum(self.logprobs)
         return json.dumps(
             {
                 "finish_reason": finish_reason or self.finish_reason,
                 "prompt_tokens": self.prompt_tokens,
                 "completion_tokens": counted,
                 "sum_logprob": total,
-                "mean_logprob": total / len(logprobs) if logprobs else 0.0,
-                "min_logprob": min(logprobs, default=0.0),
+                "mean_logprob": total / len(self.logprobs) if self.logprobs else 0.0,
+                "min_logprob": min(self.logprobs, default=0.0),
+                **({} if self.tokens is None else {"tokens": self.tokens}),
             }
         )
+
+
+def _finite(logprob):
+    """JSON knows no infinity; llama.cpp gives -inf for a token that a grammar forced against all odds."""
+    return -1e4 if math.isnan(logprob) else max(logprob, -1e4)
 
 
 def _chat_request(request):
@@ -199,6 +208,7 @@ def _chat_request(request):
             raise _InputError(f"sampling_parameters.{name}: {json.dumps(value)[:100]}; wanted {wanted}")
     constraint = _constraint(sampling.pop("response_format", None))
     return {
+        "keeps_tokens": sampling.pop("logprobs", False),
         **sampling,
         **constraint,
         "messages": messages,
@@ -286,6 +296,7 @@ _SAMPLING = {
     "max_tokens": ("a whole number from 1", _whole(1, 2**31 - 1)),
     "seed": ("a whole number from 0 to 4294967295", _whole(0, 2**32 - 1)),
     "stop": ("a string or a list of strings", _is_stop),
+    "logprobs": ("true or false", lambda value: isinstance(value, bool)),
     "response_format": (
         '{"type": "text"}, {"type": "json_object"} or {"type": "json_schema", "json_schema": {"schema": {...}}}',
         _is_response_format,

@@ -7,13 +7,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from schemas.prompts import Generated, Prompt
+from schemas.prompts import Generated, Prompt, Token
 from services.router.ports import Models
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable, ServiceError
 from services.runtime.models import ModelServers
@@ -105,6 +106,15 @@ async def test_an_answer_arrives_piece_by_piece_and_says_what_it_took() -> None:
     assert (server.asked["model"], server.asked["max_tokens"], server.asked["stop"]) == ("llm", 8, ["\n"])
     assert [message["role"] for message in server.asked["messages"]] == ["user", "user"]
     assert server.asked["stream_options"] == {"include_usage": True}
+
+
+async def test_the_tokens_come_with_how_it_ended_if_they_are_asked_for() -> None:
+    server = Server(chunk("Hel", None, -0.5), chunk("lo", "stop", -1.0), usage())
+    async with served(server) as (models, url):
+        question = prompt(url)
+        generated = (await collect(models, replace(question, sampling=question.sampling | {"logprobs": True})))[-1]
+    assert isinstance(generated, Generated)
+    assert generated.tokens == (Token("x", -0.5), Token("x", -1.0))
 
 
 async def test_without_log_probabilities_there_are_none() -> None:

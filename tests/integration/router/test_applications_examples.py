@@ -74,7 +74,7 @@ async def test_every_python_example_runs(
         "specialist-shop-calls True",
         "product='lamp' stars=1",
         "{'product': 'lamp', 'stars': 1}",
-        "logprobs ",
+        "store ",
         "('sampling.temperature',)",
     ):
         assert expected in printed

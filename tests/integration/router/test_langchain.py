@@ -144,13 +144,18 @@ async def test_structured_output(
     assert "response_format" in served.stack.models.prompts[0].sampling
 
 
+async def test_log_probabilities(served: RouterOnFakes) -> None:
+    answer = await chat(served, logprobs=True).ainvoke("Hi")
+    assert [token["token"] for token in answer.response_metadata["logprobs"]["content"]] == ["Hello", " there"]
+
+
 @pytest.mark.parametrize(
     ("more", "text", "error"),
     [
         ({"key": "nobody's"}, "Hi", AuthenticationError),
         ({}, DENIED, PermissionDeniedError),
         ({"model": "nope"}, "Hi", NotFoundError),
-        ({"logprobs": True}, "Hi", BadRequestError),
+        ({"logprobs": True, "top_logprobs": 2}, "Hi", BadRequestError),
         ({"reasoning_effort": "high"}, "Hi", BadRequestError),
     ],
 )

@@ -77,6 +77,22 @@ async def test_a_streamed_answer_with_usage(served: RouterOnFakes) -> None:
     assert [record.phase for record in served.stack.recorder.interactions] == ["opened", "finished"]
 
 
+async def test_the_tokens_of_an_answer_come_with_it_and_those_of_a_stream_with_its_end(served: RouterOnFakes) -> None:
+    async with served.client() as client:
+        answer = await client.chat.completions.create(model="auto", messages=HI, logprobs=True)
+        async with client.chat.completions.stream(model="auto", messages=HI, logprobs=True) as stream:
+            streamed = await stream.get_final_completion()
+    for choice in (answer.choices[0], streamed.choices[0]):
+        assert choice.logprobs is not None
+        assert choice.logprobs.content is not None
+        assert [(token.token, token.logprob) for token in choice.logprobs.content] == [
+            ("Hello", -0.5),
+            (" there", -0.5),
+        ]
+        assert bytes(choice.logprobs.content[0].bytes or ()) == b"Hello"
+        assert choice.logprobs.content[0].top_logprobs == []
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_tool_calls(served: RouterOnFakes, streamed: bool) -> None:
     served.stack.models.pieces = ['{"name": "lights", "arguments": {"room": "hall"}}']
@@ -318,7 +334,7 @@ async def test_feedback(served: RouterOnFakes) -> None:
         ({"model": "nope"}, NotFoundError, None),
         ({"metadata": {"task": "nope"}}, NotFoundError, None),
         ({"temperature": 9}, BadRequestError, "temperature"),
-        ({"logprobs": True}, BadRequestError, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 1}, BadRequestError, "top_logprobs"),
         ({"tools": [TOOL]}, BadRequestError, "tools"),
         ({"model": "calls", "tools": [TOOL, TOOL]}, BadRequestError, "tools[1].function.name"),
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, BadRequestError, "messages[0].content[0].type"),

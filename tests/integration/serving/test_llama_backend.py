@@ -108,6 +108,13 @@ async def test_an_answer_comes_whole_and_the_same_comes_in_pieces(client: Infere
     counted = usage["sum_logprob"] / usage["mean_logprob"]
     assert counted == pytest.approx(round(counted))
     assert 0 < counted <= usage["completion_tokens"] + 0.01
+    assert "tokens" not in usage
+
+
+async def test_the_tokens_of_an_answer_say_what_it_says(client: InferenceServerClient) -> None:
+    whole, usage, _ = await _answer(client, QUESTION, max_tokens=12, logprobs=True)
+    assert b"".join(bytes(token["bytes"]) for token in usage["tokens"]).decode().startswith(whole)
+    assert sum(token["logprob"] for token in usage["tokens"]) == pytest.approx(usage["sum_logprob"])
 
 
 async def test_a_penalty_makes_a_model_repeat_itself_less(client: InferenceServerClient) -> None:

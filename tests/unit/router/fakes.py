@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from schemas.bundle import Bundle
 from schemas.events import Deployment, Feedback, Finding, Interaction, Message, Sensitivity, Tool, Usage
 from schemas.masks import PLACEHOLDER
-from schemas.prompts import Generated, Prompt
+from schemas.prompts import Generated, Prompt, Token
 from services.router.admission import Admission
 from services.router.domain.answers import Asked
 from services.router.domain.catalogue import SPECIALIST, Catalogue
@@ -246,6 +246,7 @@ class FakeModels:
                 sum_logprob=self.sum_logprobs.get(prompt.model, -1.5),
                 mean_logprob=-0.5,
                 min_logprob=-1.0,
+                tokens=tuple(Token(piece, -0.5) for piece in pieces) if prompt.sampling.get("logprobs") else (),
             )
         finally:
             self.was_stopped = not ended
