@@ -1,6 +1,8 @@
 """Governance's gRPC edge."""
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
@@ -11,6 +13,10 @@ from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
 from services.runtime.wire import sensitivity_value
 
+P = ParamSpec("P")
+T = TypeVar("T")
+# A millisecond or two of reading, many more where names are looked for.
+LONG_CHARACTERS = 4096
 _VERDICTS = {
     Verdict.PASS: governance_pb2.VERDICT_PASS,
     Verdict.MASK: governance_pb2.VERDICT_MASK,
@@ -30,8 +36,15 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
     ) -> governance_pb2.CheckInputResponse:
         """Decide about a request's texts."""
         rules = self._in_force.now()
-        checked = handlers.check_input(
-            rules, request.application, request.task, request.texts, frozenset(request.instructions), self._clock
+        checked = await _read(
+            sum(map(len, request.texts)) > LONG_CHARACTERS,
+            handlers.check_input,
+            rules,
+            request.application,
+            request.task,
+            request.texts,
+            frozenset(request.instructions),
+            self._clock,
         )
         return governance_pb2.CheckInputResponse(
             verdict=_VERDICTS[checked.screened.verdict],
@@ -50,7 +63,10 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
         """Decide about an answer's text."""
         rules = self._in_force.now()
         asked = Asked(tuple(request.instructions), request.schema)
-        screened = handlers.check_output(rules, request.application, request.task, request.text, asked)
+        takes_long = len(request.text) > LONG_CHARACTERS or bool(request.schema)
+        screened = await _read(
+            takes_long, handlers.check_output, rules, request.application, request.task, request.text, asked
+        )
         return governance_pb2.CheckOutputResponse(
             verdict=_VERDICTS[screened.verdict],
             text=screened.texts[0],
@@ -64,7 +80,8 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
     ) -> governance_pb2.CheckDocumentResponse:
         """Decide about a document."""
         rules = self._in_force.now()
-        screened = handlers.check_document(rules, request.tenant, request.title, request.text)
+        takes_long = len(request.text) > LONG_CHARACTERS
+        screened = await _read(takes_long, handlers.check_document, rules, request.tenant, request.title, request.text)
         title, text = screened.texts
         level = screened.sensitivity
         return governance_pb2.CheckDocumentResponse(
@@ -75,6 +92,11 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
             sensitivity=sensitivity_value(level) if level else types_pb2.SENSITIVITY_UNSPECIFIED,
             bundle_version=rules.version,
         )
+
+
+async def _read(takes_long: bool, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Check at once, or on a thread what may take long, so that the texts of others need not wait for it."""
+    return await asyncio.to_thread(check, *args, **kwargs) if takes_long else check(*args, **kwargs)
 
 
 def _clearance(clearance: Clearance) -> governance_pb2.Clearance:
