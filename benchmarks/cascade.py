@@ -89,7 +89,7 @@ async def recorded(database: ClickHouse, played: Sequence[Played]) -> dict[str, 
         while True:
             rows = await database.rows(
                 "SELECT request_id, sum_logprob, attempts FROM gyre.interactions WHERE request_id IN "
-                "{ids:Array(String)} AND phase = 'finished'",
+                "{ids:Array(String)}",
                 {"ids": ids},
             )
             if len(rows) == len(ids):

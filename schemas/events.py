@@ -105,8 +105,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     model_version: str = ""
     tier: str
-    # answered: its answer is the one on record. failed: it gave none. unsure: its answer was not good enough.
-    # skipped: it was not asked, for it had failed too often just before.
+    # answered: its answer is the one on record, and the reason, if any, why it might have been better. failed: it gave
+    # none. unsure: its answer was not good enough. skipped: it was not asked, for it had failed too often just before.
     outcome: str
     reason: str = ""
     start_us: int

@@ -10,6 +10,7 @@ from schemas.events import Sensitivity
 from services.governance.domain.clearance import Clearance, Clearances
 from services.governance.domain.formats import KIND as FORMAT
 from services.governance.domain.guardrails import NOTHING_ASKED, Asked, Guardrails, Screened, Verdict, refused
+from services.governance.domain.names import KIND as NAME
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.embeddings import Space
@@ -46,6 +47,15 @@ class Rules:
     def guardrails(self, tenant: str, direction: Direction) -> Guardrails:
         """Return a tenant's guardrails on what comes in or what goes out."""
         return self._guardrails.get((tenant, direction)) or self._guardrails[DEFAULT, direction]
+
+    def reads_slowly(self, tenant: str, direction: Direction) -> bool:
+        """Return whether a tenant's guardrails take long even for short texts."""
+        return any(NAME in each.detect for each in self.bundle.guardrails_of(tenant, direction))
+
+    def tenant(self, application: str) -> str:
+        """Return the tenant of an application; of one that there is not, none."""
+        found = self.bundle.applications.get(application)
+        return found.tenant if found else ""
 
     def application(self, name: str, task: str) -> Application:
         """Return an application that may ask for a task.

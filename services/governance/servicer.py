@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from gyre.api.types.v1 import types_pb2
@@ -13,7 +14,6 @@ from services.governance.state import RulesInForce
 from services.runtime.clock import Clock
 from services.runtime.wire import sensitivity_value
 
-P = ParamSpec("P")
 T = TypeVar("T")
 # A millisecond or two of reading, many more where names are looked for.
 LONG_CHARACTERS = 4096
@@ -30,14 +30,18 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
     def __init__(self, in_force: RulesInForce, clock: Clock) -> None:
         self._in_force = in_force
         self._clock = clock
+        # One thread, for schemas are tried one at a time: those that take long must not take the others' threads.
+        self._schemas = ThreadPoolExecutor(1, "schemas")
 
     async def CheckInput(  # noqa: N802 - the name that protos/ gives it
         self, request: governance_pb2.CheckInputRequest, context: Any
     ) -> governance_pb2.CheckInputResponse:
         """Decide about a request's texts."""
         rules = self._in_force.now()
-        checked = await _read(
-            sum(map(len, request.texts)) > LONG_CHARACTERS,
+        checked = await self._read(
+            rules.reads_slowly(rules.tenant(request.application), "input")
+            or sum(map(len, request.texts)) > LONG_CHARACTERS,
+            False,
             handlers.check_input,
             rules,
             request.application,
@@ -63,9 +67,16 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
         """Decide about an answer's text."""
         rules = self._in_force.now()
         asked = Asked(tuple(request.instructions), request.schema)
-        takes_long = len(request.text) > LONG_CHARACTERS or bool(request.schema)
-        screened = await _read(
-            takes_long, handlers.check_output, rules, request.application, request.task, request.text, asked
+        screened = await self._read(
+            rules.reads_slowly(rules.tenant(request.application), "output")
+            or len(request.text) + sum(map(len, request.instructions)) > LONG_CHARACTERS,
+            bool(request.schema),
+            handlers.check_output,
+            rules,
+            request.application,
+            request.task,
+            request.text,
+            asked,
         )
         return governance_pb2.CheckOutputResponse(
             verdict=_VERDICTS[screened.verdict],
@@ -80,8 +91,15 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
     ) -> governance_pb2.CheckDocumentResponse:
         """Decide about a document."""
         rules = self._in_force.now()
-        takes_long = len(request.text) > LONG_CHARACTERS
-        screened = await _read(takes_long, handlers.check_document, rules, request.tenant, request.title, request.text)
+        screened = await self._read(
+            rules.reads_slowly(request.tenant, "document") or len(request.title) + len(request.text) > LONG_CHARACTERS,
+            False,
+            handlers.check_document,
+            rules,
+            request.tenant,
+            request.title,
+            request.text,
+        )
         title, text = screened.texts
         level = screened.sensitivity
         return governance_pb2.CheckDocumentResponse(
@@ -93,10 +111,12 @@ class GovernanceServicer(governance_pb2_grpc.GovernanceServicer):
             bundle_version=rules.version,
         )
 
-
-async def _read(takes_long: bool, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Check at once, or on a thread what may take long, so that the texts of others need not wait for it."""
-    return await asyncio.to_thread(check, *args, **kwargs) if takes_long else check(*args, **kwargs)
+    async def _read(self, takes_long: bool, has_schema: bool, check: Callable[..., T], *args: Any) -> T:
+        """Check at once, or on a thread what may take long, so that the texts of others need not wait for it."""
+        if not (takes_long or has_schema):
+            return check(*args)
+        executor = self._schemas if has_schema else None
+        return await asyncio.get_running_loop().run_in_executor(executor, check, *args)
 
 
 def _clearance(clearance: Clearance) -> governance_pb2.Clearance:

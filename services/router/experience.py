@@ -26,6 +26,9 @@ GREATEST_WEIGHT = 10.0
 LATEST, FEWEST, FRESH_SECONDS = 100, 10, 300.0
 SLOW_SHARE = 0.95
 
+# Outcomes of a model before its chance is held against that of an answer.
+FEWEST_OUTCOMES = 20
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -62,6 +65,7 @@ class _Key:
 @dataclass
 class _Known:
     success: Success
+    outcomes: int = 0
     gates: set[str] = field(default_factory=set)  # candidates whose gates are learned
 
 
@@ -128,7 +132,9 @@ class Experience:
         features = self._listening()
         if features is not None:
             x = features.of(outcome.question, outcome.turns, outcome.tools)
-            self._of(key, outcome.tier).success.learn(x, outcome.success, weight)
+            known = self._of(key, outcome.tier)
+            known.success.learn(x, outcome.success, weight)
+            known.outcomes += 1
 
     def take_deployment(self, deployment: Deployment) -> None:
         """Learn what a gate found of a specialist, so that it and its answers are judged by that from the first on."""
@@ -155,6 +161,7 @@ class Experience:
             if deployment.candidate_id not in known.gates:
                 known.gates.add(deployment.candidate_id)
                 known.success.learn_rate(rate, items)
+                known.outcomes += items
 
     def answered(self, candidate: Candidate, tenant: str, task: str, seconds: float, tokens: int, now: float) -> None:
         """Take in how long a model took to answer whole, and with how many tokens; `now` is of the monotonic clock."""
@@ -168,6 +175,11 @@ class Experience:
     def confidence(self, candidate: Candidate, tenant: str, task: str, sum_logprob: float) -> float:
         """Return the chance that an answer is right whose tokens' log-probabilities sum up to this."""
         return _remembered(self._sure, _key(candidate, tenant, task), _Sure).confidence.chance(sum_logprob)
+
+    def is_proven(self, candidate: Candidate, tenant: str, task: str) -> bool:
+        """Return whether what is expected of a candidate rests on what came of its answers."""
+        known = self._known.get(_key(candidate, tenant, task))
+        return known is not None and known.outcomes >= FEWEST_OUTCOMES
 
     def estimates(self, candidates: Sequence[Candidate], question: Question, now: float) -> list[Estimate]:
         """Return what is to be expected of each candidate; `now` is of the monotonic clock."""

@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import msgspec
-
 from schemas import events
 from schemas.events import Sensitivity
 from services.router.admission import Admission
@@ -14,7 +12,7 @@ from services.router.domain.answers import tool_call
 from services.router.domain.catalogue import Catalogue
 from services.router.domain.errors import InvalidField, Refused, Unrecorded
 from services.router.domain.knowledge import NOTHING, Knowledge, without_said
-from services.router.domain.preparation import fit, language_of, last_user_turn, normalise_messages, unescaped
+from services.router.domain.preparation import fit, language_of, last_user_turn, normalise_messages
 from services.router.domain.request import Feedback, Request, check, check_feedback
 from services.router.domain.routing import UNEXPLORED, decide
 from services.router.domain.timeline import (
@@ -79,7 +77,7 @@ class Router:
         async with self._let_in(call, request, streamed=False) as journal:
             await self._decide(journal, self.clock.chance())
             async with self._inference.answering(journal, whole=True) as pieces:
-                text = unescaped("".join([piece async for piece in pieces]))
+                text = "".join([piece async for piece in pieces])
             await self._conclude(journal, await self._verdicts.rest(journal, text))
             return journal.completion()
 
@@ -104,8 +102,7 @@ class Router:
                         await self._records.open(journal)
                         journal.release(part)
                         yield journal.piece(part.text)
-            text = unescaped(window.text) if journal.leaves_whole else window.text
-            rest = await self._verdicts.rest(journal, text, window.start)
+            rest = await self._verdicts.rest(journal, window.text, window.start)
             await self._records.open(journal)
             await self._conclude(journal, rest)
             if rest.text and not journal.tool_calls:
@@ -194,7 +191,6 @@ class Router:
         caller = catalogue.caller(call.key)
         check(request)
         messages = normalise_messages(request.messages)
-        tools = tuple(msgspec.structs.replace(tool, parameters=unescaped(tool.parameters)) for tool in request.tools)
         said = messages[last_user_turn(messages)].content
         settled = catalogue.settle(caller, request.task, request.model, said)
         task = catalogue.task(settled.task)
@@ -214,7 +210,7 @@ class Router:
             asked_for=settled.model,
             request=request,
             messages=fitted.messages,
-            tools=tools,
+            tools=request.tools,
             language=language_of(said),
             cuts=fitted.cuts,
             streamed=streamed,

@@ -119,9 +119,11 @@ class Inference:
                         await asyncio.sleep(2 * PAUSE_SECONDS * self._clock.chance())
                     continue
                 reason, better = self._doubt(journal, candidate, "".join(begun), waiting) if whole else ("", [])
+                if reason:
+                    outcome = "unsure" if better else "answered"
+                    journal.attempts[-1] = msgspec.structs.replace(journal.attempts[-1], outcome=outcome, reason=reason)
                 if not better:
                     return begun, attempt
-                journal.attempts[-1] = msgspec.structs.replace(journal.attempts[-1], outcome="unsure", reason=reason)
                 unsure, waiting = (candidate, begun, journal.generated), better
                 break
         if unsure is None:
@@ -149,9 +151,14 @@ class Inference:
             return "", []
         promised = {estimate.model: estimate.chance for estimate in journal.decision.estimates}
         better = [each for each in waiting if TIERS.index(each.tier) > TIERS.index(candidate.tier)]
-        if reason != WRONG_FORM:
-            better = [each for each in better if _at_least(promised.get(each.name), chance)]
-        return reason, better
+        if reason == WRONG_FORM:
+            return reason, better
+        tenant, task = journal.caller.tenant, journal.task_name
+        return reason, [
+            each
+            for each in better
+            if not self._experience.is_proven(each, tenant, task) or _at_least(promised.get(each.name), chance)
+        ]
 
     def _affords(self, candidate: Candidate, number: int) -> bool:
         """Return whether a model may be asked: the first time always, again as its upstream's budget allows."""

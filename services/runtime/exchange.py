@@ -10,6 +10,7 @@ import itertools
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +32,8 @@ _ENVELOPE_BYTES = 64 * 1024
 _BUFFER_BYTES = 16 * MAX_MESSAGE_BYTES
 # After so long without a sign of life from the other side's machine, it is away.
 _SILENCE_SECONDS = 5.0
+# The id of a reply to no call: the other side is stopping, and takes no more calls on this connection.
+LAST_CALL = 0
 _LENGTH = struct.Struct(">I")
 
 
@@ -55,7 +58,6 @@ class ExchangeServer:
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, asyncio.Task[Any]] = {}
         self._answering: set[asyncio.Task[None]] = set()
-        self._is_stopping = False
 
     async def start(self, host: str, port: int) -> None:
         """Listen.
@@ -69,33 +71,39 @@ class ExchangeServer:
             raise Fatal(f"cannot listen on {host}:{port}; is something else there?") from error
 
     async def stop(self, drain_seconds: float) -> None:
-        """Take no new calls, let running ones end within the drain time, then cut them."""
-        self._is_stopping = True
+        """Have others ask elsewhere, let running calls end within the drain time, then cut them."""
         if self._server is None:
             return
         self._server.close()
-        if self._answering:
-            await asyncio.wait(self._answering, timeout=drain_seconds)
-        serving = list(self._connections.values())
-        for connection in serving:
-            connection.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        for writer in self._connections:
+            _write(writer, Reply(id=LAST_CALL))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + drain_seconds
+        while self._answering and loop.time() < end:  # calls that were on their way come too
+            await asyncio.wait(self._answering, timeout=end - loop.time())
+        ending = [*self._connections.values(), *self._answering]
+        for writer in self._connections:
+            writer.close()
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the calls of one connection."""
         serving = asyncio.current_task()
         assert serving is not None
         self._connections[writer] = serving
+        _watch(writer)
         answering: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
                 call = Call.FromString(await _read(reader))
-                if not call.cancelled:
-                    task = answering[call.id] = asyncio.create_task(self._answer(call, writer, answering))
-                    self._answering.add(task)
-                    task.add_done_callback(self._answering.discard)
-                elif call.id in answering:
-                    answering[call.id].cancel()
+                if call.cancelled:
+                    if call.id in answering:
+                        answering[call.id].cancel()
+                    continue
+                task = answering[call.id] = asyncio.create_task(self._answer(call, writer))
+                self._answering.add(task)
+                # Not within the task: one that is cancelled before its first step has none.
+                task.add_done_callback(partial(self._ended, call.id, answering))
                 await writer.drain()  # who does not take replies is not read from
         except (EOFError, OSError):
             pass  # the other side has gone
@@ -107,17 +115,17 @@ class ExchangeServer:
                 task.cancel()
             writer.close()
 
-    async def _answer(self, call: Call, writer: asyncio.StreamWriter, answering: dict[int, asyncio.Task[None]]) -> None:
+    def _ended(self, id_: int, answering: dict[int, asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        del answering[id_]
+
+    async def _answer(self, call: Call, writer: asyncio.StreamWriter) -> None:
         try:
             _write(writer, Reply(id=call.id, response=await self._response(call)))
         except StatusError as failed:
             _write(writer, Reply(id=call.id, status=failed.status.SerializeToString()))
-        finally:
-            del answering[call.id]
 
     async def _response(self, call: Call) -> bytes:
-        if self._is_stopping:
-            raise _status(code_pb2.UNAVAILABLE, "the service is stopping")
         method = self._methods.get(call.method)
         if method is None:
             raise _status(code_pb2.UNIMPLEMENTED, f"there is no method {call.method}")
@@ -127,17 +135,64 @@ class ExchangeServer:
         return response
 
 
+class _Connection:
+    """One connection of a channel, and the calls on it that are not answered yet."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._reader = reader
+        self._writer = writer
+        self._is_told_to_end = False
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether it is open, and the other side has not said that it is stopping."""
+        return not (self._is_told_to_end or self._writer.is_closing())
+
+    def send(self, call: Call) -> None:
+        """Write a call; on a connection that has ended, nothing."""
+        _write(self._writer, call)
+
+    async def read(self) -> None:
+        """Hand out replies until the connection ends; what is then unanswered has failed."""
+        ended = "the other side has ended the connection"
+        try:
+            while True:
+                reply = Reply.FromString(await _read(self._reader))
+                if reply.id == LAST_CALL:
+                    self._is_told_to_end = True
+                future = self.waiting.get(reply.id)
+                if future is not None and not future.done():
+                    future.set_result(reply)
+        except (EOFError, OSError):
+            pass
+        except (DecodeError, ValueError) as error:
+            ended = f"what it says are no replies: {error}"
+        finally:
+            self._writer.close()
+            for future in self.waiting.values():
+                if not future.done():
+                    future.set_exception(_error(grpc.StatusCode.UNAVAILABLE, ended))
+
+
 class ExchangeChannel:
     """In the place of a `grpc.aio.Channel`. It connects when first needed, and again when the other side is back."""
 
     def __init__(self, target: str) -> None:
-        """Take where the other side listens, as host:port."""
+        """Take where the other side listens, as host:port.
+
+        Raises:
+            Fatal: It is not of that form.
+        """
+        host, _, port = target.rpartition(":")
+        if not host or not port.isdecimal():
+            raise Fatal(f"{target!r} is not where a service listens; wanted host:port")
+        self._host, self._port = host.strip("[]"), int(port)
         self._target = target
-        self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._writer: asyncio.StreamWriter | None = None
-        self._connecting: asyncio.Task[asyncio.StreamWriter] | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._ids = itertools.count(LAST_CALL + 1)
+        self._connection: _Connection | None = None
+        self._connecting: asyncio.Task[_Connection] | None = None
+        self._reading: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,7 +200,7 @@ class ExchangeChannel:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        running = [task for task in (self._connecting, self._reading) if task is not None]
+        running: list[asyncio.Task[Any]] = [*self._reading, *([self._connecting] if self._connecting else [])]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -175,80 +230,57 @@ class ExchangeChannel:
         if len(request) > MAX_MESSAGE_BYTES:
             raise _error(grpc.StatusCode.RESOURCE_EXHAUSTED, _too_large("request", len(request)))
         loop = asyncio.get_running_loop()
-        id_, writer, due = next(self._ids), self._writer, None if seconds is None else loop.time() + seconds
-        timer = None
+        id_, connection, due = next(self._ids), self._connection, None if seconds is None else loop.time() + seconds
+        if connection is None or not connection.takes_calls:
+            connection = await self._connected(due)
+        future = connection.waiting[id_] = loop.create_future()
+        timer = None if due is None else loop.call_at(due, _time_out, future)
         try:
-            if writer is None:
-                async with asyncio.timeout_at(due):
-                    writer = await self._connected()
-            future = self._waiting[id_] = loop.create_future()
-            timer = None if due is None else loop.call_at(due, _time_out, future)
-            _write(writer, Call(id=id_, method=method, request=request, traceparent=_traceparent()))
+            connection.send(Call(id=id_, method=method, request=request, traceparent=_traceparent()))
             reply = await future
         except TimeoutError as error:
-            self._stop(id_, writer)
-            raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer in time") from error
+            connection.send(Call(id=id_, cancelled=True))
+            raise _late() from error
         except asyncio.CancelledError:
-            self._stop(id_, writer)
+            connection.send(Call(id=id_, cancelled=True))
             raise
         finally:
             if timer is not None:
                 timer.cancel()
-            self._waiting.pop(id_, None)
+            del connection.waiting[id_]
         if reply.status:
             status = status_pb2.Status.FromString(reply.status)
             raise _error(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message)
         response: bytes = reply.response
         return response
 
-    def _stop(self, id_: int, writer: asyncio.StreamWriter | None) -> None:
-        """Tell the other side, if it was asked, that nobody waits any more."""
-        if writer is not None and writer is self._writer:
-            _write(writer, Call(id=id_, cancelled=True))
-
-    async def _connected(self) -> asyncio.StreamWriter:
+    async def _connected(self, due: float | None) -> _Connection:
         """Return a connection; who asks meanwhile waits for the same."""
-        if self._writer is not None:
-            return self._writer
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
-        return await asyncio.shield(self._connecting)
+        try:
+            async with asyncio.timeout_at(due):
+                connection = await asyncio.shield(self._connecting)
+        except TimeoutError as error:
+            raise _late() from error
+        if not connection.takes_calls:  # it may end before whoever waited for it goes on
+            raise _error(grpc.StatusCode.UNAVAILABLE, f"{self._target} has ended the connection")
+        return connection
 
-    async def _connect(self) -> asyncio.StreamWriter:
-        host, _, port = self._target.rpartition(":")
+    async def _connect(self) -> _Connection:
         try:
             async with asyncio.timeout(_SILENCE_SECONDS):
-                reader, writer = await asyncio.open_connection(host, int(port))
+                reader, writer = await asyncio.open_connection(self._host, self._port)
         except (OSError, TimeoutError) as error:
             raise _error(grpc.StatusCode.UNAVAILABLE, f"{self._target} does not answer: {error}") from error
         finally:
             self._connecting = None
-        # A process that is slow still has its kernel acknowledge; what is gone without a word does not.
-        connection = writer.get_extra_info("socket")
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(_SILENCE_SECONDS * 1000))
-        self._writer = writer
-        self._reading = asyncio.create_task(self._read(reader, writer))
-        return writer
-
-    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hand out replies until the connection ends; what is then unanswered has failed."""
-        ended = "the other side has ended the connection"
-        try:
-            while True:
-                reply = Reply.FromString(await _read(reader))
-                future = self._waiting.get(reply.id)
-                if future is not None and not future.done():
-                    future.set_result(reply)
-        except (EOFError, OSError):
-            pass
-        except (DecodeError, ValueError) as error:
-            ended = f"what {self._target} says are no replies: {error}"
-        finally:
-            self._writer = None
-            writer.close()
-            for future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(_error(grpc.StatusCode.UNAVAILABLE, ended))
+        _watch(writer)
+        connection = self._connection = _Connection(reader, writer)
+        reading = asyncio.create_task(connection.read())
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
+        return connection
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
@@ -265,11 +297,26 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 def _write(writer: asyncio.StreamWriter, message: Message) -> None:
+    """Write a message; on a connection that has ended, nothing: its reader is told."""
+    if writer.is_closing():
+        return
     if writer.transport.get_write_buffer_size() > _BUFFER_BYTES:
-        writer.transport.abort()  # the reader is told that the connection has ended
+        writer.transport.abort()
         return
     encoded = message.SerializeToString()
     writer.write(_LENGTH.pack(len(encoded)) + encoded)
+
+
+def _watch(writer: asyncio.StreamWriter) -> None:
+    """Have the kernel end a connection whose other side is gone without a word, or takes nothing for as long."""
+    connection = writer.get_extra_info("socket")
+    for level, option, value in (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, round(_SILENCE_SECONDS)),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(_SILENCE_SECONDS * 1000)),
+    ):
+        connection.setsockopt(level, option, value)
 
 
 def _time_out(future: asyncio.Future[Reply]) -> None:
@@ -291,6 +338,10 @@ def _too_large(what: str, size: int) -> str:
 
 def _status(code: int, message: str) -> StatusError:
     return StatusError(status_pb2.Status(code=code, message=message))
+
+
+def _late() -> grpc.aio.AioRpcError:
+    return _error(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer in time")
 
 
 def _error(code: grpc.StatusCode, details: str | None) -> grpc.aio.AioRpcError:

@@ -22,8 +22,14 @@ _ERROR_BYTES = 64 * 1024
 _LINE_BYTES = 1024 * 1024
 
 
+class _Token(msgspec.Struct):
+    logprob: float
+    token: Any = None
+    bytes: Any = None
+
+
 class _Logprobs(msgspec.Struct):
-    content: list[Token] | None = None
+    content: list[_Token] | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -132,7 +138,7 @@ class _Answer:
         self._finish_reason: str | None = None
         self._usage: _Usage | None = None
         self._logprobs: list[float] = []
-        self._tokens: list[Token] = []
+        self._tokens: list[_Token] = []
 
     def read(self, data: bytes) -> str:
         """Take in a chunk and return the text in it."""
@@ -168,8 +174,15 @@ class _Answer:
             sum_logprob=total if self._logprobs else None,
             mean_logprob=total / len(self._logprobs) if self._logprobs else None,
             min_logprob=min(self._logprobs) if self._logprobs else None,
-            tokens=tuple(self._tokens),
+            tokens=self._readable_tokens(),
         )
+
+    def _readable_tokens(self) -> tuple[Token, ...]:
+        """Return the tokens; none where the server does not tell their texts as it should."""
+        try:
+            return msgspec.convert(self._tokens, tuple[Token, ...], from_attributes=True)
+        except msgspec.ValidationError:
+            return ()
 
 
 def _body(prompt: Prompt) -> dict[str, Any]:

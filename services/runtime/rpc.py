@@ -1,4 +1,7 @@
-"""gRPC: one server per process with validation, deadlines, rich errors, health and reflection; channels to others."""
+"""gRPC: one server per process with validation, deadlines, rich errors, health and reflection; channels to others.
+
+Where other services ask many things at once, the same methods are there by `runtime.exchange` too.
+"""
 
 import asyncio
 import time

@@ -87,10 +87,10 @@ async def _run(build: Build) -> int:
 async def _all_ready(service: Service, server: rpc.Server) -> None:
     for ready in service.ready:
         await ready()
-    await server.set_serving()
     # What is there by now stays, so looking through it for garbage again and again would be for nothing.
     gc.collect()
     gc.freeze()
+    await server.set_serving()
 
 
 def _failure(done: set[asyncio.Task[Any]]) -> BaseException | None:

@@ -1,8 +1,9 @@
 """Texts in the form in which detectors read them: what looks the same becomes the same.
 
 Letters lose their case and their Latin accents, full-width and other compatibility forms become plain, digits of every
-script become ASCII digits, every dash is `-` and every space is ` `, and invisible characters vanish. Positions in the
-folded text lead back to the text it came from.
+script become ASCII digits, every dash is `-` and every space is ` `, and invisible characters vanish. What is written
+as an escape of JSON, in whatever text, is the character that it says. Positions in the folded text lead back to the
+text it came from.
 """
 
 import re
@@ -26,6 +27,7 @@ _DROPPED_MARKS = (
 )
 _PLAIN = {"\u2212": "-", "\u3002": ".", "\u2044": "/"}
 _ASCII_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_ESCAPE = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\u([0-9a-f]{4})", re.IGNORECASE)
 _NOT_PLAIN = re.compile(r"[^\t\n\x20-\x7e]")
 
 
@@ -53,6 +55,29 @@ class Folded:
 
 def fold(text: str) -> Folded:
     """Fold a text."""
+    if "\\u" not in text and "\\U" not in text:
+        return _fold_characters(text)
+    read, places = _without_escapes(text)
+    folded = _fold_characters(read)
+    origin = [places[each] for each in (range(len(read)) if folded.origin is None else folded.origin)]
+    return Folded(folded.text, origin, len(text))
+
+
+def _without_escapes(text: str) -> tuple[str, list[int]]:
+    """Return a text with characters in place of their escapes, and where in the text each of its characters begins."""
+    pieces: list[str] = []
+    places: list[int] = []
+    done = 0
+    for escape in _ESCAPE.finditer(text):
+        high, low, one = escape.groups()
+        code = int(one, 16) if one else 0x10000 + (int(high, 16) - 0xD800) * 0x400 + int(low, 16) - 0xDC00
+        pieces += [text[done : escape.start()], "\ufffd" if 0xD800 <= code < 0xE000 else chr(code)]
+        places += [*range(done, escape.start()), escape.start()]
+        done = escape.end()
+    return "".join([*pieces, text[done:]]), [*places, *range(done, len(text))]
+
+
+def _fold_characters(text: str) -> Folded:
     if text.isascii() and not _ASCII_CONTROL.search(text):
         return Folded(text.lower().replace("\t", " "), None, len(text))
     folds = {character: _fold_character(character) for character in set(text)}

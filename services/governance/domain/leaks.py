@@ -14,7 +14,8 @@ FEWEST_WORDS = 6
 KEPT_CHARACTERS = 20_000
 
 _WORD = re.compile(r"[^\W_]+")
-_ESCAPE = re.compile(r'\\(?:u([0-9a-f]{4})|["/bfnrt])')
+# Beside those by number, which are none any more in a folded text.
+_ESCAPE = re.compile(r'\\["/bfnrt]')
 
 
 def leaks(instructions: Sequence[str], words: int) -> Detector:
@@ -50,9 +51,8 @@ def _unescaped(folded: str) -> tuple[str, Sequence[int]]:
         return folded, range(len(folded) + 1)
     pieces, origin, done = [], list[int](), 0
     for escape in _ESCAPE.finditer(folded):
-        piece = fold(chr(int(escape[1], 16))).text if escape[1] else " "
-        pieces += [folded[done : escape.start()], piece]
-        origin += [*range(done, escape.start()), *[escape.start()] * len(piece)]
+        pieces += [folded[done : escape.start()], " "]
+        origin += [*range(done, escape.start()), escape.start()]
         done = escape.end()
     return "".join([*pieces, folded[done:]]), [*origin, *range(done, len(folded) + 1)]
 

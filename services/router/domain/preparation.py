@@ -1,6 +1,5 @@
 """Data-prep: text in one form, its language, and no more of it than the task's budget."""
 
-import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -45,34 +44,13 @@ def normalise(text: str) -> str:
     return text.strip()
 
 
-def unescaped(text: str) -> str:
-    """Return a JSON text with characters in place of their escapes, for who reads it as text; others as they are."""
-    if "\\u" not in text:
-        return text
-    try:
-        plain = json.dumps(json.loads(text), ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text
-    # A lone surrogate is no character.
-    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def normalise_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Return messages with their contents, and the arguments of their calls, in one form.
+    """Return messages with their contents in one form.
 
     Raises:
         InvalidField: A user's message has no text.
     """
-    normalised = tuple(
-        msgspec.structs.replace(
-            message,
-            content=normalise(unescaped(message.content)),
-            tool_calls=tuple(
-                msgspec.structs.replace(call, arguments=unescaped(call.arguments)) for call in message.tool_calls
-            ),
-        )
-        for message in messages
-    )
+    normalised = tuple(msgspec.structs.replace(message, content=normalise(message.content)) for message in messages)
     for i, message in enumerate(normalised):
         if message.role == "user" and not message.content:
             raise InvalidField(f"messages[{i}].content", "has no text; wanted some")

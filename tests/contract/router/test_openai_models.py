@@ -117,6 +117,17 @@ async def test_the_tokens_come_with_how_it_ended_if_they_are_asked_for() -> None
     assert generated.tokens == (Token("x", -0.5), Token("x", -1.0))
 
 
+@pytest.mark.parametrize("odd", [{}, {"token": 7}, {"token": "x", "bytes": [999]}])
+async def test_a_server_that_tells_no_texts_of_tokens_answers_all_the_same(odd: dict[str, Any]) -> None:
+    told = chunk("Hi", "stop")
+    told["choices"][0]["logprobs"]["content"] = [{**odd, "logprob": -1.0}]
+    async with served(Server(told, usage())) as (models, url):
+        question = prompt(url)
+        generated = (await collect(models, replace(question, sampling=question.sampling | {"logprobs": True})))[-1]
+    assert isinstance(generated, Generated)
+    assert (generated.sum_logprob, generated.tokens) == (-1.0, ())
+
+
 async def test_without_log_probabilities_there_are_none() -> None:
     async with served(Server(chunk("Hi"), chunk(None, "length"), usage(), b"data: [DONE]\n\n")) as (models, url):
         generated = (await collect(models, prompt(url)))[-1]

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from embedded.ports import free_ports
 from gyre.api.context.v1 import context_pb2, context_pb2_grpc
+from gyre.api.exchange.v1.exchange_pb2 import Call, Reply
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from services.runtime import errors, rpc
 from services.runtime.exchange import MAX_MESSAGE_BYTES, ExchangeChannel
@@ -223,6 +224,91 @@ async def test_a_server_that_stops_answers_what_it_was_asked_and_does_not_wait_f
         assert await call == "Hi"
         async with asyncio.timeout(30):
             await stopping
+
+
+async def test_while_a_server_stops_others_answer_new_calls(servicer: Scripted) -> None:
+    *grpc_ports, port = free_ports(3)
+    settings = [ServiceSettings(grpc_port=each, drain_seconds=60) for each in grpc_ports]
+    stopping, next_one = (rpc.Server(each, [registration(servicer)], port) for each in settings)
+    await stopping.start()
+    async with ExchangeChannel(f"127.0.0.1:{port}") as channel:
+        held = servicer.release
+        held.clear()
+        slow = asyncio.create_task(ask(channel, "slow"))
+        await servicer.entered.wait()
+        stopped = asyncio.create_task(stopping.stop())
+        await asyncio.sleep(0)
+        await next_one.start()
+        servicer.release = asyncio.Event()
+        servicer.release.set()
+        async with asyncio.timeout(20):
+            while True:  # until it is told
+                try:
+                    assert [await ask(channel, text) for text in "abc"] == ["a", "b", "c"]
+                    break
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.01)
+        assert not slow.done()
+        held.set()
+        assert await slow == "slow"
+        await stopped
+        await next_one.stop()
+
+
+async def test_whoever_takes_a_connection_and_ends_it_is_away() -> None:
+    async def turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def ends(channel: ExchangeChannel) -> grpc.StatusCode:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(channel, seconds=10)
+        code: grpc.StatusCode = caught.value.code()
+        return code
+
+    (port,) = free_ports(1)
+    async with (
+        await asyncio.start_server(turn_away, "127.0.0.1", port),
+        ExchangeChannel(f"127.0.0.1:{port}") as channel,
+    ):
+        for _ in range(20):
+            found = await asyncio.gather(*(ends(channel) for _ in range(5)))
+            assert set(found) == {grpc.StatusCode.UNAVAILABLE}
+
+
+async def test_a_call_on_a_connection_that_has_just_ended_can_be_cancelled(channel: ExchangeChannel) -> None:
+    assert await ask(channel) == "Hi"
+    assert channel._connection is not None
+    call = asyncio.create_task(ask(channel, "never sent"))
+    await asyncio.sleep(0)
+    channel._connection._writer.transport.abort()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await ask(channel, "again") == "again"
+
+
+async def test_calls_that_are_stopped_before_they_begin_get_no_answer_and_the_next_one_does(
+    servicer: Scripted,
+) -> None:
+    stopped = [Call(id=id_ // 2, method=f"/{NAME}/CheckOutput", cancelled=bool(id_ % 2)) for id_ in range(2, 202)]
+    last = Call(id=200, method=f"/{NAME}/CheckOutput", request=question().SerializeToString())
+    async with served(registration(servicer)) as target:
+        host, _, port = target.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for call in (*stopped, last):
+            encoded = call.SerializeToString()
+            writer.write(len(encoded).to_bytes(4, "big") + encoded)
+        async with asyncio.timeout(20):
+            size = int.from_bytes(await reader.readexactly(4), "big")
+            reply = Reply.FromString(await reader.readexactly(size))
+        assert (reply.id, reply.status) == (200, b"")
+        writer.close()
+
+
+@pytest.mark.parametrize("target", ["governance", "governance:", ":18092", "governance:http"])
+def test_a_target_that_is_none_is_said_at_once(target: str) -> None:
+    with pytest.raises(errors.Fatal, match="wanted host:port"):
+        ExchangeChannel(target)
 
 
 async def test_a_call_belongs_to_its_callers_trace(channel: ExchangeChannel, servicer: Scripted) -> None:

@@ -70,6 +70,22 @@ def test_every_valid_iban_is_found_where_it_stands(before: str, account: tuple[s
     assert found(f"{before} {written} {after}") == [("iban", written)]
 
 
+@given(surroundings, cards(), surroundings, st.integers(0, 2**16))
+def test_jsons_escapes_hide_nothing(before: str, card: tuple[str, str], after: str, chosen: int) -> None:
+    written = "".join(
+        rf"\u{ord(character):04x}" if chosen >> place % 16 & 1 else character for place, character in enumerate(card[1])
+    )
+    assert found(f'{{"a": "{before} {written} {after}"}}') == [("card", written)]
+
+
+def test_what_escapes_say_is_read_in_any_text() -> None:
+    assert found(r"jo\u0040example\u002ecom and \ud835\udff0111 1111 1111 1111") == [
+        ("email", r"jo\u0040example\u002ecom"),
+        ("card", r"\ud835\udff0111 1111 1111 1111"),
+    ]
+    assert found(r"C:\users \ud800 \u00 and \u") == []
+
+
 @given(cards(), st.integers(1, 9))
 def test_a_card_number_with_a_wrong_check_digit_is_not_one(card: tuple[str, str], change: int) -> None:
     number, _ = card

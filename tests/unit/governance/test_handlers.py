@@ -30,6 +30,14 @@ def published(bundle: Bundle) -> BundlePublished:
     return BundlePublished(version=bundle.version, published_at=datetime.now(UTC), content=bundle.model_dump_json())
 
 
+def test_only_a_tenant_who_looks_for_names_takes_long_for_short_texts() -> None:
+    guardrails = {"default": [], "customer-care": [{"detect": ["name"], "action": "mask", "directions": ["input"]}]}
+    known = rules(changed(guardrails=guardrails))
+    assert known.reads_slowly(known.tenant(APPLICATION), "input")
+    assert not known.reads_slowly(known.tenant(APPLICATION), "output")
+    assert not known.reads_slowly(known.tenant("nobody's"), "input")
+
+
 def denied(text: str, **more: object) -> dict[str, object]:
     return {"detect": ["denied"], "action": "refuse", "texts": [text], **more}
 

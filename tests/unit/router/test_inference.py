@@ -306,6 +306,14 @@ class TestCascade:
             stack.experience.take_outcome(outcome("Hi", 0.0, "big", "large"))
         assert (await stack.router.complete(stack.call(), ask("Hi"))).model == "small"
         assert outcomes(stack.recorder.last) == [("small", "answered")]
+        assert stack.recorder.last.attempts[0].reason == "right with a chance of 0.20, below 0.3"
+
+    async def test_of_whom_nothing_is_known_is_asked_whatever_is_known_of_others(self) -> None:
+        stack = stack_of(Cascade(chance=0.8), space=space)
+        stack.models.sum_logprobs = {"small-llm": -0.05}
+        assert (await stack.router.complete(stack.call(), ask("Hi"))).model == "big"
+        stack.experience.take_outcome(msgspec.structs.replace(outcome("Hi", 1.0), tenant="bank"))
+        assert (await stack.router.complete(stack.call(), ask("Hi"))).model == "big"
 
     async def test_what_a_gate_found_tells_which_answers_are_sure(self) -> None:
         live = msgspec.structs.replace(deployment(), gate_items=60, candidate_answers=answers(sure=-5.0, unsure=-25.0))

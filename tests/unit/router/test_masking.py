@@ -54,18 +54,6 @@ async def test_a_tool_call_gets_the_callers_text_in_its_json() -> None:
     assert stack.recorder.last.tool_calls[0].arguments == '{"room":"<EMAIL_1>","not":"<EMAIL_2>"}'
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_what_an_answers_json_escapes_is_no_way_past_the_masks(streamed: bool) -> None:
-    stack = Stack()
-    stack.models.pieces = [r'{"name": "lights", "arguments": {"room": "jo\u0040example', r'\u002ecom"}}']
-    asked = ask("Light!", task="calls", tools=(LIGHTS,))
-    if streamed:
-        completion = (await collect(stack, asked))[1]
-    else:
-        completion = await stack.router.complete(stack.call(), asked)
-    assert completion.message.tool_calls[0].arguments == '{"room":"<EMAIL_1>"}'
-
-
 async def test_a_mask_that_the_caller_wrote_itself_stays() -> None:
     stack = Stack()
     stack.models.pieces = ["<EMAIL_1> and <EMAIL_2>"]

@@ -4,18 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.events import Cut, Message, ToolCall
+from schemas.events import Cut, Message
 from services.router.domain.errors import InvalidField
-from services.router.domain.preparation import (
-    GAP,
-    Fitted,
-    estimated_tokens,
-    fit,
-    language_of,
-    normalise,
-    normalise_messages,
-    unescaped,
-)
+from services.router.domain.preparation import GAP, Fitted, estimated_tokens, fit, language_of, normalise
 from tests.unit.router.fakes import user
 
 
@@ -42,35 +33,6 @@ def test_a_normal_form_stays_as_it_is(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once
     assert unicodedata.is_normalized("NFC", once)
-
-
-@pytest.mark.parametrize(
-    ("text", "plain"),
-    [
-        (r'{"card": "\u0034111 1111 1111 1111"}', '{"card": "4111 1111 1111 1111"}'),
-        (r'["M\u00fcllerstra\u00dfe 5", "\ud83d\ude00"]', '["Müllerstraße 5", "😀"]'),
-        (r'{"a": "x\ud800y"}', '{"a": "x\ufffdy"}'),
-        (r'{"a": "line\nend \u0022quoted\u0022"}', r'{"a": "line\nend \"quoted\""}'),
-        (r'{"a":1,  "b":"no escape"}', r'{"a":1,  "b":"no escape"}'),
-        (r"a path: C:\users", r"a path: C:\users"),
-        (r"\u0034 is four", r"\u0034 is four"),
-        ('["\\u0034",' * 100_000, '["\\u0034",' * 100_000),
-    ],
-)
-def test_what_json_escapes_is_read_as_the_characters_that_it_says(text: str, plain: str) -> None:
-    assert unescaped(text) == plain
-
-
-def test_calls_and_the_results_of_tools_come_into_one_form_too() -> None:
-    call = ToolCall(id="c", name="pay", arguments=r'{"card": "\u0034\u0031"}')
-    messages = (
-        user("pay"),
-        Message(role="assistant", tool_calls=(call,)),
-        Message(role="tool", content=r'{"city": "Z\u00fcrich\u200b"}', tool_call_id="c"),
-    )
-    _, called, result = normalise_messages(messages)
-    assert called.tool_calls[0].arguments == '{"card": "41"}'
-    assert result.content == '{"city": "Zürich"}'
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Call(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Unique on its connection."""
+    """Unique on its connection, and not 0."""
     method: _builtins.str
     """/package.Service/Method"""
     request: _builtins.bytes
@@ -65,6 +65,7 @@ class Reply(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
+    """Of the call. 0: of none; the other side is stopping, and further calls are to go by another connection."""
     response: _builtins.bytes
     status: _builtins.bytes
     """A google.rpc.Status, where there is no response."""
