@@ -298,10 +298,10 @@ async def compare(
 
 async def draw(router: Callable[[], Awaitable[None]], pid: int, file: str) -> None:
     """Draw where a process's time goes while the router has 16 requests in flight."""
-    py_spy = await asyncio.to_thread(lambda: install("profiler").parent / "py-spy")
+    # Relative, for the picture's title is the command.
+    py_spy = await asyncio.to_thread(lambda: os.path.relpath(install("profiler").parent / "py-spy"))
     command = ["record", "--pid", str(pid), "--rate", "200", "--duration", str(FLAME_SECONDS), "--output", file]
-    # The picture's title is the command.
-    drawing = await asyncio.create_subprocess_exec(os.path.relpath(py_spy), *command, stderr=subprocess.DEVNULL)
+    drawing = await asyncio.create_subprocess_exec(py_spy, *command, stderr=subprocess.DEVNULL)
     await load(router, 16, FLAME_SECONDS + 1)
     if await drawing.wait():
         raise RuntimeError("py-spy drew nothing; it needs root, or a kernel that lets it look at other processes")
