@@ -117,7 +117,7 @@ class ExchangeServer:
 
     def _ended(self, id_: int, answering: dict[int, asyncio.Task[None]], task: asyncio.Task[None]) -> None:
         self._answering.discard(task)
-        del answering[id_]
+        answering.pop(id_, None)  # a peer may use a number twice
 
     async def _answer(self, call: Call, writer: asyncio.StreamWriter) -> None:
         try:
