@@ -1,6 +1,7 @@
 """Calls between services ride one connection, and each is answered, refused, late or stopped as a call by itself is."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -226,6 +227,15 @@ async def test_a_server_that_stops_answers_what_it_was_asked_and_does_not_wait_f
             await stopping
 
 
+async def until_nobody_listens(port: int) -> None:
+    async with asyncio.timeout(20):
+        with contextlib.suppress(OSError):
+            while True:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                await asyncio.sleep(0.01)
+
+
 async def test_while_a_server_stops_others_answer_new_calls(servicer: Scripted) -> None:
     *grpc_ports, port = free_ports(3)
     settings = [ServiceSettings(grpc_port=each, drain_seconds=60) for each in grpc_ports]
@@ -237,7 +247,7 @@ async def test_while_a_server_stops_others_answer_new_calls(servicer: Scripted) 
         slow = asyncio.create_task(ask(channel, "slow"))
         await servicer.entered.wait()
         stopped = asyncio.create_task(stopping.stop())
-        await asyncio.sleep(0)
+        await until_nobody_listens(port)
         await next_one.start()
         servicer.release = asyncio.Event()
         servicer.release.set()
