@@ -10,6 +10,7 @@ import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ SAMPLE = Path("deploy/bundle")
 BAR = 0.5
 BARS = (0.2, 0.35, 0.5, 0.65, 0.8)
 PATIENCE_SECONDS = 60
+
+Row = dict[str, Any]
 
 
 async def main() -> None:
@@ -63,10 +66,10 @@ async def main() -> None:
             await publish(bundle)
             await asyncio.sleep(2)  # all have heard of it
             played = await play(router, held_out, lambda: None, model)
-            attempts = await recorded(database, played)
-            show(name, played, attempts)
+            records = await recorded(database, played)
+            show(name, played, records)
             if name == "specialist alone":
-                specialist = played, attempts
+                specialist = played, records
         show_confidence(confidence, *specialist)
     finally:
         await publish(sample)
@@ -82,7 +85,7 @@ async def publish(bundle: Bundle) -> None:
         )
 
 
-async def recorded(database: ClickHouse, played: Sequence[Played]) -> dict[str, dict[str, object]]:
+async def recorded(database: ClickHouse, played: Sequence[Played]) -> dict[str, Row]:
     """Return what is on record of each answer, by request, once all of it is."""
     ids = [each.request_id for each in played]
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -97,22 +100,22 @@ async def recorded(database: ClickHouse, played: Sequence[Played]) -> dict[str, 
             await asyncio.sleep(0.5)
 
 
-def show(name: str, played: Sequence[Played], attempts: dict[str, dict[str, object]]) -> None:
+def show(name: str, played: Sequence[Played], records: dict[str, Row]) -> None:
     """Print how right the answers were, and what they took."""
     right = sum(each.right for each in played)
     low, high = wilson_interval(right, len(played))
-    asked = [row["attempts"] for row in attempts.values()]
-    twice = sum(len(each) > 1 for each in asked)  # type: ignore[arg-type] # rows have no types
-    tokens = sum(attempt["prompt_tokens"] + attempt["completion_tokens"] for each in asked for attempt in each)  # type: ignore[attr-defined] # the same
+    asked = [row["attempts"] for row in records.values()]
+    twice = sum(len(each) > 1 for each in asked)
+    tokens = sum(attempt["prompt_tokens"] + attempt["completion_tokens"] for each in asked for attempt in each)
     print(
         f"{name:22}{f'{right} of {len(played)}':>12}{f'{low:.1%} to {high:.1%}':>18}{twice:>13}"
         f"{tokens / len(played):>9.0f}{statistics.median(each.seconds for each in played):>11.2f}"
     )
 
 
-def show_confidence(confidence: Confidence, played: Sequence[Played], attempts: dict[str, dict[str, object]]) -> None:
+def show_confidence(confidence: Confidence, played: Sequence[Played], records: dict[str, Row]) -> None:
     """Print how well the specialist's gate tells which of its answers here are right."""
-    chances = np.array([confidence.chance(float(attempts[each.request_id]["sum_logprob"])) for each in played])  # type: ignore[arg-type] # rows have no types
+    chances = np.array([confidence.chance(records[each.request_id]["sum_logprob"]) for each in played])
     right = np.array([each.right for each in played], float)
     pairs = chances[right == 1][:, None] - chances[right == 0][None, :]
     area = float((pairs > 0).mean() + (pairs == 0).mean() / 2)

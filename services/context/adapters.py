@@ -1,4 +1,4 @@
-"""Context's ports made real: the index in memory (words by tantivy, BM25; meaning by usearch), governance by gRPC."""
+"""Context's ports made real: the index in memory (words by tantivy, BM25; meaning by usearch), governance."""
 
 import asyncio
 import re

@@ -189,9 +189,9 @@ class Http:
         Raises:
             ServiceError: One could not be answered, or all were refused.
         """
-        calls = [call, *(replace(call, request_id=self._clock.new_id()) for _ in asked[1:])]
         if len(asked) == 1:
             return answers.chat_completion([call.request_id], [await self._router.complete(call, asked[0])], created)
+        calls = [call, *(replace(call, request_id=self._clock.new_id()) for _ in asked[1:])]
         ended = await asyncio.gather(*map(self._router.complete, calls, asked), return_exceptions=True)
         failed = [each for each in ended if isinstance(each, BaseException)]
         for error in failed:

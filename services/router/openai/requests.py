@@ -31,7 +31,6 @@ FunctionName = Annotated[
 MAX_CHOICES = 4
 StopText = Annotated[str, Meta(min_length=1, max_length=64)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Off = Annotated[bool, Meta(extra_json_schema={"const": False})]
 
 
 class _Strict(Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,7 +143,7 @@ class ChatRequest(_Strict, frozen=True):
     # Only as they are when nobody sets them.
     top_logprobs: Annotated[int, Meta(ge=0, le=0)] | None = None
     logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
-    store: Off | None = None
+    store: Annotated[bool, Meta(extra_json_schema={"const": False})] | None = None
     service_tier: Literal["auto", "default"] | None = None
     reasoning_effort: Literal["none"] | None = None
     verbosity: Literal["medium"] | None = None

@@ -75,6 +75,15 @@ async def ask(channel: ExchangeChannel, text: str = "Hi", seconds: float | None 
     return str((await stub.CheckOutput(question(text), timeout=seconds)).text)
 
 
+async def until_nobody_listens(port: int) -> None:
+    async with asyncio.timeout(20):
+        with contextlib.suppress(OSError):
+            while True:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                await asyncio.sleep(0.01)
+
+
 async def test_each_of_many_calls_at_once_gets_its_own_answer(channel: ExchangeChannel, servicer: Scripted) -> None:
     servicer.release.clear()
     texts = [f"text {i}" for i in range(500)]
@@ -220,20 +229,11 @@ async def test_a_server_that_stops_answers_what_it_was_asked_and_does_not_wait_f
         call = asyncio.create_task(ask(channel))
         await servicer.entered.wait()
         stopping = asyncio.create_task(server.stop())
-        await asyncio.sleep(0)
+        await until_nobody_listens(port)
         servicer.release.set()
         assert await call == "Hi"
         async with asyncio.timeout(30):
             await stopping
-
-
-async def until_nobody_listens(port: int) -> None:
-    async with asyncio.timeout(20):
-        with contextlib.suppress(OSError):
-            while True:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                await asyncio.sleep(0.01)
 
 
 async def test_while_a_server_stops_others_answer_new_calls(servicer: Scripted) -> None:
