@@ -1,29 +1,15 @@
-r"""The hash chain: what makes a row that was changed, removed or put in between show.
-
-Each partition of each topic is a chain of its own. Anyone who has the rows can recompute it, with these definitions:
-
-    digest = SHA-256(salt, length of the key in decimal ASCII, ":", key, payload)
-    header = "gyre.record.v1\n" topic "\n" partition "\n" offset "\n" timestamp in ms "\n" hex(digest) "\n"
-             hex(hash of the row before, or 32 zero bytes) "\n"            (decimal numbers, lower-case hex, ASCII)
-    hash   = SHA-256(header)
-
-The payload is the record's value as Kafka held it, schema id included. The salt is random, so that a payload that has
-been erased cannot be guessed from its digest: erasing key, payload and salt leaves the header, and the chain, whole.
-"""
+"""Rows and their place in the chain, whose form `schemas.ledger` describes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 
 import msgspec
 
 from schemas.codecs import UndecodableError, codec
+from schemas.ledger.chain import NO_HASH, SALT_BYTES, header_hash, payload_digest
 from schemas.topics import Topic
 from services.runtime.kafka import Record
-
-SALT_BYTES = 16
-HASH_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -35,7 +21,7 @@ class Head:
 
 
 # A partition of which nothing is stored yet.
-EMPTY = Head(offset=-1, hash=bytes(HASH_BYTES))
+EMPTY = Head(offset=-1, hash=NO_HASH)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -46,7 +32,7 @@ class Row(msgspec.Struct, frozen=True):
         schema_id: Of the Avro schema that its value is written in; 0 where it names none that is known.
         error: Why its value cannot be decoded; empty when it can.
         salt: `SALT_BYTES` random bytes.
-        digest, prev_hash, hash: `HASH_BYTES` each, as the module says.
+        digest, prev_hash, hash: 32 bytes each, as `schemas.ledger` says.
     """
 
     record: Record
@@ -105,17 +91,6 @@ class Run:
     schema_id: int
     error: str
     records: Sequence[Record]
-
-
-def payload_digest(salt: bytes, key: bytes, payload: bytes) -> bytes:
-    """Return the digest that stands for a record's key and value in the chain."""
-    return sha256(b"%b%d:%b%b" % (salt, len(key), key, payload)).digest()
-
-
-def header_hash(topic: str, partition: int, offset: int, timestamp_ms: int, digest: bytes, prev_hash: bytes) -> bytes:
-    """Return the hash of a row from its header."""
-    header = f"gyre.record.v1\n{topic}\n{partition}\n{offset}\n{timestamp_ms}\n{digest.hex()}\n{prev_hash.hex()}\n"
-    return sha256(header.encode()).digest()
 
 
 def runs(records: Sequence[Record]) -> Iterator[Run]:

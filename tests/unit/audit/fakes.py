@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 
 from schemas.codecs import UndecodableError, codec
 from schemas.events import DeadLetter
+from schemas.ledger.chain import payload_digest
 from schemas.topics import Topic
-from services.audit.domain import EMPTY, Head, Link, Row, Step, payload_digest
+from services.audit.domain import EMPTY, Head, Link, Row, Step
 from services.runtime.errors import Rejected, Retryable
 
 

@@ -10,20 +10,9 @@ from msgspec.structs import replace
 
 from schemas.avro import published_ids
 from schemas.codecs import codec
+from schemas.ledger.chain import SALT_BYTES, header_hash, payload_digest
 from schemas.topics import Topic
-from services.audit.domain import (
-    EMPTY,
-    SALT_BYTES,
-    Head,
-    Link,
-    Row,
-    Run,
-    chained,
-    follows,
-    header_hash,
-    payload_digest,
-    runs,
-)
+from services.audit.domain import EMPTY, Head, Link, Row, Run, chained, follows, runs
 from services.runtime.kafka import Record
 from tests.integration.audit.story import interaction
 
