@@ -426,15 +426,44 @@ class Deployment(Event, frozen=True, kw_only=True):
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):
-    """A signed root over a range of a topic partition's rows."""
+    """A signed root over all rows of a topic partition, up to the last that there were."""
 
     chain: str  # topic/partition
-    first_offset: int
+    first_offset: int  # of the rows since the checkpoint before
     last_offset: int
     root: bytes
-    signature: bytes
+    signature: bytes  # of the first key; the note has all
     key_id: str
     signed_at: datetime
+    tree_size: int = 0  # rows
+    note: str = ""  # what was signed, with the signatures, as schemas/ledger/notes.py has it
+    # The roots of the blocks of rows completed since the checkpoint before, and the number of the first of them.
+    first_block: int = 0
+    blocks: tuple[bytes, ...] = ()
+
+
+class ErasedRows(msgspec.Struct, frozen=True, kw_only=True):
+    """Places of one topic partition whose content was erased."""
+
+    topic: str
+    partition: int
+    offsets: tuple[int, ...]
+
+
+class Erasure(Event, frozen=True, kw_only=True):
+    """What was erased at somebody's wish: where it stood, never what it was or whose.
+
+    A wish that concerns many requests has several of these.
+    """
+
+    erasure_id: str
+    tenant: str
+    asked_at: datetime
+    request_ids: tuple[str, ...]  # whoever holds content of these drops it
+    rows: tuple[ErasedRows, ...] = ()
+    # What had learned from them, or was measured by them, and wants to be made anew.
+    dataset_ids: tuple[str, ...] = ()
+    candidate_ids: tuple[str, ...] = ()
 
 
 class Drift(Event, frozen=True, kw_only=True):
@@ -478,4 +507,5 @@ EVENTS: dict[Topic, type[Event]] = {
     Topic.DEPLOYMENTS: Deployment,
     Topic.CHECKPOINTS: Checkpoint,
     Topic.DRIFT: Drift,
+    Topic.ERASURES: Erasure,
 }

@@ -24,6 +24,7 @@ class Topic(StrEnum):
     DEPLOYMENTS = "serving.deployments.v1"
     CHECKPOINTS = "audit.checkpoints.v1"
     DRIFT = "audit.drift.v1"
+    ERASURES = "audit.erasures.v1"
 
     @property
     def dead_letters(self) -> str:
@@ -70,4 +71,6 @@ SPECS: dict[Topic, TopicSpec] = {
     Topic.DEPLOYMENTS: TopicSpec(key="task_key", compacted=True),
     Topic.CHECKPOINTS: TopicSpec(key="chain"),
     Topic.DRIFT: TopicSpec(key="task_key"),
+    # Each has a key of its own, so all of them stay: whoever reads old records must know what not to use of them.
+    Topic.ERASURES: TopicSpec(key="erasure_id", compacted=True),
 }

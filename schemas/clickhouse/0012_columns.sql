@@ -47,3 +47,11 @@ ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS incumbent_answer
 ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS candidate_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64))) COMMENT 'Of each request of the gate: whether the candidate got it right, and how likely it found its answer';
 
 ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS incumbent_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64))) COMMENT 'Of each request of the gate: whether the incumbent got it right, and how likely it found its answer';
+
+ALTER TABLE gyre.audit_checkpoints_v1 ADD COLUMN IF NOT EXISTS tree_size Int64 COMMENT 'How many rows are covered';
+
+ALTER TABLE gyre.audit_checkpoints_v1 ADD COLUMN IF NOT EXISTS note String COMMENT 'What was signed, with its signatures';
+
+ALTER TABLE gyre.audit_checkpoints_v1 ADD COLUMN IF NOT EXISTS first_block Int64 COMMENT 'Number of the first of blocks';
+
+ALTER TABLE gyre.audit_checkpoints_v1 ADD COLUMN IF NOT EXISTS blocks Array(String) COMMENT 'Roots of the blocks of 1,024 rows completed since the checkpoint before';
