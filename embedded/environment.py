@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from embedded.clickhouse.users import READ_ONLY_BY_USER, create_users_file
 from embedded.settings import HOST, PORTS, SERVICES, Settings
+from schemas.ledger.notes import SigningKey
 
 # The one service that each secret is for.
-_SECRETS = {"audit": "GYRE_CLICKHOUSE_PASSWORD", "triage": "GYRE_TRIAGE_LEASE_SECRET"}
+_SECRETS = {
+    "GYRE_CLICKHOUSE_PASSWORD": "audit",
+    "GYRE_AUDIT_SIGNING_KEYS": "audit",
+    "GYRE_TRIAGE_LEASE_SECRET": "triage",
+}
 
 
 def service_environment(settings: Settings) -> dict[str, str]:
@@ -31,6 +37,8 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "GYRE_TRIAGE_DATA_DIR": str(settings.triage_dir),
         "GYRE_CONTEXT_SNAPSHOT_DIR": str(settings.state_dir / "context"),
         "GYRE_TRIAGE_LEASE_SECRET": _secret(settings, "triage-lease"),
+        "GYRE_AUDIT_SIGNING_KEYS": audit_signing_keys(settings),
+        "GYRE_AUDIT_CHECKPOINTS_FILE": str(settings.state_dir / "audit" / "checkpoints"),
         **{f"GYRE_{name.upper()}_HOST": HOST for name in SERVICES},
         **{f"GYRE_{name.upper()}_TARGET": settings.address(_asked_port(name)) for name in SERVICES},
         **{variable: str(settings.port(variable)) for variable, port in PORTS.items() if port.part in SERVICES},
@@ -57,7 +65,7 @@ def part_environment(settings: Settings, name: str) -> dict[str, str]:
     # Several processes with a thread per core each would get in each other's way; only training is worth every core.
     threads = {} if name == "trainer" else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    others = {variable for owner, variable in _SECRETS.items() if owner != name}
+    others = {variable for variable, owner in _SECRETS.items() if owner != name}
     told = {variable: value for variable, value in service_environment(settings).items() if variable not in others}
     return {**told, **threads, **offline}
 
@@ -79,11 +87,16 @@ def clickhouse_users_file(settings: Settings) -> Path:
     return settings.run_dir / "clickhouse-users.json"
 
 
-def _secret(settings: Settings, name: str) -> str:
+def audit_signing_keys(settings: Settings) -> str:
+    """Return what checkpoints of the record are signed with, made where there is nothing yet."""
+    return _secret(settings, "audit-signing-keys", lambda: SigningKey.generate("gyre-audit").secret())
+
+
+def _secret(settings: Settings, name: str, make: Callable[[], str] = secrets.token_urlsafe) -> str:
     path = settings.run_dir / "secrets" / name
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
+            file.write(make())
     return path.read_text().strip()

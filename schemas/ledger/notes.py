@@ -104,6 +104,10 @@ class SigningKey:
             raise InvalidKeyError("the id of the key is not that of its name and bytes")
         return key
 
+    def sign(self, text: str) -> bytes:
+        """Return the Ed25519 signature of a text, 64 bytes."""
+        return self.private.sign(text.encode())
+
     def secret(self) -> str:
         """Return the text to keep secret, from which the key can be had again."""
         return f"{_PRIVATE}{self.verifying.label}+{_base64(_ED25519 + self.private.private_bytes_raw())}"
@@ -125,16 +129,19 @@ class Checkpoint:
         """`topic/partition`."""
         return f"{self.topic}/{self.partition}"
 
-    def signed(self, keys: Sequence[SigningKey]) -> str:
-        """Return the note that holds this checkpoint, signed with every key."""
+    @property
+    def text(self) -> str:
+        """The lines that are signed."""
         at = self.signed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         head = f"{_ORIGIN}{self.chain}\n{self.size}\n{_base64(self.root)}"
-        text = f"{head}\nlast_offset {self.last_offset}\nsigned_at {at}\n"
+        return f"{head}\nlast_offset {self.last_offset}\nsigned_at {at}\n"
+
+    def signed(self, keys: Sequence[SigningKey]) -> str:
+        """Return the note that holds this checkpoint, signed with every key."""
         signatures = (
-            f"{_SIGNATURE}{key.verifying.name} {_base64(key.verifying.key_id + key.private.sign(text.encode()))}\n"
-            for key in keys
+            f"{_SIGNATURE}{key.verifying.name} {_base64(key.verifying.key_id + key.sign(self.text))}\n" for key in keys
         )
-        return f"{text}\n{''.join(signatures)}"
+        return f"{self.text}\n{''.join(signatures)}"
 
     @classmethod
     def opened(cls, note: str, keys: Iterable[VerifyingKey]) -> "Checkpoint":
@@ -147,8 +154,17 @@ class Checkpoint:
         if not separator:
             raise InvalidNoteError("is no signed note: it has no signatures")
         _check_signatures(f"{text}\n", signatures, {(key.name, key.key_id): key for key in keys})
+        return cls.parse(note)
+
+    @classmethod
+    def parse(cls, note: str) -> "Checkpoint":
+        """Return the checkpoint in a note, whoever signed it.
+
+        Raises:
+            InvalidNoteError: It is none.
+        """
         try:
-            origin, size, root, last_offset, signed_at = text.split("\n")
+            origin, size, root, last_offset, signed_at = note.partition("\n\n")[0].split("\n")
             topic, _, partition = origin.removeprefix(_ORIGIN).rpartition("/")
             if not origin.startswith(_ORIGIN) or not topic:
                 raise ValueError("it is of another log")

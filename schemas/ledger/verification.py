@@ -25,12 +25,19 @@ class ChainVerifier:
     """Takes the rows of one chain in order.
 
     Attributes:
-        rows: How many were taken, all of them sound.
+        rows: How many were taken, all of them sound, and those that the tree began with.
         erased: How many of these hold no content any more.
         signed: The newest checkpoint that they were found to be as signed in.
     """
 
-    def __init__(self, topic: str, partition: int, checkpoints: Iterable[Checkpoint], erased: Container[int]) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        checkpoints: Iterable[Checkpoint],
+        erased: Container[int],
+        tree: Tree | None = None,
+    ) -> None:
         """Say what is known of the chain.
 
         Args:
@@ -38,16 +45,17 @@ class ChainVerifier:
             partition: Of the chain.
             checkpoints: Of the chain, opened, the smaller before the larger.
             erased: The offsets whose content may be gone, because an erasure on record says so.
+            tree: Over the rows before the first that will be taken; a checkpoint is to cover at least these.
         """
         self._topic, self._partition = topic, partition
         self._checkpoints = iter(checkpoints)
         self._next = next(self._checkpoints, None)
         self._may_be_erased = erased
-        self._tree = Tree()
+        self._tree = tree or Tree()
         self._pending: list[bytes] = []
         self._head_offset, self._first_unsigned = -1, 0
-        self.head_hash = NO_HASH
-        self.rows = self.erased = 0
+        self._head_hash = None if tree else NO_HASH  # nobody knows what the tree's last row was
+        self.rows, self.erased = self._tree.size, 0
         self.signed: Checkpoint | None = None
 
     def add(
@@ -74,7 +82,7 @@ class ChainVerifier:
         """
         if offset <= self._head_offset:
             raise BrokenChainError(offset, f"follows offset {self._head_offset}: rows are repeated or out of order")
-        if prev_hash != self.head_hash:
+        if prev_hash != self._head_hash and self._head_hash is not None:
             before = f"the row at offset {self._head_offset}" if self.rows else "the beginning"
             raise BrokenChainError(
                 offset, f"does not follow {before}: a row between them is missing, or one of the two was put in"
@@ -87,13 +95,24 @@ class ChainVerifier:
             self.erased += 1
         elif payload_digest != digest:
             raise BrokenChainError(offset, "its key, payload or salt was changed")
-        self._head_offset, self.head_hash = offset, row_hash
+        self._head_offset, self._head_hash = offset, row_hash
         self.rows += 1
         self._pending.append(row_hash)
         if len(self._pending) == _BATCH_ROWS:
             self._grow()
         while self._next is not None and self._next.size <= self.rows:
             self._compare(self._next)
+
+    @property
+    def head_hash(self) -> bytes:
+        """The hash of the last row taken."""
+        return self._head_hash or NO_HASH
+
+    @property
+    def tree(self) -> Tree:
+        """The tree over all rows taken."""
+        self._grow()
+        return self._tree
 
     def finish(self) -> None:
         """Take note that there are no more rows.

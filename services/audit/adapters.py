@@ -10,18 +10,21 @@ import io
 import os
 from collections.abc import AsyncIterator, Sequence
 from functools import cache
+from itertools import count, takewhile
 from typing import Any
 
 import fastavro
 
 from schemas import avro, clickhouse
 from schemas.codecs import HEADER_BYTES
-from schemas.topics import Topic
-from services.audit.domain import EMPTY, Head, Link, Row, Step
+from schemas.topics import SPECS, Topic
+from services.audit.domain import EMPTY, Head, Link, Row, Step, StoredRow
+from services.audit.ports import StoredCheckpoint
 from services.runtime.clickhouse import ClickHouse
 
 _PAGE_ROWS = 10_000
 _SYNC_BYTES = 16
+_BY_REQUEST = [topic for topic, spec in SPECS.items() if spec.key == "request_id"]
 
 _BEFORE: list[dict[str, Any]] = [
     {"name": "_topic", "type": "string"},
@@ -150,15 +153,16 @@ class ClickHouseLedger:
             },
         )
 
-    async def links(self, topic: Topic, partition: int) -> AsyncIterator[Link]:
+    async def links(self, topic: Topic, partition: int, start: int = 0) -> AsyncIterator[Link]:
         """Yield the rows of a partition in the order of their offsets, page by page."""
-        following = 0
+        following = await self._offset(topic, partition, start) if start else 0
         while True:
             # The payload's digest is computed there, so that a page has a size.
             page = await self._client.rows(
                 "SELECT _offset, toUnixTimestamp64Milli(_timestamp) AS timestamp_ms, lower(hex(_digest)) AS digest, "
-                "lower(hex(_prev_hash)) AS prev_hash, lower(hex(_hash)) AS hash, lower(hex(SHA256("
-                "concat(_salt, toString(length(_key)), ':', _key, _payload)))) AS payload_digest "
+                "lower(hex(_prev_hash)) AS prev_hash, lower(hex(_hash)) AS hash, "
+                "if(_salt = toFixedString('', 16) AND _key = '' AND _payload = '', NULL, "
+                "lower(hex(SHA256(concat(_salt, toString(length(_key)), ':', _key, _payload))))) AS payload_digest "
                 "FROM gyre.{table:Identifier} WHERE _partition = {partition:UInt32} AND _offset >= {following:UInt64} "
                 "ORDER BY _offset LIMIT {rows:UInt32} WITH TIES",
                 {
@@ -175,11 +179,102 @@ class ClickHouseLedger:
                     digest=bytes.fromhex(row["digest"]),
                     prev_hash=bytes.fromhex(row["prev_hash"]),
                     hash=bytes.fromhex(row["hash"]),
-                    payload_digest=bytes.fromhex(row["payload_digest"]),
+                    payload_digest=row["payload_digest"] and bytes.fromhex(row["payload_digest"]),
                 )
             if len(page) < _PAGE_ROWS:
                 return
             following = page[-1]["_offset"] + 1
+
+    async def newest_checkpoint(self, topic: Topic, partition: int) -> StoredCheckpoint | None:
+        """Return the checkpoint that covers most of a chain."""
+        chain = {"chain": f"{topic}/{partition}"}
+        newest = await self._client.rows(
+            "SELECT note FROM gyre.audit_checkpoints_v1 WHERE chain = {chain:String} AND _error = '' "
+            "ORDER BY tree_size DESC LIMIT 1",
+            chain,
+        )
+        if not newest:
+            return None
+        found = await self._client.rows(
+            "SELECT first_block, arrayMap(block -> lower(hex(block)), blocks) AS blocks FROM gyre.audit_checkpoints_v1 "
+            "WHERE chain = {chain:String} AND _error = '' AND notEmpty(blocks) ORDER BY tree_size",
+            chain,
+        )
+        by_number = {row["first_block"] + place: block for row in found for place, block in enumerate(row["blocks"])}
+        blocks = [bytes.fromhex(by_number[number]) for number in takewhile(by_number.__contains__, count())]
+        return StoredCheckpoint(newest[0]["note"], blocks)
+
+    async def oldest_checkpoint(self, topic: Topic, partition: int, offset: int) -> str | None:
+        """Return the note of the first checkpoint of a chain that covers an offset."""
+        rows = await self._client.rows(
+            "SELECT note FROM gyre.audit_checkpoints_v1 WHERE chain = {chain:String} AND _error = '' "
+            "AND last_offset >= {offset:Int64} ORDER BY tree_size LIMIT 1",
+            {"chain": f"{topic}/{partition}", "offset": offset},
+        )
+        return rows[0]["note"] if rows else None
+
+    async def erased(self, topic: Topic, partition: int) -> set[int]:
+        """Return the offsets of a chain whose content erasures on record say is gone."""
+        rows = await self._client.rows(
+            "SELECT arrayJoin(place.offsets) AS erased FROM gyre.audit_erasures_v1 "
+            "ARRAY JOIN rows AS place WHERE place.topic = {topic:String} AND place.partition = {partition:UInt32}",
+            {"topic": str(topic), "partition": partition},
+        )
+        return {row["erased"] for row in rows}
+
+    async def rows_of(self, request_id: str) -> list[StoredRow]:
+        """Return the rows of the topics keyed by request that hold a request, oldest first."""
+        found = [row for topic in _BY_REQUEST for row in await self._rows_of(topic, request_id)]
+        return sorted(found, key=lambda row: (row.timestamp_ms, row.topic, row.offset))
+
+    async def _rows_of(self, topic: Topic, request_id: str) -> list[StoredRow]:
+        table = clickhouse.table(topic)
+        rows = await self._client.rows(
+            "SELECT _partition, _offset, toUnixTimestamp64Milli(_timestamp) AS timestamp_ms, lower(hex(_key)) AS key, "
+            "lower(hex(_salt)) AS salt, lower(hex(_payload)) AS payload, lower(hex(_digest)) AS digest, "
+            "lower(hex(_prev_hash)) AS prev_hash, lower(hex(_hash)) AS hash "
+            "FROM gyre.{table:Identifier} WHERE request_id = {request_id:String}",
+            {"table": table, "request_id": request_id},
+        )
+        found = []
+        for row in rows:
+            (before,) = await self._client.rows(
+                "SELECT count() AS rows FROM gyre.{table:Identifier} "
+                "WHERE _partition = {partition:UInt32} AND _offset < {offset:UInt64}",
+                {"table": table, "partition": row["_partition"], "offset": row["_offset"]},
+            )
+            found.append(
+                StoredRow(
+                    topic=topic,
+                    partition=row["_partition"],
+                    offset=row["_offset"],
+                    timestamp_ms=row["timestamp_ms"],
+                    index=before["rows"],
+                    **{
+                        name: bytes.fromhex(row[name])
+                        for name in ("key", "salt", "payload", "digest", "prev_hash", "hash")
+                    },
+                )
+            )
+        return found
+
+    async def leaves(self, topic: Topic, partition: int, start: int, end: int) -> list[bytes]:
+        """Return the hashes of a chain's rows from the one at a place to before another."""
+        rows = await self._client.rows(
+            "SELECT lower(hex(_hash)) AS hash FROM gyre.{table:Identifier} WHERE _partition = {partition:UInt32} "
+            "ORDER BY _offset LIMIT {rows:UInt64} OFFSET {start:UInt64}",
+            {"table": clickhouse.table(topic), "partition": partition, "rows": end - start, "start": start},
+        )
+        return [bytes.fromhex(row["hash"]) for row in rows]
+
+    async def _offset(self, topic: Topic, partition: int, index: int) -> int:
+        """Return the offset of the row at a place of a chain; one beyond the last where there is none."""
+        rows = await self._client.rows(
+            "SELECT _offset FROM gyre.{table:Identifier} WHERE _partition = {partition:UInt32} "
+            "ORDER BY _offset LIMIT 1 OFFSET {index:UInt64}",
+            {"table": clickhouse.table(topic), "partition": partition, "index": index},
+        )
+        return int(rows[0]["_offset"]) if rows else (await self.head(topic, partition)).offset + 1
 
     async def lineage(self, request_id: str) -> list[Step]:
         """Return the rows of the view `gyre.lineage` for a request, oldest first."""

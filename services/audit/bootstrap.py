@@ -5,6 +5,7 @@ from services.audit.adapters import ClickHouseLedger
 from services.audit.consumer import Recorder
 from services.audit.servicer import AuditServicer
 from services.audit.settings import Settings
+from services.audit.signing import Keys
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.clock import Clock
 from services.runtime.rpc import Registration
@@ -18,12 +19,15 @@ async def build(stack: AsyncExitStack) -> Service:
     clickhouse = ClickHouse(ClickHouseSettings())
     stack.push_async_callback(clickhouse.close)
     ledger = ClickHouseLedger(clickhouse)
-    recorder = Recorder(KafkaSettings(), settings, ledger, Clock())
+    keys = Keys.parse(settings.signing_keys.get_secret_value(), settings.former_keys)
+    recorder = Recorder(KafkaSettings(), settings, ledger, keys, Clock())
     return Service(
         name="audit",
         settings=settings,
         servicers=[
-            Registration(audit_pb2_grpc.add_AuditServicer_to_server, AuditServicer(ledger), "gyre.api.audit.v1.Audit")
+            Registration(
+                audit_pb2_grpc.add_AuditServicer_to_server, AuditServicer(ledger, keys), "gyre.api.audit.v1.Audit"
+            )
         ],
         loops=[recorder.run],
         ready=[recorder.ready],

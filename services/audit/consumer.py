@@ -1,15 +1,18 @@
 import asyncio
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.topics import Topic
-from services.audit.domain import Head
+from services.audit.domain import Chain, Head
 from services.audit.handlers import keep
 from services.audit.ports import Ledger
 from services.audit.settings import Settings
+from services.audit.signing import Keys, resume, sign
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
@@ -28,12 +31,14 @@ class Recorder:
     is assigned and after each error, and the partition stands still until the ledger has answered.
     """
 
-    def __init__(self, kafka: KafkaSettings, settings: Settings, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, kafka: KafkaSettings, settings: Settings, ledger: Ledger, keys: Keys, clock: Clock) -> None:
         self._kafka = kafka
         self._settings = settings
         self._ledger = ledger
+        self._keys = keys
         self._clock = clock
-        self._heads: dict[TopicPartition, Head] = {}
+        self._chains: dict[TopicPartition, Chain] = {}
+        self._signed_at: dict[TopicPartition, float] = {}
         self._assigned = False
         self._retry_at = 0.0
         self._ready = asyncio.Event()
@@ -78,16 +83,17 @@ class Recorder:
                 await asyncio.gather(
                     *(self._keep(producer, consumer, partition, batch) for partition, batch in batches.items())
                 )
+                await self._sign(producer)
                 if batches and sum(map(len, batches.values())) < self._settings.batch_records:
                     await asyncio.sleep(self._settings.flush_seconds)
         finally:
-            self._heads.clear()
+            self._chains.clear()
             await consumer.stop()
 
     def forget(self, partitions: Sequence[TopicPartition]) -> None:
         """Hold partitions not to be placed any more."""
         for partition in partitions:
-            self._heads.pop(partition, None)
+            self._chains.pop(partition, None)
 
     def assigned(self) -> None:
         """Take note that the group has shared out the partitions."""
@@ -95,7 +101,7 @@ class Recorder:
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
         """Ask the ledger where to go on in the partitions of which that is not known, and go on there."""
-        unplaced = [each for each in consumer.assignment() if each not in self._heads]
+        unplaced = [each for each in consumer.assignment() if each not in self._chains]
         if not unplaced:
             if self._assigned:
                 self._ready.set()
@@ -105,15 +111,15 @@ class Recorder:
         begins, ends = await consumer.beginning_offsets(unplaced), await consumer.end_offsets(unplaced)
         for partition in unplaced:
             try:
-                head = await self._ledger.head(Topic(partition.topic), partition.partition)
-                self._check(partition, head, begins[partition], ends[partition])
+                chain = await resume(self._ledger, self._keys, Topic(partition.topic), partition.partition)
+                self._check(partition, chain.head, begins[partition], ends[partition])
             except Retryable as error:
                 self._wait(partition, error)
                 continue
             if partition in consumer.assignment():  # it may have gone meanwhile
-                consumer.seek(partition, max(head.offset + 1, begins[partition]))
+                consumer.seek(partition, max(chain.head.offset + 1, begins[partition]))
                 consumer.resume(partition)
-                self._heads[partition] = head
+                self._chains[partition] = chain
 
     def _check(self, partition: TopicPartition, head: Head, begin: int, end: int) -> None:
         if end <= head.offset:
@@ -134,25 +140,46 @@ class Recorder:
     async def _keep(
         self, producer: Producer, consumer: AIOKafkaConsumer, partition: TopicPartition, messages: Sequence[Any]
     ) -> None:
-        head = self._heads.get(partition)
-        if head is None:
+        chain = self._chains.get(partition)
+        if chain is None:
             return  # read before its place was known; it will be read again from there
         records = [Record.of(message) for message in messages]
         try:
-            kept = await keep(self._ledger, producer, self._clock, head, records)
+            kept = await keep(self._ledger, producer, self._clock, chain, records)
         except Retryable as error:
-            self._heads.pop(partition, None)
+            self._chains.pop(partition, None)
             if partition in consumer.assignment():
                 consumer.pause(partition)
             telemetry.RECORDS.labels(partition.topic, "retried").inc(len(records))
             self._wait(partition, error)
             return
         # Not where the group has shared out the partitions anew meanwhile: one that is paused waits to be placed.
-        if self._heads.get(partition) is head:
-            self._heads[partition] = kept
+        if self._chains.get(partition) is chain:
+            self._chains[partition] = kept
         telemetry.RECORDS.labels(partition.topic, "handled").inc(len(records))
         behind = (consumer.highwater(partition) or 0) - records[-1].offset - 1
         telemetry.LAG.labels(partition.topic, partition.partition).set(max(behind, 0))
+
+    async def _sign(self, producer: Producer) -> None:
+        """Publish a checkpoint of each chain of which a row has been unsigned for long enough."""
+        for partition, chain in list(self._chains.items()):
+            topic, now = Topic(partition.topic), self._clock.monotonic()
+            telemetry.UNSIGNED.labels(topic, partition.partition).set(chain.unsigned)
+            wanted = self._signed_at.get(partition, 0.0) + self._settings.checkpoint_seconds
+            # What an erasure has removed shows as removed until its own row is signed.
+            if not chain.unsigned or (now < wanted and topic is not Topic.ERASURES):
+                continue
+            signed, event = sign(chain, self._keys, topic, partition.partition, self._clock.now())
+            try:
+                await producer.send(Topic.CHECKPOINTS, event)
+            except Retryable as error:
+                telemetry.log().warning("waiting", what="Kafka", error=str(error))
+                return
+            self._signed_at[partition] = now
+            if self._chains.get(partition) is chain:
+                self._chains[partition] = signed
+            if self._settings.checkpoints_file is not None:
+                await asyncio.to_thread(_append, self._settings.checkpoints_file, event.note)
 
     def _wait(self, partition: TopicPartition, error: Retryable) -> None:
         self._retry_at = self._clock.monotonic() + RETRY_SECONDS
@@ -175,3 +202,11 @@ class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # published 
         self._recorder.forget(assigned)
         self._consumer.pause(*assigned)
         self._recorder.assigned()
+
+
+def _append(path: Path, note: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(f"{note}\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,13 +1,14 @@
 """Rows and their place in the chain, whose form `schemas.ledger` describes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import msgspec
 
 from schemas.codecs import UndecodableError, codec
 from schemas.ledger.chain import NO_HASH, SALT_BYTES, header_hash, payload_digest
+from schemas.ledger.merkle import Tree
 from schemas.topics import Topic
 from services.runtime.kafka import Record
 
@@ -49,23 +50,78 @@ class Row(msgspec.Struct, frozen=True):
         return Head(self.record.offset, self.hash)
 
 
+@dataclass(frozen=True)
+class Chain:
+    """A chain as far as it is stored and signed.
+
+    Attributes:
+        head: Where it ends.
+        tree: Over all its rows; None where it is not to be signed.
+        signed: How many of the rows, and up to which offset, the newest checkpoint covers.
+    """
+
+    head: Head = EMPTY
+    tree: Tree | None = None
+    signed: tuple[int, int] = (0, -1)
+
+    @property
+    def unsigned(self) -> int:
+        """How many rows no checkpoint covers; 0 where it is not to be signed."""
+        return self.tree.size - self.signed[0] if self.tree else 0
+
+    def extended(self, rows: Sequence[Row]) -> "Chain":
+        """Return the chain with more rows."""
+        tree = self.tree and self.tree.extended(row.hash for row in rows)
+        return replace(self, head=rows[-1].head, tree=tree)
+
+
 class Link(msgspec.Struct, frozen=True):
-    """A stored row, as far as the chain goes. `payload_digest` is recomputed from what is stored beside `digest`."""
+    """A stored row, as far as the chain goes.
+
+    Attributes:
+        payload_digest: Recomputed from what is stored beside `digest`; None where nothing is, as after an erasure.
+    """
 
     offset: int
     timestamp_ms: int
     digest: bytes
     prev_hash: bytes
     hash: bytes
-    payload_digest: bytes
+    payload_digest: bytes | None
+
+
+class StoredRow(msgspec.Struct, frozen=True):
+    """A stored row with its content; `index` is its place in the chain, from 0."""
+
+    topic: Topic
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    salt: bytes
+    payload: bytes
+    digest: bytes
+    prev_hash: bytes
+    hash: bytes
+    index: int
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What recomputing a chain found. `first_bad_offset` is None when it is intact."""
+    """What recomputing a chain found.
+
+    Attributes:
+        rows: How many are as they were recorded.
+        signed_rows: How many of these are as a checkpoint has them.
+        first_bad_offset: The first place where the chain is not what was recorded; None when it is intact.
+        reason: What is wrong there.
+        head_hash: Of the last good row.
+    """
 
     rows: int
+    signed_rows: int
     first_bad_offset: int | None
+    reason: str
     head_hash: bytes
 
 
@@ -139,13 +195,3 @@ def chained(head: Head, run: Run, salts: Callable[[int], bytes]) -> list[Row]:
         rows.append(Row(record, run.schema_id, run.error, salt, digest, prev_hash, row_hash))
         prev_hash = row_hash
     return rows
-
-
-def follows(topic: Topic, partition: int, head: Head, link: Link) -> bool:
-    """Return whether a stored row is the one that was stored after the head, unchanged."""
-    return (
-        link.offset > head.offset
-        and link.prev_hash == head.hash
-        and link.digest == link.payload_digest
-        and link.hash == header_hash(topic, partition, link.offset, link.timestamp_ms, link.digest, link.prev_hash)
-    )

@@ -5,22 +5,26 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gyre.api.audit.v1 import audit_pb2, audit_pb2_grpc
 from services.audit import handlers
 from services.audit.ports import Ledger
+from services.audit.signing import Keys
 from services.runtime.errors import Unimplemented
 
 
 class AuditServicer(audit_pb2_grpc.AuditServicer):
     """The gRPC edge of audit."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, keys: Keys) -> None:
         self._ledger = ledger
+        self._keys = keys
 
     async def Verify(self, request: audit_pb2.VerifyRequest, context: Any) -> audit_pb2.VerifyResponse:  # noqa: N802 - gRPC's name
         """Recompute the hash chain of a topic partition."""
-        verdict = await handlers.verify(self._ledger, request.topic, request.partition)
+        verdict = await handlers.verify(self._ledger, self._keys, request.topic, request.partition)
         return audit_pb2.VerifyResponse(
             intact=verdict.first_bad_offset is None,
             rows=verdict.rows,
+            signed_rows=verdict.signed_rows,
             first_bad_offset=verdict.first_bad_offset,
+            reason=verdict.reason,
             head_hash=verdict.head_hash.hex(),
         )
 
@@ -36,10 +40,9 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
         return response
 
     async def Prove(self, request: audit_pb2.ProveRequest, context: Any) -> audit_pb2.ProveResponse:  # noqa: N802 - gRPC's name
-        """Say that this version has no signed roots to prove a record against."""
-        raise Unimplemented(
-            "This version of Gyre does not sign roots over the record yet, so there is nothing to prove."
-        )
+        """Prove that the rows of a request are part of the record."""
+        proof = await handlers.prove(self._ledger, request.request_id)
+        return audit_pb2.ProveResponse(proof_json=proof.json())
 
     async def Erase(self, request: audit_pb2.EraseRequest, context: Any) -> audit_pb2.EraseResponse:  # noqa: N802 - gRPC's name
         """Say that this version cannot erase."""

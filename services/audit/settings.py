@@ -1,4 +1,6 @@
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.runtime.settings import ServiceSettings
@@ -13,4 +15,16 @@ class Settings(ServiceSettings):
     batch_records: int = Field(default=5000, ge=1, description="at most so many records at once, over all partitions")
     flush_seconds: float = Field(
         default=0.2, ge=0, description="pause between small batches: ClickHouse wants few large inserts"
+    )
+    signing_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="what checkpoints are signed with, apart by spaces, made by `gyre audit keygen`; none: unsigned",
+    )
+    former_keys: str = Field(
+        default="",
+        description="public keys, apart by spaces, that checkpoints were signed with before and are believed",
+    )
+    checkpoint_seconds: float = Field(default=60, ge=0, description="how long a row may be unsigned")
+    checkpoints_file: Path | None = Field(
+        default=None, description="where checkpoints are written as well, to be kept out of reach of the database"
     )

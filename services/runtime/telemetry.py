@@ -28,6 +28,9 @@ HTTP_SECONDS = Histogram("gyre_http_seconds", "Time to answer an HTTP request", 
 RECORDS = Counter("gyre_records_total", "Records taken from Kafka", ["topic", "outcome"])
 # Records between the last one handled and the end of the topic.
 LAG = Gauge("gyre_lag_records", "Records not handled yet", ["topic", "partition"])
+# Chains that audit signs: rows that no checkpoint covers yet, and whether one is not what was signed before.
+UNSIGNED = Gauge("gyre_unsigned_rows", "Rows that no checkpoint covers", ["topic", "partition"])
+BROKEN_CHAINS = Gauge("gyre_broken_chains", "1 where a chain is not what was signed", ["topic", "partition"])
 # Requests through the router by how they ended, and the time each function of the pipeline took.
 REQUESTS = Counter("gyre_requests_total", "Requests answered or refused", ["tenant", "task", "model", "finish_reason"])
 STAGE_SECONDS = Histogram("gyre_stage_seconds", "Time in one function of the pipeline", ["stage"], buckets=SECONDS)

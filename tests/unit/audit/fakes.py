@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from schemas.codecs import UndecodableError, codec
-from schemas.events import DeadLetter
-from schemas.ledger.chain import payload_digest
-from schemas.topics import Topic
-from services.audit.domain import EMPTY, Head, Link, Row, Step
+from schemas.events import Checkpoint, DeadLetter
+from schemas.ledger.chain import NO_SALT, payload_digest
+from schemas.topics import SPECS, Topic
+from services.audit.domain import EMPTY, Head, Link, Row, Step, StoredRow
+from services.audit.ports import StoredCheckpoint
 from services.runtime.errors import Rejected, Retryable
 
 
@@ -56,17 +58,80 @@ class FakeLedger:
         if self.lose_acknowledgements:
             raise Retryable("the acknowledgement was lost")
 
-    async def links(self, topic: Topic, partition: int) -> AsyncIterator[Link]:
+    async def links(self, topic: Topic, partition: int, start: int = 0) -> AsyncIterator[Link]:
         self._answer()
-        for row in self.rows[topic, partition]:
+        for row in self.rows[topic, partition][start:]:
+            record = row.record
+            is_blank = (record.key, row.salt, record.value) == (b"", NO_SALT, b"")
             yield Link(
-                offset=row.record.offset,
-                timestamp_ms=row.record.timestamp_ms,
+                offset=record.offset,
+                timestamp_ms=record.timestamp_ms,
                 digest=row.digest,
                 prev_hash=row.prev_hash,
                 hash=row.hash,
-                payload_digest=payload_digest(row.salt, row.record.key, row.record.value),
+                payload_digest=None if is_blank else payload_digest(row.salt, record.key, record.value),
             )
+
+    async def newest_checkpoint(self, topic: Topic, partition: int) -> StoredCheckpoint | None:
+        self._answer()
+        found = self._checkpoints(topic, partition)
+        if not found:
+            return None
+        blocks = {each.first_block + place: block for each in found for place, block in enumerate(each.blocks)}
+        return StoredCheckpoint(found[-1].note, [blocks[number] for number in range(len(blocks))])
+
+    async def oldest_checkpoint(self, topic: Topic, partition: int, offset: int) -> str | None:
+        self._answer()
+        return next((each.note for each in self._checkpoints(topic, partition) if each.last_offset >= offset), None)
+
+    async def erased(self, topic: Topic, partition: int) -> set[int]:
+        self._answer()
+        return {
+            offset
+            for event in self._events(Topic.ERASURES)
+            for place in event.rows
+            if (place.topic, place.partition) == (topic, partition)
+            for offset in place.offsets
+        }
+
+    async def rows_of(self, request_id: str) -> list[StoredRow]:
+        self._answer()
+        return [
+            StoredRow(
+                topic=topic,
+                partition=partition,
+                offset=row.record.offset,
+                timestamp_ms=row.record.timestamp_ms,
+                key=row.record.key,
+                salt=row.salt,
+                payload=row.record.value,
+                digest=row.digest,
+                prev_hash=row.prev_hash,
+                hash=row.hash,
+                index=index,
+            )
+            for (topic, partition), rows in self.rows.items()
+            if SPECS[topic].key == "request_id"
+            for index, row in enumerate(rows)
+            if row.schema_id and codec(topic).decode(row.record.value).request_id == request_id
+        ]
+
+    async def leaves(self, topic: Topic, partition: int, start: int, end: int) -> list[bytes]:
+        self._answer()
+        return [row.hash for row in self.rows[topic, partition][start:end]]
+
+    def _checkpoints(self, topic: Topic, partition: int) -> list[Checkpoint]:
+        found = [each for each in self._events(Topic.CHECKPOINTS) if each.chain == f"{topic}/{partition}"]
+        return sorted(found, key=lambda each: each.tree_size)
+
+    def _events(self, topic: Topic) -> list[Any]:
+        return [
+            codec(topic).decode(row.record.value)
+            for (its, _), rows in self.rows.items()
+            if its is topic
+            for row in rows
+            if row.schema_id
+        ]
 
     async def lineage(self, request_id: str) -> list[Step]:
         self._answer()

@@ -10,8 +10,9 @@ from aiokafka import TopicPartition
 
 from schemas.topics import Topic
 from services.audit.consumer import Recorder
-from services.audit.domain import EMPTY, Row
+from services.audit.domain import Chain, Row
 from services.audit.settings import Settings
+from services.audit.signing import Keys
 from services.runtime.clock import Clock
 from services.runtime.settings import KafkaSettings
 from tests.unit.audit.fakes import FakeDeadLetters, FakeLedger
@@ -36,16 +37,16 @@ class SlowLedger(FakeLedger):
 @pytest.mark.parametrize("goes", [False, True])
 async def test_a_partition_that_goes_while_its_rows_are_stored_has_to_be_placed_again(goes: bool) -> None:
     ledger = SlowLedger()
-    recorder = Recorder(KafkaSettings(), Settings(), ledger, Clock())
+    recorder = Recorder(KafkaSettings(), Settings(), ledger, Keys(), Clock())
     message = SimpleNamespace(topic=PARTITION.topic, partition=0, offset=0, timestamp=0, key=b"k", value=b"not avro")
     consumer: Any = SimpleNamespace(highwater=lambda partition: 1)
     letters: Any = FakeDeadLetters()
-    recorder._heads[PARTITION] = EMPTY
+    recorder._chains[PARTITION] = Chain()
     keeping = asyncio.create_task(recorder._keep(letters, consumer, PARTITION, [message]))
     await ledger.asked.wait()
     if goes:
         recorder.forget([PARTITION])
     ledger.let.set()
     await keeping
-    assert (PARTITION in recorder._heads) is not goes
+    assert (PARTITION in recorder._chains) is not goes
     assert [row.record.offset for row in ledger.rows[Topic.FEEDBACK, 0]] == [0]

@@ -44,7 +44,7 @@ class ProveResponse(_message.Message):
 
     PROOF_JSON_FIELD_NUMBER: _builtins.int
     proof_json: _builtins.str
-    """Inclusion and consistency proofs, as one JSON document."""
+    """Inclusion and consistency proofs for each row of the request, as one JSON document (schemas/ledger/proofs.py)."""
     def __init__(
         self,
         *,
@@ -88,6 +88,8 @@ class VerifyResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     FIRST_BAD_OFFSET_FIELD_NUMBER: _builtins.int
     HEAD_HASH_FIELD_NUMBER: _builtins.int
+    SIGNED_ROWS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     intact: _builtins.bool
     """True with 0 rows: nothing is stored of that partition."""
     rows: _builtins.int
@@ -95,6 +97,10 @@ class VerifyResponse(_message.Message):
     """The first row that does not follow from the one before it; only when not intact."""
     head_hash: _builtins.str
     """Hex digest of the last row."""
+    signed_rows: _builtins.int
+    """How many of the rows are as the newest checkpoint has them; the rest are not signed yet."""
+    reason: _builtins.str
+    """What is wrong at first_bad_offset."""
     def __init__(
         self,
         *,
@@ -102,10 +108,12 @@ class VerifyResponse(_message.Message):
         rows: _builtins.int = ...,
         first_bad_offset: _builtins.int | None = ...,
         head_hash: _builtins.str = ...,
+        signed_rows: _builtins.int = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_bad_offset", b"_first_bad_offset", "first_bad_offset", b"first_bad_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_bad_offset", b"_first_bad_offset", "first_bad_offset", b"first_bad_offset", "head_hash", b"head_hash", "intact", b"intact", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_bad_offset", b"_first_bad_offset", "first_bad_offset", b"first_bad_offset", "head_hash", b"head_hash", "intact", b"intact", "reason", b"reason", "rows", b"rows", "signed_rows", b"signed_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_bad_offset: _TypeAlias = _typing.Literal["first_bad_offset"]  # noqa: Y015
     _WhichOneofArgType__first_bad_offset: _TypeAlias = _typing.Literal["_first_bad_offset", b"_first_bad_offset"]  # noqa: Y015
