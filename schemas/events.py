@@ -442,26 +442,25 @@ class Checkpoint(Event, frozen=True, kw_only=True):
     blocks: tuple[bytes, ...] = ()
 
 
-class ErasedRows(msgspec.Struct, frozen=True, kw_only=True):
-    """Places of one topic partition whose content was erased."""
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a record stands."""
 
     topic: str
     partition: int
-    offsets: tuple[int, ...]
+    offset: int
 
 
 class Erasure(Event, frozen=True, kw_only=True):
-    """What was erased at somebody's wish: where it stood, never what it was or whose.
+    """Somebody wished to be forgotten: what was erased of one request. It says where it stood, never what it was."""
 
-    A wish that concerns many requests has several of these.
-    """
-
-    erasure_id: str
+    request_id: str
+    erasure_id: str  # of the wish, which may concern many requests
     tenant: str
     asked_at: datetime
-    request_ids: tuple[str, ...]  # whoever holds content of these drops it
-    rows: tuple[ErasedRows, ...] = ()
-    # What had learned from them, or was measured by them, and wants to be made anew.
+    # Everything of the request is to be dropped wherever it is; else only feedback, on a request of somebody else.
+    is_whole: bool = True
+    rows: tuple[Place, ...] = ()
+    # What had learned from the request, or was measured by it, and wants to be made anew.
     dataset_ids: tuple[str, ...] = ()
     candidate_ids: tuple[str, ...] = ()
 

@@ -71,6 +71,6 @@ SPECS: dict[Topic, TopicSpec] = {
     Topic.DEPLOYMENTS: TopicSpec(key="task_key", compacted=True),
     Topic.CHECKPOINTS: TopicSpec(key="chain"),
     Topic.DRIFT: TopicSpec(key="task_key"),
-    # Each has a key of its own, so all of them stay: whoever reads old records must know what not to use of them.
-    Topic.ERASURES: TopicSpec(key="erasure_id", compacted=True),
+    # Kept for good: whoever reads old records must know what not to use of them.
+    Topic.ERASURES: TopicSpec(key="request_id", partitioned=True, compacted=True),
 }

@@ -17,14 +17,20 @@ import fastavro
 
 from schemas import avro, clickhouse
 from schemas.codecs import HEADER_BYTES
-from schemas.topics import SPECS, Topic
-from services.audit.domain import EMPTY, Head, Link, Row, Step, StoredRow
-from services.audit.ports import StoredCheckpoint
+from schemas.events import Place
+from schemas.topics import Topic
+from services.audit.domain import EMPTY, ERASED, OF_REQUESTS, Head, Link, Row, Step, StoredRow
+from services.audit.ports import Personal, StoredCheckpoint
 from services.runtime.clickhouse import ClickHouse
 
 _PAGE_ROWS = 10_000
 _SYNC_BYTES = 16
-_BY_REQUEST = [topic for topic, spec in SPECS.items() if spec.key == "request_id"]
+# What is left in a row whose content is gone.
+_KEPT = {*clickhouse.ENVELOPE, "request_id"} - {"_key", "_salt", "_payload"}
+_ERASED_ROWS = 1000
+# A person's requests, and their feedback.
+_SAID_BY = "user = {subject:String}"
+_ASKED_BY = f"SELECT request_id FROM gyre.router_interactions_v1 WHERE tenant = {{tenant:String}} AND {_SAID_BY}"  # noqa: S608 - constants
 
 _BEFORE: list[dict[str, Any]] = [
     {"name": "_topic", "type": "string"},
@@ -88,6 +94,11 @@ def container(rows: Sequence[Row]) -> tuple[bytes, list[str]]:
     body = b"".join(parts)
     head, columns = _container(first.record.topic, first.schema_id)
     return b"".join((head, _long(len(rows)), _long(len(body)), body, head[-_SYNC_BYTES:])), columns
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a string literal of ClickHouse."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _long(value: int) -> bytes:
@@ -216,15 +227,91 @@ class ClickHouseLedger:
     async def erased(self, topic: Topic, partition: int) -> set[int]:
         """Return the offsets of a chain whose content erasures on record say is gone."""
         rows = await self._client.rows(
-            "SELECT arrayJoin(place.offsets) AS erased FROM gyre.audit_erasures_v1 "
-            "ARRAY JOIN rows AS place WHERE place.topic = {topic:String} AND place.partition = {partition:UInt32}",
+            "SELECT DISTINCT place.offset AS erased FROM gyre.audit_erasures_v1 ARRAY JOIN rows AS place "
+            "WHERE place.topic = {topic:String} AND place.partition = {partition:UInt32}",
             {"topic": str(topic), "partition": partition},
         )
         return {row["erased"] for row in rows}
 
+    async def personal(self, tenant: str, subject: str) -> list[Personal]:
+        """Return the requests of a person, and those that it gave feedback on."""
+        person = {"tenant": tenant, "subject": subject}
+        found: dict[str, Personal] = {}
+        for topic in OF_REQUESTS:
+            said = f"OR (tenant = {{tenant:String}} AND {_SAID_BY})" if topic is Topic.FEEDBACK else ""
+            rows = await self._client.rows(
+                f"SELECT request_id, request_id IN ({_ASKED_BY}) AS is_whole, _partition, _offset "  # noqa: S608 - constants
+                f"FROM gyre.{clickhouse.table(topic)} WHERE request_id != '' AND (is_whole {said}) "
+                "ORDER BY _partition, _offset",
+                person,
+            )
+            for row in rows:
+                one = found.setdefault(row["request_id"], Personal(row["request_id"], bool(row["is_whole"])))
+                one.rows.append(Place(topic=str(topic), partition=row["_partition"], offset=row["_offset"]))
+        learned = await self._client.rows(
+            f"SELECT request_id, groupUniqArray(candidate_id) AS candidates, groupUniqArray(dataset_id) AS datasets "  # noqa: S608 - constants
+            "FROM (SELECT arrayJoin(arrayConcat(training_request_ids, holdout_request_ids)) AS request_id, "
+            f"candidate_id, dataset_id FROM gyre.trainer_candidates_v1) WHERE request_id IN ({_ASKED_BY}) "
+            "GROUP BY request_id",
+            person,
+        )
+        for row in learned:
+            found[row["request_id"]].candidate_ids.extend(sorted(row["candidates"]))
+            found[row["request_id"]].dataset_ids.extend(sorted(row["datasets"]))
+        return list(found.values())
+
+    async def announced(self, erasure_id: str) -> int:
+        """Return how many requests an erasure on record names."""
+        rows = await self._client.rows(
+            "SELECT count() AS requests FROM gyre.audit_erasures_v1 WHERE erasure_id = {id:String}", {"id": erasure_id}
+        )
+        return int(rows[0]["requests"])
+
+    async def unerased(self, topic: Topic, *, signed: bool) -> list[tuple[int, int]]:
+        """Return the places of a topic that erasures on record name and that still hold content."""
+        rows = await self._client.rows(
+            "SELECT _partition, _offset FROM gyre.{table:Identifier} WHERE _error != {erased:String} "
+            "AND (_partition, _offset) IN ("
+            "SELECT toUInt32(place.partition), toUInt64(place.offset) FROM gyre.audit_erasures_v1 AS erasures "
+            "ARRAY JOIN rows AS place LEFT JOIN (SELECT chain, max(last_offset) AS last_offset "
+            "FROM gyre.audit_checkpoints_v1 GROUP BY chain) AS signed "
+            "ON signed.chain = concat({erasures:String}, '/', toString(erasures._partition)) "
+            "WHERE place.topic = {topic:String} AND (NOT {signed:Bool} OR "
+            "(signed.chain != '' AND toInt64(erasures._offset) <= signed.last_offset))) "
+            "ORDER BY _partition, _offset LIMIT {limit:UInt32}",
+            {
+                "table": clickhouse.table(topic),
+                "topic": str(topic),
+                "erasures": str(Topic.ERASURES),
+                "erased": ERASED,
+                "signed": signed,
+                "limit": _ERASED_ROWS,
+            },
+        )
+        return [(row["_partition"], row["_offset"]) for row in rows]
+
+    async def erase(self, topic: Topic, places: Sequence[tuple[int, int]]) -> None:
+        """Take the content out of rows."""
+        table = clickhouse.table(topic)
+        columns = await self._client.rows(
+            "SELECT name, type FROM system.columns WHERE database = 'gyre' AND table = {table:String} "
+            "AND name NOT IN {kept:Array(String)}",
+            {"table": table, "kept": [*_KEPT]},
+        )
+        emptied = ", ".join(
+            [
+                f"_error = '{ERASED}'",
+                *(f"{row['name']} = defaultValueOfTypeName({_quoted(row['type'])})" for row in columns),
+            ]
+        )
+        await self._client.command(
+            f"ALTER TABLE gyre.{table} UPDATE {emptied} "
+            f"WHERE (_partition, _offset) IN ({', '.join(map(str, places))}) SETTINGS mutations_sync = 2"
+        )
+
     async def rows_of(self, request_id: str) -> list[StoredRow]:
         """Return the rows of the topics keyed by request that hold a request, oldest first."""
-        found = [row for topic in _BY_REQUEST for row in await self._rows_of(topic, request_id)]
+        found = [row for topic in (*OF_REQUESTS, Topic.ERASURES) for row in await self._rows_of(topic, request_id)]
         return sorted(found, key=lambda row: (row.timestamp_ms, row.topic, row.offset))
 
     async def _rows_of(self, topic: Topic, request_id: str) -> list[StoredRow]:

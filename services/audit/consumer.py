@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.topics import Topic
 from services.audit.domain import Chain, Head
+from services.audit.erasing import Eraser
 from services.audit.handlers import keep
 from services.audit.ports import Ledger
 from services.audit.settings import Settings
@@ -31,11 +32,14 @@ class Recorder:
     is assigned and after each error, and the partition stands still until the ledger has answered.
     """
 
-    def __init__(self, kafka: KafkaSettings, settings: Settings, ledger: Ledger, keys: Keys, clock: Clock) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, settings: Settings, ledger: Ledger, keys: Keys, eraser: Eraser, clock: Clock
+    ) -> None:
         self._kafka = kafka
         self._settings = settings
         self._ledger = ledger
         self._keys = keys
+        self._eraser = eraser
         self._clock = clock
         self._chains: dict[TopicPartition, Chain] = {}
         self._signed_at: dict[TopicPartition, float] = {}
@@ -157,6 +161,8 @@ class Recorder:
         if self._chains.get(partition) is chain:
             self._chains[partition] = kept
         telemetry.RECORDS.labels(partition.topic, "handled").inc(len(records))
+        if partition.topic == Topic.ERASURES:
+            self._eraser.ask()
         behind = (consumer.highwater(partition) or 0) - records[-1].offset - 1
         telemetry.LAG.labels(partition.topic, partition.partition).set(max(behind, 0))
 

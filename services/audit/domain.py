@@ -9,7 +9,7 @@ import msgspec
 from schemas.codecs import UndecodableError, codec
 from schemas.ledger.chain import NO_HASH, SALT_BYTES, header_hash, payload_digest
 from schemas.ledger.merkle import Tree
-from schemas.topics import Topic
+from schemas.topics import SPECS, Topic
 from services.runtime.kafka import Record
 
 
@@ -21,6 +21,9 @@ class Head:
     hash: bytes
 
 
+# Where content of a request is on record, and what `_error` says of a row there whose content was erased.
+OF_REQUESTS = [topic for topic, spec in SPECS.items() if spec.key == "request_id" and topic is not Topic.ERASURES]
+ERASED = "erased"
 # A partition of which nothing is stored yet.
 EMPTY = Head(offset=-1, hash=NO_HASH)
 

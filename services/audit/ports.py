@@ -1,8 +1,8 @@
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from schemas.events import DeadLetter
+from schemas.events import DeadLetter, Event, Place
 from schemas.topics import Topic
 from services.audit.domain import Head, Link, Row, Step, StoredRow
 
@@ -18,6 +18,25 @@ class StoredCheckpoint:
 
     note: str
     blocks: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Personal:
+    """What is on record of a person in one request.
+
+    Attributes:
+        request_id: Of the request.
+        is_whole: Whether the request was that person's, or only feedback on it.
+        rows: Where it stands.
+        dataset_ids: What was made from it.
+        candidate_ids: What had learned from it, or was measured by it.
+    """
+
+    request_id: str
+    is_whole: bool
+    rows: list[Place] = field(default_factory=list)
+    dataset_ids: list[str] = field(default_factory=list)
+    candidate_ids: list[str] = field(default_factory=list)
 
 
 class Ledger(Protocol):
@@ -63,6 +82,27 @@ class Ledger(Protocol):
         """Return the offsets of a chain whose content erasures on record say is gone."""
         ...
 
+    async def personal(self, tenant: str, subject: str) -> list[Personal]:
+        """Return what is on record of a person that a tenant's applications named as the user of requests."""
+        ...
+
+    async def announced(self, erasure_id: str) -> int:
+        """Return how many requests an erasure names, as far as it is on record."""
+        ...
+
+    async def unerased(self, topic: Topic, *, signed: bool) -> list[tuple[int, int]]:
+        """Return some places of a topic, by partition and offset, that are to be erased and still hold content.
+
+        Args:
+            topic: Of the rows.
+            signed: Only those whose erasure a checkpoint covers.
+        """
+        ...
+
+    async def erase(self, topic: Topic, places: Sequence[tuple[int, int]]) -> None:
+        """Take all content out of rows, and leave their headers; on return it is gone."""
+        ...
+
     async def rows_of(self, request_id: str) -> list[StoredRow]:
         """Return the rows of the topics keyed by request that hold a request, oldest first."""
         ...
@@ -80,5 +120,13 @@ class DeadLetters(Protocol):
     """Where records go that cannot be decoded."""
 
     async def send_dead_letter(self, topic: Topic, letter: DeadLetter) -> None:
+        """Send one; on return it is acknowledged. Raises `Retryable` when it was not."""
+        ...
+
+
+class Events(Protocol):
+    """Where events are told."""
+
+    async def send(self, topic: Topic, event: Event) -> None:
         """Send one; on return it is acknowledged. Raises `Retryable` when it was not."""
         ...

@@ -4,17 +4,22 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gyre.api.audit.v1 import audit_pb2, audit_pb2_grpc
 from services.audit import handlers
+from services.audit.erasing import announce, finished
 from services.audit.ports import Ledger
 from services.audit.signing import Keys
-from services.runtime.errors import Unimplemented
+from services.runtime.clock import Clock
+from services.runtime.kafka import Producer
+from services.runtime.settings import KafkaSettings
 
 
 class AuditServicer(audit_pb2_grpc.AuditServicer):
     """The gRPC edge of audit."""
 
-    def __init__(self, ledger: Ledger, keys: Keys) -> None:
+    def __init__(self, ledger: Ledger, keys: Keys, kafka: KafkaSettings, clock: Clock) -> None:
         self._ledger = ledger
         self._keys = keys
+        self._kafka = kafka
+        self._clock = clock
 
     async def Verify(self, request: audit_pb2.VerifyRequest, context: Any) -> audit_pb2.VerifyResponse:  # noqa: N802 - gRPC's name
         """Recompute the hash chain of a topic partition."""
@@ -45,5 +50,14 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
         return audit_pb2.ProveResponse(proof_json=proof.json())
 
     async def Erase(self, request: audit_pb2.EraseRequest, context: Any) -> audit_pb2.EraseResponse:  # noqa: N802 - gRPC's name
-        """Say that this version cannot erase."""
-        raise Unimplemented("This version of Gyre cannot erase what is on record of a person yet.")
+        """Erase what is on record of a person, and answer when it is gone."""
+        async with Producer(self._kafka) as producer:
+            erased = await announce(self._ledger, producer, self._clock, request.tenant, request.subject)
+        await finished(self._ledger, erased)
+        return audit_pb2.EraseResponse(
+            erasure_id=erased.erasure_id,
+            requests=erased.requests,
+            rows=erased.rows,
+            dataset_ids=erased.dataset_ids,
+            candidate_ids=erased.candidate_ids,
+        )

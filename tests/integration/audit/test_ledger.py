@@ -3,10 +3,13 @@
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.codecs import codec
+from schemas.events import Checkpoint, Erasure, Event, Feedback
 from schemas.ledger.verification import ChainVerifier
 from schemas.topics import Topic
 from services.audit.adapters import ClickHouseLedger
@@ -120,3 +123,103 @@ async def test_a_record_that_cannot_be_decoded_is_kept_without_fields(ledger: Le
 
 async def test_a_request_that_is_not_on_record_has_no_lineage(ledger: Ledger) -> None:
     assert await ledger.lineage(str(uuid.uuid4())) == []
+
+
+async def test_a_chain_can_be_read_from_any_place(ledger: Ledger, partition: int) -> None:
+    await ledger.append(rows(EMPTY, partition, dict.fromkeys((4, 5, 9, 11), GOOD)))
+    for start, wanted in ((0, [4, 5, 9, 11]), (2, [9, 11]), (4, [])):
+        assert [link.offset async for link in ledger.links(TOPIC, partition, start)] == wanted
+    hashes = [link.hash async for link in ledger.links(TOPIC, partition)]
+    assert await ledger.leaves(TOPIC, partition, 1, 3) == hashes[1:3]
+    assert await ledger.leaves(TOPIC, partition, 3, 9) == hashes[3:]
+
+
+async def test_checkpoints_are_found_by_size_and_offset_and_blocks_by_their_numbers(
+    ledger: Ledger, partition: int
+) -> None:
+    assert await ledger.newest_checkpoint(TOPIC, partition) is None
+    assert await ledger.oldest_checkpoint(TOPIC, partition, 0) is None
+    made = [
+        checkpoint(partition, size=1024, last_offset=2000, first_block=0, blocks=(b"\x01" * 32,)),
+        checkpoint(partition, size=4096, last_offset=9000, first_block=3, blocks=(b"\x04" * 32,)),
+        checkpoint(partition, size=3072, last_offset=7000, first_block=1, blocks=(b"\x02" * 32, b"\x03" * 32)),
+        checkpoint(partition, size=3100, last_offset=7100),
+    ]
+    await tell(ledger, Topic.CHECKPOINTS, partition, made)
+    newest = await ledger.newest_checkpoint(TOPIC, partition)
+    assert newest is not None
+    assert newest.note == "note of 4096"
+    assert newest.blocks == [bytes([number]) * 32 for number in (1, 2, 3, 4)]
+    assert await ledger.oldest_checkpoint(TOPIC, partition, 2000) == "note of 1024"
+    assert await ledger.oldest_checkpoint(TOPIC, partition, 7001) == "note of 3100"
+    assert await ledger.oldest_checkpoint(TOPIC, partition, 9001) is None
+
+
+async def test_what_is_on_record_of_a_person_is_found_and_taken_out_once_the_erasure_is_signed(
+    ledger: Ledger, partition: int
+) -> None:
+    tenant, subject, other = (str(uuid.uuid4()) for _ in range(3))
+    theirs, anothers = str(uuid.uuid4()), str(uuid.uuid4())
+    asked = replace(interaction(theirs), tenant=tenant, user=subject)
+    await tell(ledger, TOPIC, partition, [asked, replace(asked, request_id=anothers, user=other)])
+    feedback = Feedback(
+        feedback_id="f", request_id=anothers, tenant=tenant, application="a", given_at=asked.received_at,
+        source="explicit", kind="edit", text=f"says {subject}", user=subject,
+    )  # fmt: skip
+    await tell(ledger, Topic.FEEDBACK, partition, [feedback])
+
+    found = sorted(await ledger.personal(tenant, subject), key=lambda each: each.is_whole)
+    assert [(each.request_id, each.is_whole, len(each.rows)) for each in found] == [
+        (anothers, False, 1),
+        (theirs, True, 1),
+    ]
+    wishes = [
+        Erasure(request_id=each.request_id, erasure_id=tenant, tenant=tenant, asked_at=asked.received_at,
+                is_whole=each.is_whole, rows=tuple(each.rows))
+        for each in found
+    ]  # fmt: skip
+    assert await ledger.announced(tenant) == 0
+    await tell(ledger, Topic.ERASURES, partition, wishes)
+    assert await ledger.announced(tenant) == 2
+    assert await ledger.erased(TOPIC, partition) == {0}
+
+    assert (partition, 0) in await ledger.unerased(TOPIC, signed=False)
+    assert (partition, 0) not in await ledger.unerased(TOPIC, signed=True)
+    covering = replace(checkpoint(partition, size=2, last_offset=1), chain=f"{Topic.ERASURES}/{partition}")
+    await tell(ledger, Topic.CHECKPOINTS, partition + 1, [covering])
+    for topic in (TOPIC, Topic.FEEDBACK):
+        assert (partition, 0) in await ledger.unerased(topic, signed=True)
+        before = [link async for link in ledger.links(topic, partition)]
+        await ledger.erase(topic, [(partition, 0)])
+        after = [link async for link in ledger.links(topic, partition)]
+        assert after == [replace(before[0], payload_digest=None), *before[1:]]
+        assert (partition, 0) not in await ledger.unerased(topic, signed=False)
+    assert await ledger.personal(tenant, subject) == []
+
+
+async def tell(ledger: Ledger, topic: Topic, partition: int, events: Sequence[Event]) -> None:
+    """Stores events as the first of their topic's partition."""
+    records = [
+        Record(topic, partition, offset, 1_780_000_000_000, b"k", codec(topic).encode(event))
+        for offset, event in enumerate(events)
+    ]
+    (run,) = runs(records)
+    await ledger.append(chained(EMPTY, run, lambda size: uuid.uuid4().bytes * (size // 16)))
+
+
+def checkpoint(
+    partition: int, *, size: int, last_offset: int, first_block: int = 0, blocks: tuple[bytes, ...] = ()
+) -> Checkpoint:
+    return Checkpoint(
+        chain=f"{TOPIC}/{partition}",
+        first_offset=0,
+        last_offset=last_offset,
+        root=bytes(32),
+        signature=bytes(64),
+        key_id="k",
+        signed_at=datetime(2026, 11, 24, tzinfo=UTC),
+        tree_size=size,
+        note=f"note of {size}",
+        first_block=first_block,
+        blocks=blocks,
+    )

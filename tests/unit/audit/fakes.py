@@ -1,15 +1,18 @@
 """A ledger in memory that behaves as ClickHouse does (`tests/integration/audit/test_ledger.py` holds it to that)."""
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from schemas.codecs import UndecodableError, codec
-from schemas.events import Checkpoint, DeadLetter
+from schemas.events import Checkpoint, DeadLetter, Erasure, Place
 from schemas.ledger.chain import NO_SALT, payload_digest
 from schemas.topics import SPECS, Topic
-from services.audit.domain import EMPTY, Head, Link, Row, Step, StoredRow
-from services.audit.ports import StoredCheckpoint
+from services.audit.domain import EMPTY, ERASED, OF_REQUESTS, Head, Link, Row, Step, StoredRow
+from services.audit.ports import Personal, StoredCheckpoint
 from services.runtime.errors import Rejected, Retryable
 
 
@@ -87,12 +90,67 @@ class FakeLedger:
     async def erased(self, topic: Topic, partition: int) -> set[int]:
         self._answer()
         return {
-            offset
+            place.offset
             for event in self._events(Topic.ERASURES)
             for place in event.rows
             if (place.topic, place.partition) == (topic, partition)
-            for offset in place.offsets
         }
+
+    async def personal(self, tenant: str, subject: str) -> list[Personal]:
+        self._answer()
+        events = {
+            Place(topic=topic, partition=partition, offset=row.record.offset): codec(topic).decode(row.record.value)
+            for (topic, partition), rows in self.rows.items()
+            if topic in OF_REQUESTS
+            for row in rows
+            if row.schema_id
+        }
+        mine = {
+            event.request_id
+            for place, event in events.items()
+            if place.topic == Topic.INTERACTIONS and (event.tenant, event.user) == (tenant, subject)
+        }
+        found: dict[str, Personal] = {}
+        for place, event in events.items():
+            said = place.topic == Topic.FEEDBACK and (event.tenant, event.user) == (tenant, subject)
+            if event.request_id in mine or said:
+                found.setdefault(event.request_id, Personal(event.request_id, event.request_id in mine)).rows.append(
+                    place
+                )
+        for candidate in self._events(Topic.CANDIDATES):
+            for request_id in {*candidate.training_request_ids, *candidate.holdout_request_ids} & mine:
+                found[request_id].candidate_ids.append(candidate.candidate_id)
+                found[request_id].dataset_ids.append(candidate.dataset_id)
+        return list(found.values())
+
+    async def announced(self, erasure_id: str) -> int:
+        self._answer()
+        return sum(event.erasure_id == erasure_id for event in self._events(Topic.ERASURES))
+
+    async def unerased(self, topic: Topic, *, signed: bool) -> list[tuple[int, int]]:
+        self._answer()
+        named = set()
+        for (its, partition), rows in self.rows.items():
+            covered = max((each.last_offset for each in self._checkpoints(its, partition)), default=-1)
+            for row in rows if its is Topic.ERASURES else ():
+                if row.record.offset <= covered or not signed:
+                    event: Erasure = codec(its).decode(row.record.value)
+                    named |= {(place.partition, place.offset) for place in event.rows if place.topic == topic}
+        return sorted(
+            (partition, row.record.offset)
+            for (its, partition), rows in self.rows.items()
+            if its is topic
+            for row in rows
+            if (partition, row.record.offset) in named and row.error != ERASED
+        )
+
+    async def erase(self, topic: Topic, places: Sequence[tuple[int, int]]) -> None:
+        self._answer()
+        for partition, offset in places:
+            rows = self.rows[topic, partition]
+            (index,) = (index for index, row in enumerate(rows) if row.record.offset == offset)
+            emptied = dataclasses.replace(rows[index].record, key=b"", value=b"")
+            rows[index] = replace(rows[index], record=emptied, salt=NO_SALT, schema_id=0, error=ERASED)
 
     async def rows_of(self, request_id: str) -> list[StoredRow]:
         self._answer()

@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 from schemas.topics import Topic
 from services.audit.consumer import Recorder
 from services.audit.domain import Chain, Row
+from services.audit.erasing import Eraser
 from services.audit.settings import Settings
 from services.audit.signing import Keys
 from services.runtime.clock import Clock
@@ -37,7 +38,7 @@ class SlowLedger(FakeLedger):
 @pytest.mark.parametrize("goes", [False, True])
 async def test_a_partition_that_goes_while_its_rows_are_stored_has_to_be_placed_again(goes: bool) -> None:
     ledger = SlowLedger()
-    recorder = Recorder(KafkaSettings(), Settings(), ledger, Keys(), Clock())
+    recorder = Recorder(KafkaSettings(), Settings(), ledger, Keys(), Eraser(ledger, signed=False), Clock())
     message = SimpleNamespace(topic=PARTITION.topic, partition=0, offset=0, timestamp=0, key=b"k", value=b"not avro")
     consumer: Any = SimpleNamespace(highwater=lambda partition: 1)
     letters: Any = FakeDeadLetters()

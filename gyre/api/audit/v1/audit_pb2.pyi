@@ -129,6 +129,7 @@ class EraseRequest(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     subject: _builtins.str
+    """The person, as applications name it in `user`."""
     def __init__(
         self,
         *,
@@ -148,15 +149,34 @@ class EraseResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROWS_FIELD_NUMBER: _builtins.int
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    DATASET_IDS_FIELD_NUMBER: _builtins.int
+    CANDIDATE_IDS_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
+    """Rows of the record that were emptied."""
+    erasure_id: _builtins.str
+    requests: _builtins.int
+    @_builtins.property
+    def dataset_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was made from these requests."""
+
+    @_builtins.property
+    def candidate_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Specialists that learned from them or were measured by them, and want to be made anew."""
+
     def __init__(
         self,
         *,
         rows: _builtins.int = ...,
+        erasure_id: _builtins.str = ...,
+        requests: _builtins.int = ...,
+        dataset_ids: _abc.Iterable[_builtins.str] | None = ...,
+        candidate_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_ids", b"candidate_ids", "dataset_ids", b"dataset_ids", "erasure_id", b"erasure_id", "requests", b"requests", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

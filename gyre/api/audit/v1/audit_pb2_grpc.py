@@ -74,7 +74,8 @@ class AuditServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Erase(self, request, context):
-        """Removes what is known of a person, leaving the chain verifiable.
+        """Removes what is known of a person, leaving the chain verifiable. Answers when the record holds nothing of it any
+        more; what is cut short by its deadline goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,9 @@ class AuditStub:
     Verify: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyRequest, _audit_pb2.VerifyResponse]
     """Recomputes the hash chain of a topic partition from the stored rows."""
     Erase: _grpc.UnaryUnaryMultiCallable[_audit_pb2.EraseRequest, _audit_pb2.EraseResponse]
-    """Removes what is known of a person, leaving the chain verifiable."""
+    """Removes what is known of a person, leaving the chain verifiable. Answers when the record holds nothing of it any
+    more; what is cut short by its deadline goes on.
+    """
     Trace: _grpc.UnaryUnaryMultiCallable[_audit_pb2.TraceRequest, _audit_pb2.TraceResponse]
     """Lineage of one request: everything on record that it led to or came from."""
 
@@ -48,7 +50,9 @@ class AuditAsyncStub(AuditStub):
     Verify: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyRequest, _audit_pb2.VerifyResponse]  # type: ignore[assignment]
     """Recomputes the hash chain of a topic partition from the stored rows."""
     Erase: _aio.UnaryUnaryMultiCallable[_audit_pb2.EraseRequest, _audit_pb2.EraseResponse]  # type: ignore[assignment]
-    """Removes what is known of a person, leaving the chain verifiable."""
+    """Removes what is known of a person, leaving the chain verifiable. Answers when the record holds nothing of it any
+    more; what is cut short by its deadline goes on.
+    """
     Trace: _aio.UnaryUnaryMultiCallable[_audit_pb2.TraceRequest, _audit_pb2.TraceResponse]  # type: ignore[assignment]
     """Lineage of one request: everything on record that it led to or came from."""
 
@@ -75,7 +79,9 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.EraseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.EraseResponse, _abc.Awaitable[_audit_pb2.EraseResponse]]:
-        """Removes what is known of a person, leaving the chain verifiable."""
+        """Removes what is known of a person, leaving the chain verifiable. Answers when the record holds nothing of it any
+        more; what is cut short by its deadline goes on.
+        """
 
     @_abc_1.abstractmethod
     def Trace(

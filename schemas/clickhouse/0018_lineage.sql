@@ -5,7 +5,7 @@ CREATE OR REPLACE VIEW gyre.lineage
     direction LowCardinality(String)
         COMMENT 'origin (where its answer came from), itself, or consequence (what it led to)',
     kind LowCardinality(String)
-        COMMENT 'interaction, feedback, edge case, label, dataset, adapter, gate, deployment or later answers',
+        COMMENT 'interaction, feedback, edge case, label, dataset, adapter, gate, deployment, later answers or erasure',
     id String COMMENT 'Id of that step',
     at DateTime64(6, 'UTC') COMMENT 'When it happened',
     summary String COMMENT 'What happened, in words',
@@ -73,4 +73,9 @@ SELECT request_id, direction, 'later answers', candidate_id, first_at,
     concat(toString(answers), ' requests answered until ', toString(last_at)), ''
 FROM uses
 INNER JOIN answered USING (candidate_id)
+UNION ALL
+SELECT request_id, 'consequence', 'erasure', erasure_id, asked_at,
+    concat(toString(length(rows)), ' rows emptied', if(empty(candidate_ids), '',
+        concat('; to be made anew: ', arrayStringConcat(candidate_ids, ', ')))), hash
+FROM gyre.erasures
 COMMENT 'What a request led to and where its answer came from: filter by request_id, order by at';

@@ -13,18 +13,20 @@ CREATE TABLE IF NOT EXISTS gyre.audit_erasures_v1
     _hash FixedString(32) COMMENT 'SHA-256 of the header, which names the row, its _digest and its _prev_hash',
     _payload String CODEC(ZSTD) COMMENT 'Value of the record as Kafka held it: what the hash chain vouches for',
     _error String COMMENT 'Why the payload could not be decoded; empty when it was',
-    erasure_id String COMMENT 'Id of the erasure',
+    request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
+    erasure_id String COMMENT 'Id of the wish, which may concern many requests',
     tenant LowCardinality(String) COMMENT 'Business unit',
     asked_at DateTime64(6, 'UTC') COMMENT 'When it was asked for',
-    request_ids Array(String) CODEC(ZSTD) COMMENT 'Requests whose content was erased',
-    rows Array(Tuple(topic LowCardinality(String), partition Int64, offsets Array(Int64))) CODEC(ZSTD)
+    is_whole Bool COMMENT 'Whether all of the request was erased, or only feedback on it',
+    rows Array(Tuple(topic LowCardinality(String), partition Int64, offset Int64)) CODEC(ZSTD)
         COMMENT 'Rows whose content was erased',
-    dataset_ids Array(String) COMMENT 'Datasets that held them',
-    candidate_ids Array(String) COMMENT 'Specialists that learned from them or were measured by them: to be made anew',
+    dataset_ids Array(String) COMMENT 'Datasets that held the request',
+    candidate_ids Array(String) COMMENT 'Specialists that learned from it or were measured by it: to be made anew',
     CONSTRAINT hash_follows_from_header CHECK SHA256(concat(
         'gyre.record.v1\n', _topic, '\n', toString(_partition), '\n', toString(_offset), '\n',
         toString(toUnixTimestamp64Milli(_timestamp)), '\n', lower(hex(_digest)), '\n', lower(hex(_prev_hash)), '\n'
-    )) = _hash
+    )) = _hash,
+    INDEX by_request request_id TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(_timestamp)
@@ -34,24 +36,47 @@ COMMENT 'What was erased: where it stood, never what it was or whose';
 
 CREATE OR REPLACE VIEW gyre.erasures
 (
-    erasure_id String COMMENT 'Id of the erasure',
+    request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
+    erasure_id String COMMENT 'Id of the wish, which may concern many requests',
     tenant LowCardinality(String) COMMENT 'Business unit',
     asked_at DateTime64(6, 'UTC') COMMENT 'When it was asked for',
-    request_ids Array(String) COMMENT 'Requests whose content was erased',
-    rows Array(Tuple(topic LowCardinality(String), partition Int64, offsets Array(Int64)))
+    is_whole Bool COMMENT 'Whether all of the request was erased, or only feedback on it',
+    rows Array(Tuple(topic LowCardinality(String), partition Int64, offset Int64))
         COMMENT 'Rows whose content was erased',
-    dataset_ids Array(String) COMMENT 'Datasets that held them',
-    candidate_ids Array(String) COMMENT 'Specialists that learned from them or were measured by them: to be made anew',
+    dataset_ids Array(String) COMMENT 'Datasets that held the request',
+    candidate_ids Array(String) COMMENT 'Specialists that learned from it or were measured by it: to be made anew',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
-    erasure_id, tenant, asked_at, request_ids, rows, dataset_ids, candidate_ids,
+    request_id, erasure_id, tenant, asked_at, is_whole, rows, dataset_ids, candidate_ids,
     _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.audit_erasures_v1
 WHERE _error = ''
 COMMENT 'What was erased, and what had learned from it';
+
+CREATE OR REPLACE VIEW gyre.retraining
+(
+    candidate_id String COMMENT 'Specialist',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What it is for',
+    dataset_id String COMMENT 'Dataset it was made from',
+    learned_from UInt64 COMMENT 'Erased requests that it learned from',
+    measured_on UInt64 COMMENT 'Erased requests that it was measured on',
+    asked_at DateTime64(6, 'UTC') COMMENT 'When the last of them was erased'
+)
+AS SELECT
+    candidate_id, candidates.tenant, task, dataset_id,
+    uniqExactIf(erasures.request_id, has(training_request_ids, erasures.request_id)) AS learned_from,
+    uniqExactIf(erasures.request_id, has(holdout_request_ids, erasures.request_id)) AS measured_on,
+    max(erasures.asked_at) AS asked_at
+FROM gyre.candidates AS candidates
+INNER JOIN (
+    SELECT request_id, asked_at, arrayJoin(candidate_ids) AS candidate_id FROM gyre.erasures
+) AS erasures USING (candidate_id)
+GROUP BY candidate_id, tenant, task, dataset_id
+COMMENT 'Specialists that know something that was erased, and want to be made anew';
 
 CREATE OR REPLACE VIEW gyre.checkpoints
 (
