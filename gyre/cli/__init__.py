@@ -18,6 +18,7 @@ _COMMANDS = {
     "down": "Stop the stack.",
     "demo": "Play the learning loop once round.",
     "policy": "Check and publish what an operator decides.",
+    "audit": "Prove, verify and erase what is on record.",
     "schemas": "Check the schemas of messages and tables.",
 }
 _OURS = ("buf", "embedded", "gyre", "schemas", "services")

@@ -15,7 +15,6 @@ check them.
 """
 
 import base64
-import binascii
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -180,6 +179,11 @@ class Checkpoint:
             raise InvalidNoteError(f"is no checkpoint: {error}") from error
 
 
+def chain_of(note: str) -> str:
+    """Return the chain, `topic/partition`, that a note says it is of; empty where it says none."""
+    return note.partition("\n")[0].removeprefix(_ORIGIN) if note.startswith(_ORIGIN) else ""
+
+
 def notes(lines: Iterable[str]) -> Iterator[str]:
     """Yield the notes that lines hold one after the other, with an empty line between two."""
     note: list[str] = []
@@ -199,7 +203,7 @@ def _check_signatures(text: str, signatures: str, keys: dict[tuple[str, bytes], 
         name, _, encoded = line.removeprefix(_SIGNATURE).partition(" ")
         try:
             raw = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
+        except ValueError:
             raw = b""
         if not line.startswith(_SIGNATURE) or len(raw) <= _KEY_ID_BYTES:
             raise InvalidNoteError("is no signed note: a line below the text is no signature")

@@ -27,6 +27,7 @@ class ChainVerifier:
     Attributes:
         rows: How many were taken, all of them sound, and those that the tree began with.
         erased: How many of these hold no content any more.
+        head_offset: Of the last row taken; -1 before the first.
         signed: The newest checkpoint that they were found to be as signed in.
     """
 
@@ -53,7 +54,7 @@ class ChainVerifier:
         self._may_be_erased = erased
         self._tree = tree or Tree()
         self._pending: list[bytes] = []
-        self._head_offset, self._first_unsigned = -1, 0
+        self.head_offset, self._first_unsigned = -1, 0
         self._head_hash = None if tree else NO_HASH  # nobody knows what the tree's last row was
         self.rows, self.erased = self._tree.size, 0
         self.signed: Checkpoint | None = None
@@ -80,10 +81,10 @@ class ChainVerifier:
         Raises:
             BrokenChainError: It is not what was recorded there.
         """
-        if offset <= self._head_offset:
-            raise BrokenChainError(offset, f"follows offset {self._head_offset}: rows are repeated or out of order")
+        if offset <= self.head_offset:
+            raise BrokenChainError(offset, f"follows offset {self.head_offset}: rows are repeated or out of order")
         if prev_hash != self._head_hash and self._head_hash is not None:
-            before = f"the row at offset {self._head_offset}" if self.rows else "the beginning"
+            before = f"the row at offset {self.head_offset}" if self.rows else "the beginning"
             raise BrokenChainError(
                 offset, f"does not follow {before}: a row between them is missing, or one of the two was put in"
             )
@@ -95,7 +96,7 @@ class ChainVerifier:
             self.erased += 1
         elif payload_digest != digest:
             raise BrokenChainError(offset, "its key, payload or salt was changed")
-        self._head_offset, self._head_hash = offset, row_hash
+        self.head_offset, self._head_hash = offset, row_hash
         self.rows += 1
         self._pending.append(row_hash)
         if len(self._pending) == _BATCH_ROWS:
@@ -122,7 +123,7 @@ class ChainVerifier:
         """
         if self._next is not None:
             raise BrokenChainError(
-                self._head_offset + 1,
+                self.head_offset + 1,
                 f"the rows end here: there are {self.rows:,}, and {self._next.size:,} were signed at "
                 f"{self._next.signed_at:%Y-%m-%d %H:%M:%S} UTC",
             )
@@ -133,16 +134,16 @@ class ChainVerifier:
 
     def _compare(self, checkpoint: Checkpoint) -> None:
         self._grow()
-        if (self._tree.size, self._tree.root, self._head_offset) != (
+        if (self._tree.size, self._tree.root, self.head_offset) != (
             checkpoint.size,
             checkpoint.root,
             checkpoint.last_offset,
         ):
             raise BrokenChainError(
                 self._first_unsigned,
-                f"the {self.rows:,} rows up to offset {self._head_offset} are not those of the checkpoint of "
+                f"the {self.rows:,} rows up to offset {self.head_offset} are not those of the checkpoint of "
                 f"{checkpoint.size:,} rows signed at {checkpoint.signed_at:%Y-%m-%d %H:%M:%S} UTC: from here on "
                 "they were replaced, or the checkpoint is of another record",
             )
-        self.signed, self._first_unsigned = checkpoint, self._head_offset + 1
+        self.signed, self._first_unsigned = checkpoint, self.head_offset + 1
         self._next = next(self._checkpoints, None)

@@ -1,0 +1,104 @@
+"""The record, out of ClickHouse and into files."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from schemas.clickhouse import table
+from schemas.topics import Topic
+
+_PIECE_BYTES = 1 << 20
+_ROWS = (
+    "SELECT _offset, toUnixTimestamp64Milli(_timestamp) AS _timestamp_ms, _key, _salt, _payload, _digest, _prev_hash, "
+    "_hash FROM gyre.{table:Identifier} WHERE _partition = {partition:UInt32} AND _offset <= {last:UInt64} "
+    "ORDER BY _offset"
+)
+_AFTER = "SELECT count() FROM gyre.{table:Identifier} WHERE _partition = {partition:UInt32} AND _offset > {last:UInt64}"
+_NOTES = "SELECT note FROM gyre.checkpoints WHERE chain = {chain:String} AND last_offset <= {last:Int64} ORDER BY rows"
+
+
+class ExportError(Exception):
+    """The record cannot be exported; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One chain as it was written, and how many rows of it are not signed yet and were left out."""
+
+    chain: str
+    rows: int
+    unsigned: int
+
+
+def export(
+    folder: Path, url: str, user: str, password: str, progress: Callable[[str, int], None] = lambda _chain, _rows: None
+) -> Iterator[Exported]:
+    """Write the signed part of every chain into a folder, and yield each when it is complete.
+
+    Erasures are written last, so that none is missing whose rows were written without their content.
+
+    Args:
+        folder: New, or empty.
+        url: Of ClickHouse's HTTP port.
+        user: Who may read the tables of the database `gyre`.
+        password: Of that user.
+        progress: Told the chain that is written, and how many rows it has.
+
+    Raises:
+        ExportError: ClickHouse does not answer or refuses, nothing is signed, or the folder holds something.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ExportError(f"{folder} holds something already; name a new folder.")
+    at = urlsplit(url)
+    try:
+        client = clickhouse_connect.get_client(
+            host=at.hostname or "127.0.0.1",
+            port=at.port or 8123,
+            secure=at.scheme == "https",
+            username=user,
+            password=password,
+            autogenerate_session_id=False,
+            settings={"output_format_avro_codec": "snappy"},
+        )
+        signed = client.query(
+            "SELECT chain, max(rows), max(last_offset) FROM gyre.checkpoints GROUP BY chain "
+            "ORDER BY startsWith(chain, {erasures:String}), chain",
+            parameters={"erasures": f"{Topic.ERASURES}/"},
+        ).result_rows
+        if not signed:
+            raise ExportError(
+                "Nothing is signed, so there is nothing that could be verified. Audit signs with the keys in "
+                "GYRE_AUDIT_SIGNING_KEYS; make one with `gyre audit keygen`."
+            )
+        for chain, rows, last_offset in signed:
+            progress(chain, rows)
+            yield _export(client, folder, chain, rows, last_offset)
+    except (ClickHouseError, OSError) as error:
+        raise ExportError(f"The record cannot be read from ClickHouse at {at.hostname}:{at.port}: {error}") from error
+
+
+def _export(client: Client, folder: Path, chain: str, rows: int, last_offset: int) -> Exported:
+    topic, _, partition = chain.rpartition("/")
+    if topic not in list(Topic) or not re.fullmatch(r"\d+", partition):
+        raise ExportError(f"A checkpoint is of {chain!r}, which is no partition of a topic of Gyre.")
+    place = {"table": table(Topic(topic)), "partition": int(partition)}
+    (folder / topic).mkdir(parents=True, exist_ok=True)
+    with (
+        (folder / topic / f"{partition}.checkpoints").open("w") as file,
+        client.query_rows_stream(_NOTES, parameters={"chain": chain, "last": last_offset}) as found,
+    ):
+        for (note,) in found:
+            file.write(f"{note}\n")
+    with (folder / topic / f"{partition}.avro").open("wb") as file:
+        stream: Any = client.raw_stream(_ROWS, parameters={**place, "last": last_offset}, fmt="Avro")
+        while piece := stream.read(_PIECE_BYTES):
+            file.write(piece)
+    unsigned = client.command(_AFTER, parameters={**place, "last": last_offset})
+    return Exported(chain, rows, int(str(unsigned)))
