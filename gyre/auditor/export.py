@@ -65,7 +65,8 @@ def export(
             username=user,
             password=password,
             autogenerate_session_id=False,
-            settings={"output_format_avro_codec": "snappy"},
+            # Columns of bytes as bytes: by default they are written as text, which keys and payloads are not.
+            settings={"output_format_avro_string_column_pattern": "^$", "output_format_avro_codec": "snappy"},
         )
         signed = client.query(
             "SELECT chain, max(rows), max(last_offset) FROM gyre.checkpoints GROUP BY chain "

@@ -164,7 +164,7 @@ def erase(tenant: str, subject: str, yes: bool, target: str | None, state_dir: P
     """Take what is on record of a person out of every store.
 
     SUBJECT is what TENANT's applications say in `user`. The record stays verifiable, and says that something was
-    erased, but not what. Kafka's topics hold it until their retention is over (docs/erasure.md).
+    erased, but not what. Kafka's topics hold it until their retention is over (docs/record.md).
     """
     from gyre.api.audit.v1 import audit_pb2
 

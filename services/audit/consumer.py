@@ -58,6 +58,7 @@ class Recorder:
             Rejected: ClickHouse refuses the tables or views.
         """
         await until_answered("ClickHouse", self._ledger.prepare)
+        self._eraser.ask()  # a process before this one may have left something to erase
         async with Producer(self._kafka) as producer:
             while True:
                 try:

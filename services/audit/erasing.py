@@ -79,10 +79,9 @@ class Eraser:
         self._ledger = ledger
         self._signed = signed
         self._asked = asyncio.Event()
-        self._asked.set()  # what a process before this one may have left
 
     def ask(self) -> None:
-        """Take note that an erasure has been put on record."""
+        """Take note that an erasure is on record, or may be."""
         self._asked.set()
 
     async def run(self) -> None:

@@ -36,7 +36,13 @@ async def build(stack: AsyncExitStack) -> Service:
     documents, conversations = Documents(index, memory), Conversations(memory, Clock())
     bundles = Follower(kafka, {Topic.BUNDLES: conversations.take_bundle}, name="context-bundles")
     follower = Follower(
-        kafka, {Topic.DOCUMENTS: documents.take, Topic.INTERACTIONS: conversations.take}, name="context"
+        kafka,
+        {
+            Topic.DOCUMENTS: documents.take,
+            Topic.INTERACTIONS: conversations.take,
+            Topic.ERASURES: conversations.take_erasure,
+        },
+        name="context",
     )
 
     snapshots = settings.snapshot_dir and Snapshots(

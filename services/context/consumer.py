@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from schemas.events import BundlePublished, Document, Interaction
+from schemas.events import BundlePublished, Document, Erasure, Interaction
 from services.context.domain.memory import Memory, Rule
 from services.context.ports import Index
 from services.runtime.bundles import bundle_of
@@ -36,8 +36,13 @@ class Conversations:
         """Take an interaction from the topic."""
         self._memory.remember(interaction, self._clock.now())
 
+    def take_erasure(self, erasure: Erasure) -> None:
+        """Take the word that a request is to be dropped wherever it is."""
+        if erasure.is_whole:
+            self._memory.erase(erasure.request_id)
+
     async def run(self) -> None:
-        """Drop what has grown too old, until cancelled."""
+        """Drop what has grown too old or was erased, until cancelled."""
         while True:
             await asyncio.sleep(DROP_SECONDS)
             self._memory.drop_old(self._clock.now())

@@ -18,7 +18,7 @@ from services.runtime.kafka import Follower, Offsets, can_go_on, until_answered
 from services.runtime.settings import KafkaSettings
 
 # Raise it where a document would be cut, embedded or kept otherwise than before.
-FORMAT = 1
+FORMAT = 2
 _PARTIAL = ".partial"
 
 

@@ -56,9 +56,10 @@ async def build(stack: AsyncExitStack) -> Service:
 
 
 async def _watch(training: Training, following: Follower, look_seconds: float) -> None:
-    """Go on with what a restart broke off, then begin runs as labels come in."""
+    """Go on with what a restart broke off, then erase what is asked and begin runs as labels come in."""
     await following.caught_up()
     training.resume()
     while True:
+        await training.erase_what_is_asked()
         await training.start_what_is_due()
         await asyncio.sleep(look_seconds)

@@ -15,6 +15,7 @@ def follower(settings: KafkaSettings, knowledge: Knowledge) -> Follower:
             Topic.DEPLOYMENTS: knowledge.take_deployment,
             Topic.EDGE_CASES: knowledge.take_edge_case,
             Topic.LABELS: knowledge.take_label,
+            Topic.ERASURES: knowledge.take_erasure,
         },
         name="trainer",
     )

@@ -21,6 +21,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -91,6 +92,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         label_ids: Labels that are in it, sorted.
         superseded_label_ids: Labels that a later label of the same request replaced, sorted.
         sources: Rows per source.
+        erased: Rows of these that hold no content any more.
+        remaining_id: What `dataset_id` would be of the rows that are left; empty while none is erased.
     """
 
     dataset_id: str
@@ -105,6 +108,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     label_ids: tuple[str, ...]
     superseded_label_ids: tuple[str, ...]
     sources: dict[str, int]
+    erased: int = 0
+    remaining_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,9 +251,34 @@ def read_rows(dataset: Path, split: Split) -> list[LabelledRow]:
         records = pq.read_table(dataset / "rows.parquet").to_pylist()
     except (OSError, pa.ArrowException) as exc:
         raise DatasetCorruptError(f"{dataset / 'rows.parquet'}: {exc}") from exc
-    if _content_hash(records, _read_assignments(dataset)) != manifest.dataset_id:
+    if _content_hash(records, _read_assignments(dataset)) != (manifest.remaining_id or manifest.dataset_id):
         raise DatasetCorruptError(f"{dataset}: the rows are not those that the manifest's dataset_id was made from")
     return [_row(record) for record in records if record["split"] == split]
+
+
+def erase_rows(dataset: Path, request_ids: AbstractSet[str]) -> int:
+    """Takes the rows of requests out of a version, whose id stays, and returns how many there were.
+
+    Raises:
+        DatasetCorruptError: It is damaged.
+    """
+    manifest = read_manifest(dataset)
+    try:
+        if request_ids.isdisjoint(
+            pq.read_table(dataset / "rows.parquet", columns=["request_id"])["request_id"].to_pylist()
+        ):
+            return 0
+        records = pq.read_table(dataset / "rows.parquet").to_pylist()
+    except (OSError, pa.ArrowException) as exc:
+        raise DatasetCorruptError(f"{dataset / 'rows.parquet'}: {exc}") from exc
+    gone = {record["stable_key"] for record in records if record["request_id"] in request_ids}
+    left = [record for record in records if record["stable_key"] not in gone]
+    assignments = {key: split for key, split in _read_assignments(dataset).items() if key not in gone}
+    remaining_id, erased = _content_hash(left, assignments), manifest.erased + len(gone)
+    _write_files(
+        dataset, msgspec.structs.replace(manifest, erased=erased, remaining_id=remaining_id), left, assignments
+    )
+    return len(gone)
 
 
 _ROWS_SCHEMA = pa.schema(
@@ -326,9 +356,18 @@ def _write(
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(list(records), _ROWS_SCHEMA), partial / "rows.parquet", compression="zstd")
-    pairs = [{"stable_key": key, "split": split} for key, split in sorted(assignments.items())]
-    pq.write_table(pa.Table.from_pylist(pairs, _ASSIGNMENTS_SCHEMA), partial / "assignments.parquet")
-    (partial / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    _write_files(partial, manifest, records, assignments)
     partial.rename(folder)
     return folder
+
+
+def _write_files(
+    folder: Path, manifest: Manifest, records: Sequence[dict[str, Any]], assignments: Mapping[str, Split]
+) -> None:
+    pairs = [{"stable_key": key, "split": split} for key, split in sorted(assignments.items())]
+    # Each beside its place first, and then whole into it, for a version that is there already.
+    pq.write_table(pa.Table.from_pylist(list(records), _ROWS_SCHEMA), folder / ".rows", compression="zstd")
+    pq.write_table(pa.Table.from_pylist(pairs, _ASSIGNMENTS_SCHEMA), folder / ".assignments")
+    (folder / ".manifest").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    for name in ("rows.parquet", "assignments.parquet", "manifest.json"):
+        (folder / f".{Path(name).stem}").replace(folder / name)

@@ -60,6 +60,7 @@ class Training:
         self._machine = asyncio.Lock()
         # By task: how many labels, under which bundle, did not make a run. Until one of them changes, none will.
         self._not_due: dict[tuple[str, str], tuple[int, str]] = {}
+        self._erased: frozenset[str] = frozenset()
 
     async def ready(self) -> None:
         """Wait until `resume` has been called."""
@@ -84,6 +85,14 @@ class Training:
         """
         self._check_resumed()
         return await self._start(tenant, task, only_if_new=False)
+
+    async def erase_what_is_asked(self) -> None:
+        """Take out of all datasets what has been erased since the last time."""
+        erased = frozenset(self._knowledge.erased)
+        if erased != self._erased:
+            rows = await asyncio.to_thread(self._runs.erase, erased)
+            telemetry.log().info("erased", requests=len(erased), rows=rows)
+            self._erased = erased
 
     async def start_what_is_due(self) -> None:
         """Begin a run for each task that has gained as many labels as its bundle asks for."""

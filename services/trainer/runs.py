@@ -9,6 +9,7 @@ Below the artifacts folder, for each tenant and task:
 """
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import msgspec
 
 from schemas.events import Candidate
 from services.runtime import telemetry
-from services.trainer.dataset import DatasetCorruptError, read_manifest
+from services.trainer.dataset import DatasetCorruptError, erase_rows, read_manifest
 from services.trainer.ports import Progress
 
 State = Literal["training", "gating", "promoted", "refused", "failed", "cancelled"]
@@ -137,6 +138,16 @@ class Runs:
         """
         manifests = self.datasets(tenant, task).glob("*/manifest.json")
         return max((path.parent for path in manifests), key=lambda p: read_manifest(p).created_at_ms, default=None)
+
+    def erase(self, request_ids: AbstractSet[str]) -> int:
+        """Take requests out of every dataset, and return how many rows there were. One that is damaged is logged."""
+        rows = 0
+        for path in self._artifacts.glob("*/*/datasets/*/manifest.json"):
+            try:
+                rows += erase_rows(path.parent, request_ids)
+            except DatasetCorruptError as error:
+                telemetry.log().error("nothing erased from a dataset", path=str(path.parent), error=str(error))
+        return rows
 
     def relative(self, path: Path) -> str:
         """Return a path below the artifacts folder as events and runs name it."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from schemas.bundle import Bundle, Learning, Task
-from schemas.events import BundlePublished, Deployment, EdgeCase, Label
+from schemas.events import BundlePublished, Deployment, EdgeCase, Erasure, Label
 from schemas.prompts import decodable_schema
 from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
 from services.runtime.errors import FailedPrecondition, NotFound, Rejected
@@ -25,6 +25,7 @@ class Knowledge:
     deployments: dict[tuple[str, str], Deployment] = field(default_factory=dict)
     edge_cases: dict[str, EdgeCase] = field(default_factory=dict)
     labels: dict[tuple[str, str], dict[str, Label]] = field(default_factory=dict)  # by task, then by request
+    erased: set[str] = field(default_factory=set)  # requests that nothing is to be learned from
 
     def take_bundle(self, published: BundlePublished) -> None:
         """Put a bundle in force.
@@ -51,14 +52,25 @@ class Knowledge:
                 decodable_schema(tool_document(tool)["parameters"])
         except (ValueError, TypeError, AttributeError, msgspec.MsgspecError) as error:
             raise Rejected(f"edge case {case.request_id}: messages or tools cannot be learned from: {error}") from error
-        self.edge_cases[case.request_id] = case
+        if case.request_id not in self.erased:
+            self.edge_cases[case.request_id] = case
 
     def take_label(self, label: Label) -> None:
         """Remember the newest label of a request. One that was skipped says nothing, and takes no other's place."""
+        if label.request_id in self.erased:
+            return
         labels = self.labels.setdefault((label.tenant, label.task), {})
         known = labels.get(label.request_id)
         if label.outcome != "skipped" and (known is None or known.labelled_at <= label.labelled_at):
             labels[label.request_id] = label
+
+    def take_erasure(self, erasure: Erasure) -> None:
+        """Forget a request, and what may still come of it."""
+        if erasure.is_whole:
+            self.erased.add(erasure.request_id)
+            self.edge_cases.pop(erasure.request_id, None)
+            for labels in self.labels.values():
+                labels.pop(erasure.request_id, None)
 
     def task(self, tenant: str, task: str) -> tuple[Task, Learning]:
         """Return a task of the bundle and how it learns.

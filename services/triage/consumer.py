@@ -24,7 +24,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.codecs import UndecodableError, codec
-from schemas.events import EdgeCase, Event, Feedback, Interaction, Label, Outcome
+from schemas.events import EdgeCase, Erasure, Event, Feedback, Interaction, Label, Outcome
 from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -32,7 +32,7 @@ from services.runtime.errors import Fatal, Rejected, Retryable
 from services.runtime.kafka import Producer, Record, until_answered
 from services.runtime.settings import KafkaSettings
 from services.triage import tables
-from services.triage.domain.labels import SKIPPED
+from services.triage.domain.labels import ERASED, SKIPPED
 from services.triage.domain.outcomes import of_feedback, of_label
 from services.triage.domain.queue import Queue, QueueName
 from services.triage.domain.rows import Item, Labelled, Remembered
@@ -84,7 +84,10 @@ class Triage:
         self._items.on_recovered(self._recall_items)
         self._edge_cases = self._topic(Topic.EDGE_CASES)
         self._agent("decide", {Topic.INTERACTIONS: self._interaction, Topic.FEEDBACK: self._feedback})
-        self._agent("queue", {Topic.EDGE_CASES: self._edge_case, Topic.LABELS: self._label})
+        self._agent(
+            "queue",
+            {Topic.EDGE_CASES: self._edge_case, Topic.LABELS: self._label, Topic.ERASURES: self._erasure},
+        )
 
     async def run(self) -> None:
         """Handle records until cancelled.
@@ -182,8 +185,9 @@ class Triage:
         """Stop the process when Faust has left a record out, before a later one is committed."""
         place = record.topic, record.partition
         last, self._last[place] = self._last.get(place), record.offset
-        # Our own edge cases are written in transactions, whose markers take offsets too.
-        if record.topic is not Topic.EDGE_CASES and last is not None and record.offset > last + 1:
+        # Our own edge cases are written in transactions, whose markers take offsets too; erasures are compacted.
+        gapless = record.topic not in (Topic.EDGE_CASES, Topic.ERASURES)
+        if gapless and last is not None and record.offset > last + 1:
             raise Fatal(f"{record.topic}/{record.partition}: {last} is followed by {record.offset}")
 
     async def _handle(self, record: Record, handler: Handler) -> None:
@@ -269,15 +273,38 @@ class Triage:
             telemetry.OPEN_ITEMS.labels(item.tenant, item.task).dec()
             edge_case = codec(Topic.EDGE_CASES).decode(item.edge_case)
             await self._tell(of_label(label, edge_case, self._bundles.current()))
-        key = _key(record.partition, label.tenant, label.task)
-        done = self._labelled.get(key) or Labelled()
-        skipped = label.outcome == SKIPPED
-        done = Labelled(labelled=done.labelled + (not skipped), skipped=done.skipped + skipped)
-        await self._labelled.put(key, done, record.partition)
+        await self._count(label.tenant, label.task, record.partition, skipped=label.outcome == SKIPPED)
         item = Item(partition=record.partition, tenant=label.tenant, task=label.task, outcome=label.outcome)
         await self._items.put(label.request_id, item, record.partition)
         self._queue.remove(label.request_id)
         await self._forget(self._items, self._oldest_done, label.request_id, record.partition)
+
+    async def _count(self, tenant: str, task: str, partition: int, *, skipped: bool) -> None:
+        key = _key(partition, tenant, task)
+        done = self._labelled.get(key) or Labelled()
+        done = Labelled(labelled=done.labelled + (not skipped), skipped=done.skipped + skipped)
+        await self._labelled.put(key, done, partition)
+
+    async def _erasure(self, erasure: Erasure, record: Record) -> None:
+        """Drop what is held of a request; what may still come of it finds it done."""
+        request_id, partition = erasure.request_id, record.partition
+        known = self._remembered.get(request_id)
+        if known is not None:
+            interaction = b"" if erasure.is_whole else known.interaction
+            flagged = known.flagged or erasure.is_whole  # so that nothing more is decided about it
+            left = Remembered(partition=partition, decided=known.decided, flagged=flagged, interaction=interaction)
+            await self._remembered.put(request_id, left, partition)
+        item = self._items.get(request_id)
+        if not erasure.is_whole or (item is not None and item.outcome):
+            return
+        if item is not None:
+            telemetry.OPEN_ITEMS.labels(item.tenant, item.task).dec()
+            self._queue.remove(request_id)
+            await self._count(item.tenant, item.task, partition, skipped=True)
+        task = item.task if item is not None else ""
+        done = Item(partition=partition, tenant=erasure.tenant, task=task, outcome=ERASED)
+        await self._items.put(request_id, done, partition)
+        await self._forget(self._items, self._oldest_done, request_id, partition)
 
     def _selector(self, tenant: str, task: str, partition: int) -> tuple[str, Selector]:
         key = _key(partition, tenant, task)

@@ -116,10 +116,12 @@ class Remembered:
     Attributes:
         conversations: Tenant, conversation id and turns, those used last at the end.
         forgotten: Tenant, conversation id and until when it is forgotten.
+        erased: Requests whose turns are not to be kept.
     """
 
     conversations: list[tuple[str, str, list[Turn]]]
     forgotten: list[tuple[str, str, datetime]]
+    erased: list[str]
 
 
 class Memory:
@@ -142,6 +144,7 @@ class Memory:
         self._conversations: OrderedDict[tuple[str, str], list[Turn]] = OrderedDict()
         # Until when each is forgotten: at a start, what was said may be read after it was to be forgotten.
         self._forgotten: dict[tuple[str, str], datetime] = {}
+        self._erased: set[str] = set()
 
     def rule(self, rules: Mapping[str, Rule], now: datetime) -> None:
         """Put rules in force, by tenant, and drop what they do not allow."""
@@ -149,7 +152,7 @@ class Memory:
         self.drop_old(now)
 
     def drop_old(self, now: datetime) -> None:
-        """Drop what the rules do not allow any more."""
+        """Drop what the rules do not allow any more, and what was erased."""
         for key, turns in list(self._conversations.items()):
             self._keep(key, self._allowed(key[0], turns, now))
 
@@ -193,22 +196,31 @@ class Memory:
         self._forgotten[key] = max(until, self._forgotten.get(key, until))
         self._keep(key, [turn for turn in self._conversations.get(key, []) if turn.received_at > self._forgotten[key]])
 
+    def erase(self, request_id: str) -> None:
+        """Never return the turn of a request again, also if it comes to be known only later; `drop_old` drops it."""
+        self._erased.add(request_id)
+
     def dump(self) -> Remembered:
         """Return all that is remembered."""
         return Remembered(
-            [(tenant, name, list(turns)) for (tenant, name), turns in self._conversations.items()],
+            [(tenant, name, self._kept(turns)) for (tenant, name), turns in self._conversations.items()],
             [(tenant, name, until) for (tenant, name), until in self._forgotten.items()],
+            sorted(self._erased),
         )
 
     def restore(self, remembered: Remembered, now: datetime) -> None:
         """Put what another memory held into this one, as far as the rules in force allow it."""
         self._forgotten = {(tenant, name): until for tenant, name, until in remembered.forgotten}
+        self._erased = set(remembered.erased)
         self._conversations = OrderedDict(((tenant, name), turns) for tenant, name, turns in remembered.conversations)
         self.drop_old(now)
 
     def _allowed(self, tenant: str, turns: Sequence[Turn], now: datetime) -> list[Turn]:
         rule = self._rules.get(tenant)
-        return [turn for turn in turns if rule.allows(turn, now)] if rule else []
+        return [turn for turn in self._kept(turns) if rule.allows(turn, now)] if rule else []
+
+    def _kept(self, turns: Sequence[Turn]) -> list[Turn]:
+        return [turn for turn in turns if turn.request_id not in self._erased]
 
     def _keep(self, key: tuple[str, str], turns: list[Turn]) -> None:
         if turns:

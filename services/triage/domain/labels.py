@@ -10,6 +10,8 @@ from services.triage.domain.deltas import delta
 from services.triage.domain.leases import Lease
 
 CONFIRMED, CORRECTED, UNSAFE, SKIPPED = "confirmed", "corrected", "unsafe", "skipped"
+# Of an item whose request was erased; no expert says so.
+ERASED = "erased"
 
 
 @dataclass(frozen=True)

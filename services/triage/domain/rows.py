@@ -44,7 +44,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Labelled(msgspec.Struct, frozen=True, kw_only=True):
-    """Items of one tenant and task that are done."""
+    """Items of one tenant and task that are done; those that were erased count as skipped."""
 
     labelled: int = 0
     skipped: int = 0

@@ -1,12 +1,14 @@
 """The audit service as a process of its own, on a real broker and a real ClickHouse engine."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from gyre.api.audit.v1 import audit_pb2_grpc
+from schemas.ledger.notes import SigningKey
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.kafka import Producer
 from services.runtime.rpc import channel
@@ -20,8 +22,24 @@ def kafka_settings(kafka: str) -> KafkaSettings:
 
 
 @pytest.fixture(scope="session")
-def audit_environment(kafka_settings: KafkaSettings, clickhouse: ClickHouseSettings) -> dict[str, str]:
+def signing_key() -> SigningKey:
+    return SigningKey.generate("gyre-audit")
+
+
+@pytest.fixture(scope="session")
+def kept_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that audit writes checkpoints to as well."""
+    return tmp_path_factory.mktemp("kept") / "checkpoints"
+
+
+@pytest.fixture(scope="session")
+def audit_environment(
+    kafka_settings: KafkaSettings, clickhouse: ClickHouseSettings, signing_key: SigningKey, kept_checkpoints: Path
+) -> dict[str, str]:
     return {
+        "GYRE_AUDIT_SIGNING_KEYS": signing_key.secret(),
+        "GYRE_AUDIT_CHECKPOINT_SECONDS": "0.5",
+        "GYRE_AUDIT_CHECKPOINTS_FILE": str(kept_checkpoints),
         "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka_settings.bootstrap_servers,
         "GYRE_KAFKA_PARTITIONS": str(kafka_settings.partitions),
         "GYRE_CLICKHOUSE_URL": clickhouse.url,

@@ -44,7 +44,7 @@ async def told(audit_process: Any, database: ClickHouse, producer: Producer) -> 
     async def complete() -> bool:
         rows = await database.rows("SELECT 1 FROM gyre.lineage WHERE request_id = {id:String}", {"id": request_id})
         outcomes = await database.rows("SELECT 1 FROM gyre.outcomes WHERE request_id = {id:String}", {"id": request_id})
-        return len(rows) == 9 and len(outcomes) == 1
+        return len(rows) == 10 and len(outcomes) == 1
 
     await eventually(complete)
     return {"request_id": request_id, "candidate_id": candidate_id}
@@ -88,7 +88,7 @@ async def test_the_python_example_recomputes_a_chain(
     (example,) = examples(request.config.rootpath, "python")
     rows = await analyst.rows(
         "SELECT _topic, _partition, _offset, toUnixTimestamp64Milli(_timestamp) AS timestamp_ms, hex(_key) AS _key, "
-        "hex(_salt) AS _salt, hex(_payload) AS _payload, hex(_prev_hash) AS _prev_hash, hex(_hash) AS _hash "
+        "hex(_salt) AS _salt, hex(_payload) AS _payload, hex(_digest) AS _digest, hex(_prev_hash) AS _prev_hash, hex(_hash) AS _hash "
         "FROM gyre.triage_labels_v1 WHERE _partition = (SELECT min(_partition) FROM gyre.triage_labels_v1) "
         "ORDER BY _offset"
     )
@@ -100,4 +100,4 @@ async def test_the_python_example_recomputes_a_chain(
         exec(example, {"rows": exported})
 
 
-HEX = {"_key", "_salt", "_payload", "_prev_hash", "_hash"}
+HEX = {"_key", "_salt", "_payload", "_digest", "_prev_hash", "_hash"}

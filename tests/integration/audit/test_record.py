@@ -252,7 +252,7 @@ async def test_lineage_goes_from_an_answer_to_the_model_that_learned_from_it_and
             "FROM gyre.lineage WHERE request_id IN ({first:String}, {later:String})",
             {"first": first, "later": later},
         )
-        return (rows[0]["first"], rows[0]["later"]) == (9, 6)
+        return (rows[0]["first"], rows[0]["later"]) == (10, 6)
 
     await eventually(complete)
 
@@ -263,7 +263,7 @@ async def test_lineage_goes_from_an_answer_to_the_model_that_learned_from_it_and
             ("consequence", kind)
             for kind in (
                 *("feedback", "edge case", "label"),
-                *("adapter", "dataset", "gate", "deployment", "later answers"),
+                *("adapter", "dataset", "gate", "deployment", "later answers", "erasure"),
             )
         ),
     ]
@@ -281,13 +281,3 @@ async def test_what_is_not_on_record_is_not_found(audit: AuditAsyncStub) -> None
     with pytest.raises(AioRpcError) as raised:
         await audit.Verify(audit_pb2.VerifyRequest(topic="router.gossip.v1", partition=0))
     assert raised.value.code() is StatusCode.NOT_FOUND
-
-
-async def test_proving_and_erasing_say_that_they_are_still_to_come(audit: AuditAsyncStub) -> None:
-    for call in (
-        audit.Prove(audit_pb2.ProveRequest(request_id=str(uuid.uuid4()))),
-        audit.Erase(audit_pb2.EraseRequest(tenant="customer-care", subject="u-17")),
-    ):
-        with pytest.raises(AioRpcError) as raised:
-            await call
-        assert raised.value.code() is StatusCode.UNIMPLEMENTED

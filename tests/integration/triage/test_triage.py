@@ -11,12 +11,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gyre.api.triage.v1 import review_pb2 as pb
 from schemas.codecs import codec, dead_letter_codec
-from schemas.events import Label, Outcome
+from schemas.events import Erasure, Label, Outcome
 from schemas.topics import Topic
 from services.runtime.clock import Clock
 from services.runtime.kafka import Producer
 from tests.integration.triage.conftest import SHARE, Process
-from tests.unit.triage.builders import TASK, feedback, interaction
+from tests.unit.triage.builders import TASK, TENANT, feedback, interaction
 
 CLOCK = Clock()
 
@@ -119,6 +119,24 @@ async def test_a_claimed_item_becomes_a_label_with_its_delta(played: list[str], 
         await review.Submit(submit, timeout=10)
     assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     await review.Skip(pb.SkipRequest(lease=other.lease, reason="not mine"), timeout=10)
+
+
+async def test_an_item_whose_request_was_erased_is_gone_also_for_who_holds_it(
+    played: list[str], review: Any, producer: Producer
+) -> None:
+    claimed = await _until(lambda: review.Claim(pb.ClaimRequest(expert="ann"), timeout=10))
+    before = await _queue(review)
+    assert before is not None
+    erasure = Erasure(request_id=claimed.item.request_id, erasure_id="e", tenant=TENANT, asked_at=CLOCK.now())
+    await producer.send(Topic.ERASURES, erasure)
+
+    async def gone() -> bool:
+        now = await _queue(review)
+        return now is not None and now.open + now.leased == before.open + before.leased - 1
+
+    await _until(gone)
+    with pytest.raises(grpc.aio.AioRpcError, match=r"done already \(erased\)"):
+        await review.Submit(pb.SubmitRequest(lease=claimed.lease, outcome=pb.OUTCOME_CONFIRMED), timeout=10)
 
 
 async def test_a_lease_that_nobody_gave_out_is_refused_by_name(triage: Process, review: Any) -> None:

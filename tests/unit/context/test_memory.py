@@ -124,6 +124,26 @@ def test_another_tenants_conversation_of_the_same_name_is_another() -> None:
 
 
 @pytest.mark.parametrize("comes_late", [False, True])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_turn_that_was_erased_is_gone_and_its_neighbours_are_not(comes_late: bool, restarts: bool) -> None:
+    kept = memory()
+    if comes_late:
+        kept.erase("r2")
+    for number in (1, 2, 3):
+        kept.remember(interaction(number))
+    if not comes_late:
+        kept.erase("r2")
+    assert "question 2" not in str(kept.dump())
+    if restarts:
+        dumped, kept = kept.dump(), memory()
+        kept.restore(dumped, NOW)
+        kept.remember(interaction(2))
+    assert recalled(kept) == ["question 1", "answer 1", "question 3", "answer 3"]
+    kept.drop_old(NOW)
+    assert recalled(kept) == ["question 1", "answer 1", "question 3", "answer 3"]
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
 def test_a_forgotten_conversation_is_gone_and_what_is_said_later_is_not(comes_late: bool) -> None:
     kept = memory()
     if comes_late:

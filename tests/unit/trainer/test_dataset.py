@@ -17,6 +17,7 @@ from services.trainer.dataset import (
     LabelledRow,
     Message,
     build_dataset,
+    erase_rows,
     read_manifest,
     read_rows,
     stable_key,
@@ -187,6 +188,29 @@ def test_an_altered_version_is_noticed(tmp_path: Path) -> None:
     (dataset / "manifest.json").unlink()
     with pytest.raises(DatasetCorruptError, match=r"manifest\.json"):
         read_manifest(dataset)
+
+
+def test_rows_that_are_erased_are_nowhere_in_the_version_and_it_can_be_read_on(tmp_path: Path) -> None:
+    dataset = _build([_row(n, text=f"I am marker{n}x, where is it?") for n in range(60)], tmp_path)
+    before = {row.request_id for split in ("train", "holdout") for row in read_rows(dataset, split)}  # type: ignore[arg-type]  # either split
+    assert erase_rows(dataset, {"request-3", "request-7", "no-such-request"}) == 2
+    assert erase_rows(dataset, {"request-3"}) == 0
+    assert erase_rows(dataset, {"request-9"}) == 1
+    left = {row.request_id for split in ("train", "holdout") for row in read_rows(dataset, split)}  # type: ignore[arg-type]  # either split
+    assert before - left == {"request-3", "request-7", "request-9"}
+    manifest = read_manifest(dataset)
+    assert (manifest.dataset_id, manifest.rows, manifest.erased) == (dataset.name, 60, 3)
+    assert sorted(path.name for path in dataset.iterdir()) == ["assignments.parquet", "manifest.json", "rows.parquet"]
+    assert not [
+        key
+        for key in pq.read_table(dataset / "assignments.parquet")["stable_key"].to_pylist()
+        if key in {stable_key(_row(n, text=f"I am marker{n}x, where is it?").messages) for n in (3, 7, 9)}
+    ]
+
+    following = _build(
+        [_row(n, text=f"I am marker{n}x, where is it?") for n in range(10, 60)], tmp_path, previous=dataset
+    )
+    assert _keys(following, "holdout") <= _keys(dataset, "holdout")
 
 
 @pytest.mark.parametrize("share", [0, 1, 1.5])

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas.bundle import load_bundle
-from schemas.events import BundlePublished, Deployment, Message, Sensitivity, Tool, ToolCall
+from schemas.events import BundlePublished, Deployment, Erasure, Message, Sensitivity, Tool, ToolCall
 from services.router.domain.answers import prompt
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import NOTHING
@@ -42,6 +43,19 @@ def knowledge() -> Knowledge:
 
 def _ids(knowledge: Knowledge) -> list[str]:
     return [row.label_id for row in knowledge.rows(TENANT, TASK, "Answer.")]
+
+
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_nothing_is_learned_from_a_request_that_was_erased(knowledge: Knowledge, comes_late: bool) -> None:
+    erasure = Erasure(request_id="request-001", erasure_id="e", tenant="t", asked_at=label(1).labelled_at)
+    if not comes_late:
+        knowledge.take_label(label(1))
+        assert _ids(knowledge) == [label(1).label_id]
+    knowledge.take_erasure(msgspec.structs.replace(erasure, is_whole=False))
+    assert _ids(knowledge) == ([] if comes_late else [label(1).label_id])
+    knowledge.take_erasure(erasure)
+    knowledge.take_label(label(1))
+    assert _ids(knowledge) == []
 
 
 def test_a_label_and_its_edge_case_make_a_row(knowledge: Knowledge) -> None:
