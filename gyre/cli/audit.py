@@ -132,18 +132,21 @@ def prove(request_id: str, target: str | None, state_dir: Path) -> None:
 
 
 @audit.command()
-@click.argument("request_id")
+@click.argument("traced_id", metavar="ID")
 @_target
 @state_dir_option
-def trace(request_id: str, target: str | None, state_dir: Path) -> None:
-    """Show what a request led to, and where its answer came from."""
+def trace(traced_id: str, target: str | None, state_dir: Path) -> None:
+    """Show what a request led to, and where its answer came from.
+
+    ID may also be a label's: then the newest answers are shown by specialists that learned from it.
+    """
     from rich.console import Console
     from rich.table import Table
 
     from gyre.api.audit.v1 import audit_pb2
 
     response = _ask(
-        target, state_dir, lambda stub: stub.Trace(audit_pb2.TraceRequest(request_id=request_id), timeout=_RPC_SECONDS)
+        target, state_dir, lambda stub: stub.Trace(audit_pb2.TraceRequest(id=traced_id), timeout=_RPC_SECONDS)
     )
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in ("At (UTC)", "Direction", "Kind", "Id", "What"):

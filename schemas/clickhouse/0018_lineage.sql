@@ -79,3 +79,26 @@ SELECT request_id, 'consequence', 'erasure', erasure_id, asked_at,
         concat('; to be made anew: ', arrayStringConcat(candidate_ids, ', ')))), hash
 FROM gyre.erasures
 COMMENT 'What a request led to and where its answer came from: filter by request_id, order by at';
+
+CREATE OR REPLACE VIEW gyre.taught
+(
+    label_id String COMMENT 'Id of the label',
+    labelled_request_id String COMMENT 'Request that was labelled',
+    candidate_id String COMMENT 'Specialist that learned from it',
+    request_id String COMMENT 'Request that the specialist has answered since',
+    at DateTime64(6, 'UTC') COMMENT 'When it was answered',
+    summary String COMMENT 'What happened, in words',
+    hash String COMMENT 'Hash of the answer\'s record in the chain, in hexadecimal'
+)
+AS SELECT
+    label_id, labels.request_id AS labelled_request_id, candidate_id, answers.request_id AS request_id,
+    answers.finished_at AS at, concat('answered by ', answers.model, ' ', answers.model_version) AS summary,
+    answers.hash AS hash
+FROM (
+    SELECT label_id, request_id FROM gyre.labels WHERE outcome IN ('confirmed', 'corrected')
+) AS labels
+INNER JOIN (
+    SELECT candidate_id, arrayJoin(training_request_ids) AS request_id FROM gyre.candidates
+) AS learned ON learned.request_id = labels.request_id
+INNER JOIN gyre.interactions AS answers ON answers.candidate_id = learned.candidate_id
+COMMENT 'From a label to the answers that specialists have given since they learned from it: filter by label_id';

@@ -24,6 +24,7 @@ from services.audit.ports import Personal, StoredCheckpoint
 from services.runtime.clickhouse import ClickHouse
 
 _PAGE_ROWS = 10_000
+_LATER_ANSWERS = 100
 _SYNC_BYTES = 16
 # What is left in a row whose content is gone.
 _KEPT = {*clickhouse.ENVELOPE, "request_id"} - {"_key", "_salt", "_payload"}
@@ -371,3 +372,19 @@ class ClickHouseLedger:
             {"request_id": request_id},
         )
         return [Step(**row) for row in rows]
+
+    async def labelled(self, label_id: str) -> str | None:
+        """Return the request that a label is of."""
+        rows = await self._client.rows(
+            "SELECT request_id FROM gyre.labels WHERE label_id = {label_id:String} LIMIT 1", {"label_id": label_id}
+        )
+        return rows[0]["request_id"] if rows else None
+
+    async def taught(self, label_id: str) -> list[Step]:
+        """Return the newest rows of the view `gyre.taught` for a label, oldest first."""
+        rows = await self._client.rows(
+            "SELECT 'consequence' AS direction, 'later answer' AS kind, request_id AS id, at, summary, hash "
+            "FROM gyre.taught WHERE label_id = {label_id:String} ORDER BY at DESC LIMIT {answers:UInt32}",
+            {"label_id": label_id, "answers": _LATER_ANSWERS},
+        )
+        return [Step(**row) for row in reversed(rows)]

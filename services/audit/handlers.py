@@ -180,14 +180,18 @@ async def _prove(ledger: Ledger, row: StoredRow) -> RowProof | None:
     )
 
 
-async def trace(ledger: Ledger, request_id: str) -> list[Step]:
+async def trace(ledger: Ledger, traced_id: str) -> list[Step]:
     """Return what a request led to and where its answer came from, oldest first.
+
+    Of a label it is what its request led to, and the newest answers by specialists that learned from it.
 
     Raises:
         NotFound: Nothing of it is on record.
         Retryable: The ledger is away.
     """
-    steps = await ledger.lineage(request_id)
-    if not steps:
-        raise NotFound(f"request_id: nothing is on record of {request_id}")
-    return steps
+    if steps := await ledger.lineage(traced_id):
+        return steps
+    request_id = await ledger.labelled(traced_id)
+    if request_id is None:
+        raise NotFound(f"id: nothing is on record of {traced_id}: it is neither a request nor a label")
+    return [*await ledger.lineage(request_id), *await ledger.taught(traced_id)]

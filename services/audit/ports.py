@@ -115,6 +115,14 @@ class Ledger(Protocol):
         """Return what a request led to and came from, oldest first; nothing when it is not on record."""
         ...
 
+    async def labelled(self, label_id: str) -> str | None:
+        """Return the request that a label is of; None where it is not on record."""
+        ...
+
+    async def taught(self, label_id: str) -> list[Step]:
+        """Return the newest answers by specialists that learned from a label, oldest first."""
+        ...
+
 
 class DeadLetters(Protocol):
     """Where records go that cannot be decoded."""

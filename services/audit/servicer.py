@@ -34,9 +34,9 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
         )
 
     async def Trace(self, request: audit_pb2.TraceRequest, context: Any) -> audit_pb2.TraceResponse:  # noqa: N802 - gRPC's name
-        """Return the lineage of one request."""
+        """Return the lineage of one request or label."""
         response = audit_pb2.TraceResponse()
-        for step in await handlers.trace(self._ledger, request.request_id):
+        for step in await handlers.trace(self._ledger, request.id):
             at = Timestamp()
             at.FromDatetime(step.at)
             response.steps.add(

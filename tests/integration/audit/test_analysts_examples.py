@@ -47,7 +47,8 @@ async def told(audit_process: Any, database: ClickHouse, producer: Producer) -> 
         return len(rows) == 10 and len(outcomes) == 1
 
     await eventually(complete)
-    return {"request_id": request_id, "candidate_id": candidate_id}
+    label_id = next(event.label_id for topic, event in records if topic is Topic.LABELS)  # type: ignore[attr-defined]
+    return {"request_id": request_id, "candidate_id": candidate_id, "label_id": label_id}
 
 
 async def test_every_sql_example_runs_and_finds_something(
@@ -88,9 +89,9 @@ async def test_the_python_example_recomputes_a_chain(
     (example,) = examples(request.config.rootpath, "python")
     rows = await analyst.rows(
         "SELECT _topic, _partition, _offset, toUnixTimestamp64Milli(_timestamp) AS timestamp_ms, hex(_key) AS _key, "
-        "hex(_salt) AS _salt, hex(_payload) AS _payload, hex(_digest) AS _digest, hex(_prev_hash) AS _prev_hash, hex(_hash) AS _hash "
-        "FROM gyre.triage_labels_v1 WHERE _partition = (SELECT min(_partition) FROM gyre.triage_labels_v1) "
-        "ORDER BY _offset"
+        "hex(_salt) AS _salt, hex(_payload) AS _payload, hex(_digest) AS _digest, hex(_prev_hash) AS _prev_hash, "
+        "hex(_hash) AS _hash FROM gyre.triage_labels_v1 "
+        "WHERE _partition = (SELECT min(_partition) FROM gyre.triage_labels_v1) ORDER BY _offset"
     )
     exported = [{name: bytes.fromhex(value) if name in HEX else value for name, value in row.items()} for row in rows]
     assert exported

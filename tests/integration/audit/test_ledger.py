@@ -1,13 +1,14 @@
 """One behaviour for the ledger in memory and the one in ClickHouse."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
 
+from schemas.clickhouse import table
 from schemas.codecs import codec
 from schemas.events import Checkpoint, Erasure, Event, Feedback
 from schemas.ledger.verification import ChainVerifier
@@ -25,19 +26,29 @@ TOPIC = Topic.INTERACTIONS
 GOOD = codec(TOPIC).encode(interaction("ledger"))
 
 
+# Partitions from here on are those of these tests.
+FAR = 1000
+
+
 @pytest.fixture(params=["memory", "clickhouse"])
-async def ledger(request: pytest.FixtureRequest, database: ClickHouse) -> Ledger:
+async def ledger(request: pytest.FixtureRequest, database: ClickHouse) -> AsyncIterator[Ledger]:
     if request.param == "memory":
-        return FakeLedger()
+        yield FakeLedger()
+        return
     ledger = ClickHouseLedger(database)
     await ledger.prepare()
-    return ledger
+    yield ledger
+    # A running audit, and whoever verifies the whole record, would take these for theirs.
+    for topic in Topic:
+        await database.command(
+            f"ALTER TABLE gyre.{table(topic)} DELETE WHERE _partition >= {FAR} SETTINGS mutations_sync = 2"
+        )
 
 
 @pytest.fixture
 def partition() -> int:
     """One that no other test has: far beyond those that the topics have."""
-    return 1000 + uuid.uuid4().int % 90_000
+    return FAR + uuid.uuid4().int % 90_000
 
 
 def rows(head: Head, partition: int, values: dict[int, bytes]) -> list[Row]:

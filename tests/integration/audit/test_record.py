@@ -256,7 +256,7 @@ async def test_lineage_goes_from_an_answer_to_the_model_that_learned_from_it_and
 
     await eventually(complete)
 
-    steps = (await audit.Trace(audit_pb2.TraceRequest(request_id=first))).steps
+    steps = (await audit.Trace(audit_pb2.TraceRequest(id=first))).steps
     assert [(step.direction, step.kind) for step in steps] == [
         ("itself", "interaction"),
         *(
@@ -267,16 +267,19 @@ async def test_lineage_goes_from_an_answer_to_the_model_that_learned_from_it_and
             )
         ),
     ]
-    back = (await audit.Trace(audit_pb2.TraceRequest(request_id=later))).steps
+    back = (await audit.Trace(audit_pb2.TraceRequest(id=later))).steps
     assert {(step.direction, step.kind) for step in back} == {
         *(("origin", kind) for kind in ("adapter", "dataset", "gate", "deployment", "later answers")),
         ("itself", "interaction"),
     }
+    label_id = next(event.label_id for topic, event in records if topic is Topic.LABELS)  # type: ignore[attr-defined]
+    of_label = (await audit.Trace(audit_pb2.TraceRequest(id=label_id))).steps
+    assert [(step.id, step.kind) for step in of_label[len(steps) :]] == [(later, "later answer")]
 
 
 async def test_what_is_not_on_record_is_not_found(audit: AuditAsyncStub) -> None:
     with pytest.raises(AioRpcError) as raised:
-        await audit.Trace(audit_pb2.TraceRequest(request_id=str(uuid.uuid4())))
+        await audit.Trace(audit_pb2.TraceRequest(id=str(uuid.uuid4())))
     assert raised.value.code() is StatusCode.NOT_FOUND
     with pytest.raises(AioRpcError) as raised:
         await audit.Verify(audit_pb2.VerifyRequest(topic="router.gossip.v1", partition=0))

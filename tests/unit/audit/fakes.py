@@ -195,6 +195,14 @@ class FakeLedger:
         self._answer()
         return []
 
+    async def labelled(self, label_id: str) -> str | None:
+        self._answer()
+        return None
+
+    async def taught(self, label_id: str) -> list[Step]:
+        self._answer()
+        return []
+
     def _answer(self) -> None:
         if self.away:
             self.away -= 1

@@ -126,5 +126,5 @@ async def test_a_removed_first_row_shows(ledger: FakeLedger, letters: FakeDeadLe
 async def test_an_unknown_topic_and_an_unknown_request_are_not_found(ledger: FakeLedger) -> None:
     with pytest.raises(NotFound, match=r"topic: router\.gossip\.v1 is none of"):
         await verify(ledger, Keys(), "router.gossip.v1", 0)
-    with pytest.raises(NotFound, match="request_id: nothing is on record of x"):
+    with pytest.raises(NotFound, match="id: nothing is on record of x"):
         await trace(ledger, "x")

@@ -186,16 +186,17 @@ Global___EraseResponse: _TypeAlias = EraseResponse  # noqa: Y015
 class TraceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Of a request, or of a label."""
     def __init__(
         self,
         *,
-        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,7 +213,9 @@ class TraceStep(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     DIRECTION_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """interaction, feedback, edge case, label, dataset, adapter, gate, deployment or later answers"""
+    """interaction, feedback, edge case, label, dataset, adapter, gate, deployment, later answers, erasure; for a label
+    also later answer, one each, of the newest hundred
+    """
     id: _builtins.str
     summary: _builtins.str
     hash: _builtins.str

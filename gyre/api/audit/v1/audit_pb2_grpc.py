@@ -82,7 +82,8 @@ class AuditServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Trace(self, request, context):
-        """Lineage of one request: everything on record that it led to or came from.
+        """Lineage, both ways: everything on record that a request led to or came from; from a label to the answers that
+        specialists have given since they learned from it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

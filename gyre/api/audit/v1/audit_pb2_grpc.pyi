@@ -40,7 +40,9 @@ class AuditStub:
     more; what is cut short by its deadline goes on.
     """
     Trace: _grpc.UnaryUnaryMultiCallable[_audit_pb2.TraceRequest, _audit_pb2.TraceResponse]
-    """Lineage of one request: everything on record that it led to or came from."""
+    """Lineage, both ways: everything on record that a request led to or came from; from a label to the answers that
+    specialists have given since they learned from it.
+    """
 
 @_typing.type_check_only
 class AuditAsyncStub(AuditStub):
@@ -54,7 +56,9 @@ class AuditAsyncStub(AuditStub):
     more; what is cut short by its deadline goes on.
     """
     Trace: _aio.UnaryUnaryMultiCallable[_audit_pb2.TraceRequest, _audit_pb2.TraceResponse]  # type: ignore[assignment]
-    """Lineage of one request: everything on record that it led to or came from."""
+    """Lineage, both ways: everything on record that a request led to or came from; from a label to the answers that
+    specialists have given since they learned from it.
+    """
 
 class AuditServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -89,6 +93,8 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.TraceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.TraceResponse, _abc.Awaitable[_audit_pb2.TraceResponse]]:
-        """Lineage of one request: everything on record that it led to or came from."""
+        """Lineage, both ways: everything on record that a request led to or came from; from a label to the answers that
+        specialists have given since they learned from it.
+        """
 
 def add_AuditServicer_to_server(servicer: AuditServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
