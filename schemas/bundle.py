@@ -120,6 +120,21 @@ class Tenant(_Frozen):
     routing: Routing = Routing()
 
 
+class LatencyObjective(_Frozen):
+    """So large a share of the answers is to be complete by then."""
+
+    ms: Annotated[int, Field(gt=0)]
+    share: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Objectives(_Frozen):
+    """What is promised of the service. What a share leaves is the error budget: audit alerts when it burns too fast."""
+
+    # Share of the requests that are not to fail; refusals by guardrails and policies are no failures.
+    availability: Annotated[float, Field(gt=0, lt=1)] | None = None
+    latency: LatencyObjective | None = None
+
+
 class Application(_Frozen):
     """A caller. Only digests of its keys are kept: `gyre policy hash-key` prints one."""
 
@@ -129,6 +144,7 @@ class Application(_Frozen):
     purpose: Name
     sensitivity: Sensitivity = Sensitivity.INTERNAL
     limits: Limits = ()
+    objectives: Objectives = Objectives()
 
 
 class Upstream(_Frozen):
@@ -206,6 +222,7 @@ class Task(_Frozen):
     specialist_price: Price = Price()
     # In place of its tenant's.
     routing: Routing | None = None
+    objectives: Objectives = Objectives()
 
     @model_validator(mode="after")
     def _has_examples_enough(self) -> Self:

@@ -99,6 +99,10 @@ class RouteCandidate(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+# Why an answer is not good enough, whatever its chance: an attempt's reason.
+WRONG_FORM = "its form is not the one that was asked for"
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """A model that was asked for an answer, or would have been."""
 
@@ -466,18 +470,27 @@ class Erasure(Event, frozen=True, kw_only=True):
 
 
 class Drift(Event, frozen=True, kw_only=True):
-    """A change in what a task's traffic or answers look like."""
+    """A change in what a task's traffic or answers look like, or an objective that is being missed."""
 
     task_key: str  # tenant/task
     tenant: str
-    task: str
-    model: str
+    task: str  # empty: of all the tenant's, or of an application's
+    model: str  # empty: whichever answers
     measure: str
     method: str
     statistic: float
     threshold: float
-    window_start: datetime
-    detected_at: datetime
+    window_start: datetime  # from when, probably
+    detected_at: datetime  # the time of the request that it showed at
+    model_version: str = ""
+    application: str = ""  # whose objective it is; empty: a task's
+    aspect: str = ""  # input, output, service or objective
+    state: str = "detected"  # of objectives firing, then cleared
+    # What the measure was on average, and is; of one whose values are names, the share of the one that moved most.
+    before: float = 0.0
+    after: float = 0.0
+    subject: str = ""  # that name
+    requests: int = 0  # seen since what is ordinary began to be learned
 
 
 class DeadLetter(Event, frozen=True, kw_only=True):

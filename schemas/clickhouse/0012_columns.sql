@@ -55,3 +55,19 @@ ALTER TABLE gyre.audit_checkpoints_v1 ADD COLUMN IF NOT EXISTS note String COMME
 ALTER TABLE gyre.audit_checkpoints_v1 ADD COLUMN IF NOT EXISTS first_block Int64 COMMENT 'Number of the first of blocks';
 
 ALTER TABLE gyre.audit_checkpoints_v1 ADD COLUMN IF NOT EXISTS blocks Array(String) COMMENT 'Roots of the blocks of 1,024 rows completed since the checkpoint before';
+
+ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS model_version LowCardinality(String) COMMENT 'Version of the model';
+
+ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS application LowCardinality(String) COMMENT 'Application whose objective it is; empty: a task\'s';
+
+ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS aspect LowCardinality(String) COMMENT 'input, output, service or objective';
+
+ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS state LowCardinality(String) DEFAULT 'detected' COMMENT 'detected; of objectives firing, then cleared';
+
+ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS before Float64 COMMENT 'Mean of the measure until then; of names, the share of the one that moved most';
+
+ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS after Float64 COMMENT 'The same since then';
+
+ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS subject String COMMENT 'Of names, the one whose share moved most';
+
+ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS requests Int64 COMMENT 'Requests seen since what is ordinary began to be learned';

@@ -264,3 +264,35 @@ AS SELECT
 FROM gyre.serving_deployments_v1
 WHERE _error = ''
 COMMENT 'What was wanted live for each task of each tenant, over time';
+
+CREATE OR REPLACE VIEW gyre.drift
+(
+    task_key String COMMENT 'tenant/task',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the requests are for; empty: of all the tenant\'s, or of an application\'s',
+    application LowCardinality(String) COMMENT 'Application whose objective it is; empty: a task\'s',
+    model LowCardinality(String) COMMENT 'Model whose answers changed; empty: whichever answered',
+    model_version LowCardinality(String) COMMENT 'Version of the model',
+    aspect LowCardinality(String) COMMENT 'input, output, service or objective',
+    measure LowCardinality(String) COMMENT 'What was measured',
+    state LowCardinality(String) COMMENT 'detected; of objectives firing, then cleared',
+    subject String COMMENT 'Where the measure\'s values are names, the one whose share moved most',
+    before Float64 COMMENT 'Mean of the measure until then, or that name\'s share; of objectives what is promised',
+    after Float64 COMMENT 'The same since then; of objectives what was kept over the long window',
+    requests Int64 COMMENT 'Seen since what is ordinary began to be learned; of objectives in the long window',
+    method LowCardinality(String) COMMENT 'How the change was tested',
+    statistic Float64 COMMENT 'Value of the test',
+    threshold Float64 COMMENT 'Value from which it is drift',
+    window_start DateTime64(6, 'UTC') COMMENT 'From when on, probably; of objectives where the long window begins',
+    detected_at DateTime64(6, 'UTC') COMMENT 'Time of the request that it showed at',
+    partition UInt32 COMMENT 'Kafka partition of its record',
+    offset UInt64 COMMENT 'Kafka offset of its record',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    task_key, tenant, task, application, model, model_version, aspect, measure, state, subject, before, after, requests,
+    method, statistic, threshold, window_start, detected_at, _partition AS partition, _offset AS offset,
+    lower(hex(_hash)) AS hash
+FROM gyre.audit_drift_v1
+WHERE _error = ''
+COMMENT 'What changed in requests, answers and service, and objectives that were missed';

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from schemas.events import Attempt
+from schemas.events import WRONG_FORM, Attempt
 from schemas.prompts import Generated
-from services.router.domain.answers import WRONG_FORM, doubt, prompt
+from services.router.domain.answers import doubt, prompt
 from services.router.domain.catalogue import TIERS, Candidate
 from services.router.domain.errors import Overloaded
 from services.router.domain.timeline import INFERENCE

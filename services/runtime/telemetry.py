@@ -38,6 +38,16 @@ STAGE_SECONDS = Histogram("gyre_stage_seconds", "Time in one function of the pip
 ATTEMPTS = Counter("gyre_attempts_total", "Models asked for an answer", ["upstream", "model", "outcome"])
 # Requests that the router did not let in, by application (of a replica that is full: none) and reason.
 TURNED_AWAY = Counter("gyre_turned_away_total", "Requests not let in", ["application", "reason"])
+# Changes that audit found, and alerts of objectives, by state: detected, firing, cleared.
+DRIFTS = Counter("gyre_drifts_total", "Changes found", ["tenant", "task", "model", "measure", "state"])
+# How fast error budgets burn over a rule's long window (1: they last just as long as the objective is for), and whether
+# that is an alert: 1 or 0. Each replica of audit tells it of the requests that it watches.
+BURN_RATES = Gauge(
+    "gyre_objective_burn_rate", "Burn rate of the error budget", ["tenant", "task", "application", "objective", "rule"]
+)
+ALERTS = Gauge(
+    "gyre_objective_alert", "Whether it burns too fast", ["tenant", "task", "application", "objective", "rule"]
+)
 # Experts' queue.
 OPEN_ITEMS = Gauge("gyre_open_items", "Edge cases waiting for an expert", ["tenant", "task"])
 

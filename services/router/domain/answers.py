@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from schemas.bundle import Guardrail, Task
-from schemas.events import Message, Tool, ToolCall
+from schemas.events import WRONG_FORM, Message, Tool, ToolCall
 from schemas.prompts import Prompt, Token, generic_messages, offered_schema, specialist_messages
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import Knowledge
@@ -15,10 +15,6 @@ from services.router.domain.request import Sampling
 
 # What shapes the distribution that tokens are drawn from, with the values that leave it as it is.
 _NEUTRAL = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-
-
-# Why an answer is not good enough, whatever its chance.
-WRONG_FORM = "its form is not the one that was asked for"
 
 
 @dataclass(frozen=True)
