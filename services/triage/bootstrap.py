@@ -19,17 +19,17 @@ from services.triage.domain.queue import Queue
 from services.triage.handlers import Desk
 from services.triage.servicer import Review
 from services.triage.settings import Settings
-from services.triage.state import FollowedBundles
+from services.triage.state import FollowedBundles, FollowedDrift
 
 
 async def build(stack: AsyncExitStack) -> Service:
     """Open what triage needs on the stack, and return the service."""
     settings, kafka, clock = Settings(), KafkaSettings(), Clock()
     producer = await stack.enter_async_context(Producer(kafka))
-    bundles = FollowedBundles()
-    follower = Follower(kafka, {Topic.BUNDLES: bundles.apply}, name="triage-bundles")
+    bundles, drift = FollowedBundles(), FollowedDrift(settings.drift_hours, settings.drift_exploration)
+    follower = Follower(kafka, {Topic.BUNDLES: bundles.apply, Topic.DRIFT: drift.apply}, name="triage-state")
     queue = Queue()
-    triage = Triage(settings, kafka, bundles, queue, producer, clock)
+    triage = Triage(settings, kafka, bundles, drift, queue, producer, clock)
     desk = Desk(
         queue=queue,
         tables=triage,

@@ -39,7 +39,7 @@ from services.triage.domain.rows import Item, Labelled, Remembered
 from services.triage.domain.selection import Selector
 from services.triage.handlers import Considered, consider, reconsider
 from services.triage.settings import Settings
-from services.triage.state import FollowedBundles
+from services.triage.state import FollowedBundles, FollowedDrift
 
 GROUP = "gyre-triage"
 POLL_SECONDS = 0.2
@@ -56,6 +56,7 @@ class Triage:
         settings: Settings,
         kafka: KafkaSettings,
         bundles: FollowedBundles,
+        drift: FollowedDrift,
         queue: Queue,
         producer: Producer,
         clock: Clock,
@@ -63,6 +64,7 @@ class Triage:
         self._settings = settings
         self._kafka = kafka
         self._bundles = bundles
+        self._drift = drift
         self._queue = queue
         self._producer = producer
         self._clock = clock
@@ -205,7 +207,8 @@ class Triage:
         known = self._remembered.get(interaction.request_id) or Remembered(partition=record.partition)
         key, selector = self._selector(interaction.tenant, interaction.task, record.partition)
         bundle, clock = self._bundles.current(), self._clock
-        considered = consider(interaction, record.value, known, selector, bundle, clock)
+        exploration = self._drift.exploration(interaction.tenant, interaction.task, clock.now())
+        considered = consider(interaction, record.value, known, selector, bundle, clock, exploration)
         for each in considered.remembered.feedback if considered else ():  # it came before its interaction
             await self._tell(of_feedback(each, interaction, bundle))
         await self._keep(interaction.request_id, key, considered, record)

@@ -36,7 +36,13 @@ class Considered:
 
 
 def consider(
-    interaction: Interaction, record: bytes, known: Remembered, selector: Selector, bundle: Bundle, clock: Clock
+    interaction: Interaction,
+    record: bytes,
+    known: Remembered,
+    selector: Selector,
+    bundle: Bundle,
+    clock: Clock,
+    exploration: float = 0.0,
 ) -> Considered | None:
     """Decide about an interaction; nothing when it is none to ask about, or was decided about before.
 
@@ -47,6 +53,7 @@ def consider(
         selector: Of its tenant and task.
         bundle: Holds the budget.
         clock: Gives time and chance.
+        exploration: Least part of the budget that is spent at random, whatever the bundle says.
 
     Raises:
         Rejected: The bundle does not know its tenant, so there is no budget for it.
@@ -55,7 +62,7 @@ def consider(
         return None
     said = tuple(each for each in known.feedback if each.tenant == interaction.tenant)
     found = signals(interaction, said, function_call=wants_call(bundle, interaction.task))
-    selector, decision = selector.decide(score(found), _budget(bundle, interaction.tenant), clock.chance())
+    selector, decision = selector.decide(score(found), _budget(bundle, interaction.tenant, exploration), clock.chance())
     remembered = Remembered(
         partition=known.partition,
         decided=True,
@@ -109,11 +116,11 @@ def wants_call(bundle: Bundle, task: str) -> bool:
     return task in bundle.tasks and bundle.tasks[task].answers == "function-call"
 
 
-def _budget(bundle: Bundle, tenant: str) -> Budget:
+def _budget(bundle: Bundle, tenant: str, exploration: float = 0.0) -> Budget:
     if tenant not in bundle.tenants:
         raise Rejected(f"tenant: {tenant!r} is not in bundle {bundle.version}, so there is no budget for it")
     known = bundle.tenants[tenant]
-    return Budget(share=known.expert_share, exploration=known.exploration_share)
+    return Budget(share=known.expert_share, exploration=max(known.exploration_share, exploration))
 
 
 def _edge_case(

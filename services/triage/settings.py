@@ -18,6 +18,14 @@ class Settings(ServiceSettings):
     remembered: int = Field(
         default=20_000, ge=1, description="interactions, and labelled items, remembered in each partition"
     )
+    drift_hours: float = Field(
+        default=24.0,
+        ge=0,
+        description="so long after a change in a task's requests or answers more is picked at random",
+    )
+    drift_exploration: float = Field(
+        default=0.5, ge=0, le=1, description="least part of the budget that is picked at random then"
+    )
     lease_secret: SecretStr = Field(
         default=SecretStr(""), description="signs leases, the same in every replica; empty: made anew at each start"
     )
