@@ -48,6 +48,10 @@ BURN_RATES = Gauge(
 ALERTS = Gauge(
     "gyre_objective_alert", "Whether it burns too fast", ["tenant", "task", "application", "objective", "rule"]
 )
+# Measures of a live specialist that have changed within a day after it went live.
+DEPLOYMENT_DRIFTS = Gauge(
+    "gyre_deployment_drifts", "Measures changed soon after going live", ["tenant", "task", "candidate_id"]
+)
 # Experts' queue.
 OPEN_ITEMS = Gauge("gyre_open_items", "Edge cases waiting for an expert", ["tenant", "task"])
 

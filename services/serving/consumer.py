@@ -20,6 +20,7 @@ def follower(settings: KafkaSettings, state: DesiredState) -> Follower:
             Topic.BUNDLES: state.take_bundle,
             Topic.CANDIDATES: state.take_candidate,
             Topic.DEPLOYMENTS: state.take_deployment,
+            Topic.DRIFT: state.take_drift,
         },
         name="serving",
     )

@@ -67,6 +67,7 @@ class Serving:
         self._health: dict[Placed, str] = {}  # empty: it answered; else what it complained of
         self._failures: Counter[Placed] = Counter()  # in a row
         self._refused: dict[Placed, _Refusal] = {}  # by Triton
+        self._drifted: dict[str, set[str]] = {}  # by deployment: measures of which the log says that they changed
         self._complaints: dict[str, str] = {}  # of what could not be written, by model or candidate
         self._deciding = asyncio.Lock()
         self._arranging = asyncio.Lock()  # the repository and what Triton has loaded
@@ -206,6 +207,28 @@ class Serving:
             del self._health[gone]
             del self._failures[gone]
         await asyncio.gather(*(self._check(placed) for placed in wanted))
+        self._count_drift()
+
+    def _count_drift(self) -> None:
+        """Count against each live specialist what changed soon after it went live; nobody is rolled back for it yet."""
+        telemetry.DEPLOYMENT_DRIFTS.clear()
+        known, self._drifted = self._drifted, {}
+        for deployment in self._deployments().values():
+            changed = self._state.changed_since_live(deployment)
+            self._drifted[deployment.deployment_id] = {drift.measure for drift in changed}
+            if deployment.state == "live":
+                gauge = telemetry.DEPLOYMENT_DRIFTS
+                gauge.labels(deployment.tenant, deployment.task, deployment.candidate_id).set(len(changed))
+            for drift in changed:
+                if drift.measure not in known.get(deployment.deployment_id, ()):
+                    telemetry.log().warning(
+                        "changed since it went live",
+                        task=deployment.task_key,
+                        candidate=deployment.candidate_id,
+                        measure=drift.measure,
+                        before=drift.before,
+                        after=drift.after,
+                    )
 
     def _deployments(self) -> dict[str, Deployment]:
         """The newest deployment of each task, those included that have not come back from the topic yet."""

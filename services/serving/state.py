@@ -2,10 +2,14 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from schemas.bundle import Bundle
-from schemas.events import BundlePublished, Candidate, Deployment
+from schemas.events import BundlePublished, Candidate, Deployment, Drift
 from services.runtime.bundles import bundle_of
+
+# So long after it went live a change is counted against a deployment.
+WATCHED = timedelta(hours=24)
 
 
 @dataclass
@@ -18,6 +22,8 @@ class DesiredState:
     # Ids of every deployment read, and of the candidates that were ever live.
     read: set[str] = field(default_factory=set)
     were_live: set[str] = field(default_factory=set)
+    # The latest change in each measure of a model's version.
+    drifts: dict[tuple[str, str], dict[str, Drift]] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take_bundle(self, published: BundlePublished) -> None:
@@ -39,6 +45,18 @@ class DesiredState:
         self.were_live.update((*deployment.previous, *filter(None, [deployment.candidate_id])))
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def take_drift(self, drift: Drift) -> None:
+        """Remember a change in what a model answers or what that takes; what others ask is not its doing."""
+        if drift.model and drift.aspect in ("output", "service"):
+            self.drifts.setdefault((drift.model, drift.model_version), {})[drift.measure] = drift
+
+    def changed_since_live(self, deployment: Deployment) -> list[Drift]:
+        """Return what changed in a live specialist soon after it went live."""
+        if deployment.state != "live":
+            return []
+        drifts = self.drifts.get((deployment.model, deployment.model_version), {}).values()
+        return [each for each in drifts if timedelta() <= each.detected_at - deployment.deployed_at < WATCHED]
 
     async def until_read(self, deployment: Deployment) -> None:
         """Wait until a deployment has come back from its topic."""
