@@ -44,7 +44,8 @@ async def told(audit_process: Any, database: ClickHouse, producer: Producer) -> 
     async def complete() -> bool:
         rows = await database.rows("SELECT 1 FROM gyre.lineage WHERE request_id = {id:String}", {"id": request_id})
         outcomes = await database.rows("SELECT 1 FROM gyre.outcomes WHERE request_id = {id:String}", {"id": request_id})
-        return len(rows) == 10 and len(outcomes) == 1
+        drift = await database.rows("SELECT 1 FROM gyre.drift LIMIT 1")
+        return len(rows) == 10 and len(outcomes) == 1 and bool(drift)
 
     await eventually(complete)
     label_id = next(event.label_id for topic, event in records if topic is Topic.LABELS)  # type: ignore[attr-defined]
