@@ -80,7 +80,7 @@ async def _measure(stack: Stack, count: int, partitions: int) -> None:
     server = next(status.pid for status in stack.status() if status.part.name == "clickhouse")
     try:
         await ClickHouseLedger(clickhouse).prepare()
-        values = _interactions(count)
+        values = interactions(count)
         size = sum(map(len, values)) / count
         print(f"{count:,} interactions of {size:,.0f} bytes, {partitions} partitions, {os.cpu_count()} cores")
         with _used(server) as database_used:
@@ -96,7 +96,8 @@ async def _measure(stack: Stack, count: int, partitions: int) -> None:
         await clickhouse.close()
 
 
-def _interactions(count: int) -> list[bytes]:
+def interactions(count: int) -> list[bytes]:
+    """Returns so many interactions as their topic holds them."""
     chance, encode, clock = random.Random(1), codec(Topic.INTERACTIONS).encode, Clock()
     found = []
     for _ in range(count):
