@@ -21,8 +21,9 @@ from services.runtime.settings import KafkaSettings
 
 GROUP = "gyre-audit-drift"
 _POLL_MS = 500
-# Few at once, so that the record's own loop has its turn in between.
-_BATCH_RECORDS = 100
+# Few at once, and a pause of so many times as long behind them: the record's own loop, in the same thread, comes first.
+_BATCH_RECORDS = 50
+_REST = 2.0
 # Between two batches that are not full: drift is not found a second sooner for being looked at every millisecond.
 _PAUSE_SECONDS = 0.5
 
@@ -86,14 +87,15 @@ class Watcher:
             while True:
                 batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
                 messages = [message for batch in batches.values() for message in batch]
+                began = self._clock.monotonic()
                 found = [each for message in messages for each in self._observe(message.key or b"", message.value)]
+                took = self._clock.monotonic() - began
                 if not messages:
                     found = self._budgets.pass_time(self._clock.now())
                 offsets = {partition: batch[-1].offset + 1 for partition, batch in batches.items()}
                 await self._write(producer, consumer, found, offsets)
                 self._show(found)
-                if len(messages) < _BATCH_RECORDS:
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                await asyncio.sleep(_PAUSE_SECONDS if len(messages) < _BATCH_RECORDS else _REST * took)
         finally:
             await consumer.stop()
             await producer.stop()

@@ -105,6 +105,21 @@ def test_two_applications_cannot_have_one_key(folder: Path) -> None:
         load_bundle(folder)
 
 
+@pytest.mark.parametrize(
+    ("objectives", "field"),
+    [
+        ("{availability: 1}", "availability"),
+        ("{latency: {ms: 0, share: 0.9}}", "latency.ms"),
+        ("{latency: {ms: 800}}", "latency.share"),
+    ],
+)
+def test_an_objective_leaves_a_budget_or_is_refused(folder: Path, objectives: str, field: str) -> None:
+    path = folder / "applications.yaml"
+    path.write_text(f"{path.read_text()}  objectives: {objectives}\n")
+    with pytest.raises(InvalidBundleError, match=rf"applications\.concierge\.objectives\.{field}: "):
+        load_bundle(folder)
+
+
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "tasks.yaml").unlink()
     with pytest.raises(InvalidBundleError, match=r"tasks\.yaml is missing"):
