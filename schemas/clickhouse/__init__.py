@@ -4,7 +4,9 @@ Each topic has one table, named after it (`router.interactions.v1` is in `gyre.r
 envelope, whose names begin with an underscore, then the event's fields. Analysts use the views.
 
 To change something, change a view's file, or add a column in `0012_columns.sql`; a table's own file never changes,
-because tables that exist already would not follow it.
+because tables that exist already would not follow it. Nor does a rollup's: its rows would not. A rollup is a table with
+a time to live that a materialized view, named after it, fills from a topic's table; audit counts it anew, by month and
+Kafka partition, where it does not hold what the topic's table does.
 """
 
 import hashlib
@@ -34,11 +36,20 @@ ENVELOPE = {
     "_payload": "String",
     "_error": "String",
 }
-ENGINES = {"ReplacingMergeTree"}
+ENGINES = {"ReplacingMergeTree", "AggregatingMergeTree"}
+# What the rows of a rollup are counted anew by: the month of the records, and their partition.
+_RECOUNTED_BY = ("month", "partition")
+# How many months before this one a rollup is sure to have.
+ROLLUP_MONTHS = 13
 
 _NAME = re.compile(r"(?P<number>\d{4})_(?P<slug>[a-z0-9_]+)\.sql")
 _CREATE_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (?P<name>\S+)\s*\((?P<body>.*?)\n\)\s*(?P<rest>.*)", re.DOTALL)
 _CREATE_VIEW = re.compile(r"CREATE OR REPLACE VIEW (?P<name>\S+)\s*\((?P<body>.*?)\n\)\s*AS\b(?P<rest>.*)", re.DOTALL)
+_CREATE_FEED = re.compile(
+    r"CREATE MATERIALIZED VIEW IF NOT EXISTS (?P<name>\S+) TO (?P<rollup>\S+) AS\s+(?P<query>(?:WITH\b.*?)?SELECT\b"
+    r"(?P<columns>.*?)\nFROM (?P<source>\S+).*?)\n(?P<rest>COMMENT .*)",
+    re.DOTALL,
+)
 _ADD_COLUMN = re.compile(
     r"ALTER TABLE (?P<name>\S+) ADD COLUMN IF NOT EXISTS (?P<column>\w+) (?P<type>.+?)(?: DEFAULT \S+)? COMMENT '.+'",
     re.DOTALL,
@@ -49,6 +60,21 @@ _COLUMN = re.compile(
     rf"(?P<name>\w+)\s+(?P<type>.+?)(?:\s+DEFAULT\s+.+?)?(?:\s+CODEC\([\w, ]+\))?\s+(?P<comment>{_COMMENT})", re.DOTALL
 )
 _SNAKE_CASE = re.compile(r"_?[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Rollup:
+    """A table of counts that a materialized view fills.
+
+    Attributes:
+        name: Of the table.
+        source: Table whose rows are counted.
+        query: What the materialized view asks of each insert.
+    """
+
+    name: str
+    source: str
+    query: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +117,16 @@ def migrations(folder: Path = FOLDER) -> list[Migration]:
     return found
 
 
+def rollups(folder: Path = FOLDER) -> list[Rollup]:
+    """Return the rollups, in the order of their files."""
+    return [
+        Rollup(feed["rollup"].removeprefix(f"{DATABASE}."), feed["source"].removeprefix(f"{DATABASE}."), feed["query"])
+        for file in migrations(folder)
+        for statement in file.statements
+        if (feed := _CREATE_FEED.fullmatch(statement))
+    ]
+
+
 def problems(folder: Path = FOLDER) -> list[str]:
     """Return what is wrong with the files, in sentences; nothing when all is well."""
     try:
@@ -118,12 +154,14 @@ def _statement_problems(statement: str, tables: dict[str, dict[str, str]]) -> li
     if added := _ADD_COLUMN.fullmatch(statement):
         tables.setdefault(added["name"], {})[added["column"]] = _plain(added["type"])
         return _name_problems(added["name"], [added["column"]])
+    if feed := _CREATE_FEED.fullmatch(statement):
+        return _feed_problems(feed, tables)
     created = _CREATE_TABLE.fullmatch(statement)
     match = created or _CREATE_VIEW.fullmatch(statement)
     if match is None:
         return [
-            f"`{first}` is not CREATE DATABASE or TABLE IF NOT EXISTS, CREATE OR REPLACE VIEW with its columns, "
-            "or ALTER TABLE ADD COLUMN IF NOT EXISTS, with a COMMENT"
+            f"`{first}` is not CREATE DATABASE or TABLE IF NOT EXISTS, CREATE OR REPLACE VIEW with its columns, CREATE "
+            "MATERIALIZED VIEW IF NOT EXISTS TO a rollup, or ALTER TABLE ADD COLUMN IF NOT EXISTS, with a COMMENT"
         ]
     found = []
     if not re.search(rf"{_COMMENT}\s*$", match["rest"]):
@@ -141,8 +179,46 @@ def _statement_problems(statement: str, tables: dict[str, dict[str, str]]) -> li
         engine = re.match(r"ENGINE = (\w+)", match["rest"])
         if engine is None or engine[1] not in ENGINES:
             found.append(f"{match['name']}: the engine is not one of {', '.join(sorted(ENGINES))}")
+        elif engine[1] == "AggregatingMergeTree":
+            found += _rollup_problems(match["name"], columns, match["rest"])
+        elif re.search(r"\bTTL\b", match["rest"]):
+            found.append(f"{match['name']} has a TTL, and the record is for good")
         tables[match["name"]] = columns
     return found + _name_problems(match["name"], list(columns))
+
+
+def _rollup_problems(name: str, columns: dict[str, str], rest: str) -> list[str]:
+    """Return what is wrong with a table of counts: rows with the same key are merged into one, and old ones go."""
+    key = re.search(r"\nORDER BY \(([\w, ]+)\)", rest)
+    keys = key[1].split(", ") if key else []
+    found = [
+        f"{name}.{column} is neither in ORDER BY nor an aggregate, so merging rows would lose it"
+        for column, type_ in columns.items()
+        if column not in keys and not re.match(r"(Simple)?AggregateFunction\(", type_)
+    ]
+    found += [f"{name}: ORDER BY lacks {column}" for column in _RECOUNTED_BY if column not in keys]
+    if columns.get("records") != "SimpleAggregateFunction(sum, UInt64)":
+        found.append(f"{name} has no column records that sums up the rows of its source")
+    if f"\nTTL month + INTERVAL {ROLLUP_MONTHS + 1} MONTH\n" not in rest:
+        found.append(f"{name}: wanted TTL month + INTERVAL {ROLLUP_MONTHS + 1} MONTH")
+    return found
+
+
+def _feed_problems(feed: re.Match[str], tables: dict[str, dict[str, str]]) -> list[str]:
+    """Return what is wrong with a materialized view."""
+    found = []
+    if feed["name"] != f"{feed['rollup']}_feed":
+        found.append(f"{feed['name']} fills {feed['rollup']}: its name is wanted to be {feed['rollup']}_feed")
+    if not re.fullmatch(_COMMENT, feed["rest"].strip()):
+        found.append(f"{feed['name']} has no COMMENT at its end")
+    if feed["source"] not in {f"{DATABASE}.{table(topic)}" for topic in Topic}:
+        found.append(f"{feed['name']} reads {feed['source']}, which is no topic's table")
+    # By name, and a column that is missing would silently get its default.
+    wanted = list(tables.get(feed["rollup"], {}))
+    columns = [re.split(r"\s+AS\s+|\s+", entry)[-1] for entry in _entries(feed["columns"])]
+    if columns != wanted:
+        found.append(f"{feed['name']} selects {', '.join(columns)}: wanted {', '.join(wanted)}")
+    return found
 
 
 def _name_problems(name: str, columns: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from schemas.events import Place
 from schemas.topics import Topic
 from services.audit.domain import EMPTY, ERASED, OF_REQUESTS, Head, Link, Row, Step, StoredRow
 from services.audit.ports import Personal, StoredCheckpoint
+from services.runtime import telemetry
 from services.runtime.clickhouse import ClickHouse
 
 _PAGE_ROWS = 10_000
@@ -162,8 +163,50 @@ class ClickHouseLedger:
                 # repeated, or comes from a process that has been replaced, cannot fork the chain.
                 "insert_deduplicate": 1,
                 "insert_deduplication_token": f"{first.record.partition}:{first.prev_hash.hex()}",
+                # So that rollups count it once too; what they cannot count is no reason to refuse a record.
+                "deduplicate_blocks_in_dependent_materialized_views": 1,
+                "materialized_views_ignore_errors": 1,
             },
         )
+
+    async def recount(self, topic: Topic, partition: int) -> None:
+        """Count anew each month of a partition that a rollup has not counted once.
+
+        A materialized view is told of an insert once it is stored, so a server that is killed in between leaves it out.
+        Counts of rows tell that; nothing may be appended to the partition meanwhile.
+        """
+        source = clickhouse.table(topic)
+        for rollup in clickhouse.rollups():
+            if rollup.source != source:
+                continue
+            names = {"rollup": rollup.name, "source": source, "partition": partition}
+            months = await self._client.rows(
+                "SELECT month, sum(stored) AS in_all, sum(counted) AS in_rollup FROM ("
+                "SELECT toStartOfMonth(_timestamp) AS month, count() AS stored, 0 AS counted "
+                "FROM gyre.{source:Identifier} WHERE _partition = {partition:UInt32} GROUP BY month UNION ALL "
+                "SELECT month, 0, sum(records) "
+                "FROM gyre.{rollup:Identifier} WHERE partition = {partition:UInt32} GROUP BY month) "
+                "WHERE month >= toStartOfMonth(now('UTC')) - INTERVAL {months:UInt32} MONTH "
+                "GROUP BY month HAVING in_all != in_rollup ORDER BY month",
+                {**names, "months": clickhouse.ROLLUP_MONTHS},
+            )
+            for row in months:
+                month = str(row["month"])
+                telemetry.log().warning("recounting", rollup=rollup.name, partition=partition, month=month)
+                these = {**names, "month": month}
+                await self._client.command(
+                    "DELETE FROM gyre.{rollup:Identifier} "
+                    "WHERE partition = {partition:UInt32} AND month = {month:Date}",
+                    these,
+                )
+                # Should the same rows have been counted anew before, they are wanted again.
+                query = f"SELECT * FROM ({rollup.query}) "  # noqa: S608 - our own statement
+                await self._client.command(
+                    "INSERT INTO gyre.{rollup:Identifier} SETTINGS insert_deduplicate = 0 "
+                    + query
+                    + "WHERE partition = {partition:UInt32} AND month = {month:Date}",
+                    these,
+                )
 
     async def links(self, topic: Topic, partition: int, start: int = 0) -> AsyncIterator[Link]:
         """Yield the rows of a partition in the order of their offsets, page by page."""

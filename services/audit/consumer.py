@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from schemas.topics import Topic
 from services.audit.domain import Chain, Head
 from services.audit.erasing import Eraser
-from services.audit.handlers import keep
+from services.audit.handlers import keep, recount
 from services.audit.ports import Ledger
 from services.audit.settings import Settings
 from services.audit.signing import Keys, resume, sign
@@ -118,6 +118,7 @@ class Recorder:
             try:
                 chain = await resume(self._ledger, self._keys, Topic(partition.topic), partition.partition)
                 self._check(partition, chain.head, begins[partition], ends[partition])
+                await recount(self._ledger, Topic(partition.topic), partition.partition)
             except Retryable as error:
                 self._wait(partition, error)
                 continue

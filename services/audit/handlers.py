@@ -20,7 +20,7 @@ from services.audit.ports import DeadLetters, Ledger
 from services.audit.signing import Keys
 from services.runtime import telemetry
 from services.runtime.clock import Clock
-from services.runtime.errors import FailedPrecondition, NotFound, Rejected, Retryable
+from services.runtime.errors import FailedPrecondition, NotFound, Rejected, Retryable, ServiceError
 from services.runtime.kafka import Record
 
 
@@ -76,6 +76,14 @@ async def _store(ledger: Ledger, chain: Chain, rows: list[Row]) -> Chain:
     if stored == chain.head:
         raise Rejected(f"rows {first.offset} to {last.record.offset} were acknowledged and not stored")
     raise Retryable(f"another process has extended the chain of {first.topic}/{first.partition} to {stored.offset}")
+
+
+async def recount(ledger: Ledger, topic: Topic, partition: int) -> None:
+    """Have a partition's rollups mended. The record goes on without: what fails is tried when it is placed next."""
+    try:
+        await ledger.recount(topic, partition)
+    except ServiceError as error:
+        telemetry.log().error("not recounted", topic=str(topic), partition=partition, error=str(error))
 
 
 async def _bury(dead_letters: DeadLetters, clock: Clock, record: Record, reason: str) -> None:

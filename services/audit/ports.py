@@ -60,6 +60,14 @@ class Ledger(Protocol):
         """
         ...
 
+    async def recount(self, topic: Topic, partition: int) -> None:
+        """Have the rollups count anew what they have not counted once; nothing is appended to the partition meanwhile.
+
+        Raises:
+            Rejected: They cannot be counted.
+        """
+        ...
+
     def links(self, topic: Topic, partition: int, start: int = 0) -> AsyncIterator[Link]:
         """Yield the rows of a partition in the order of their offsets; memory does not grow with their number.
 

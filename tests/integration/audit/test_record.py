@@ -22,7 +22,7 @@ from schemas.topics import Topic
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.kafka import Producer
 from services.runtime.settings import KafkaSettings
-from tests.integration.audit.record import assert_every_chain_is_intact, eventually
+from tests.integration.audit.record import assert_every_chain_is_intact, eventually, miscounted
 from tests.integration.audit.story import interaction, story
 from tests.integration.service_process import ServiceProcess
 
@@ -175,6 +175,11 @@ async def test_after_kills_under_load_every_record_is_there_once_and_the_chains_
     )
     assert rows[0]["n"] == count
     await assert_every_chain_is_intact(audit, database)
+    await eventually(lambda: is_counted(database))
+
+
+async def is_counted(database: ClickHouse) -> bool:
+    return await miscounted(database) == []
 
 
 async def reached(database: ClickHouse, marker: str, count: int) -> bool:
@@ -201,6 +206,7 @@ async def test_it_goes_on_by_itself_after_clickhouse_was_killed(
 
     await eventually(lambda: is_stored(database, marker, 501))
     await assert_every_chain_is_intact(audit, database)
+    await eventually(lambda: is_counted(database))
 
 
 async def test_it_goes_on_by_itself_after_kafka_was_killed(

@@ -22,6 +22,7 @@ class FakeLedger:
     Attributes:
         rows: What is stored, by topic and partition, in the order of the offsets.
         appended: How many rows each call brought.
+        recounted: Partitions whose rollups were mended.
         away: How many calls from now on fail as if the server were away.
         lose_acknowledgements: Whether rows are stored and the call fails all the same.
         drop: Whether rows are acknowledged and not stored.
@@ -30,6 +31,7 @@ class FakeLedger:
     def __init__(self) -> None:
         self.rows: dict[tuple[Topic, int], list[Row]] = defaultdict(list)
         self.appended: list[int] = []
+        self.recounted: list[tuple[Topic, int]] = []
         self.away = 0
         self.lose_acknowledgements = False
         self.drop = False
@@ -60,6 +62,10 @@ class FakeLedger:
             self.rows[topic, partition] += rows
         if self.lose_acknowledgements:
             raise Retryable("the acknowledgement was lost")
+
+    async def recount(self, topic: Topic, partition: int) -> None:
+        self._answer()
+        self.recounted.append((topic, partition))
 
     async def links(self, topic: Topic, partition: int, start: int = 0) -> AsyncIterator[Link]:
         self._answer()

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from schemas.codecs import codec
 from schemas.topics import Topic
 from services.audit.domain import Chain, Head
-from services.audit.handlers import keep, trace, verify
+from services.audit.handlers import keep, recount, trace, verify
 from services.audit.signing import Keys
 from services.runtime.clock import Clock
 from services.runtime.errors import NotFound, Retryable
@@ -105,6 +105,14 @@ async def test_a_ledger_that_refuses_everything_is_not_taken_for_bad_records(
     with pytest.raises(Retryable, match="refused whatever it holds"):
         await keep(ledger, letters, Clock(), Chain(), [record(0), record(1)])
     assert ledger.rows[TOPIC, 0] == []
+
+
+async def test_rollups_that_cannot_be_mended_hold_nothing_up(ledger: FakeLedger) -> None:
+    ledger.away = 1
+    await recount(ledger, Topic.INTERACTIONS, 0)
+    assert ledger.recounted == []
+    await recount(ledger, Topic.INTERACTIONS, 0)
+    assert ledger.recounted == [(Topic.INTERACTIONS, 0)]
 
 
 async def test_a_changed_row_is_named_by_its_offset(ledger: FakeLedger, letters: FakeDeadLetters) -> None:

@@ -63,6 +63,73 @@ def test_a_statement_that_breaks_a_rule_is_named(folder: Path, statement: str, c
     assert complaint in problem
 
 
+ROLLUP = """\
+CREATE TABLE IF NOT EXISTS gyre.hours
+(
+    month Date COMMENT 'm',
+    partition UInt32 COMMENT 'p',
+    hour DateTime COMMENT 'h',
+    records SimpleAggregateFunction(sum, UInt64) COMMENT 'r'
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY month
+ORDER BY (hour, partition, month)
+TTL month + INTERVAL 14 MONTH
+COMMENT 'Records per hour';
+CREATE MATERIALIZED VIEW IF NOT EXISTS gyre.hours_feed TO gyre.hours AS
+SELECT toStartOfMonth(_timestamp) AS month, _partition AS partition, toStartOfHour(given_at) AS hour, count() AS records
+FROM gyre.router_feedback_v1
+GROUP BY month, partition, hour
+COMMENT 'Counts each insert of feedback';
+"""
+
+
+def test_a_rollup_and_what_fills_it_are_in_order(folder: Path) -> None:
+    following(folder).write_text(ROLLUP)
+    assert clickhouse.problems(folder) == []
+    rollup = clickhouse.rollups(folder)[-1]
+    assert (rollup.name, rollup.source) == ("hours", "router_feedback_v1")
+    assert rollup.query.startswith("SELECT toStartOfMonth")
+    assert rollup.query.endswith("GROUP BY month, partition, hour")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "complaint"),
+    [
+        (
+            "count() AS records",
+            "count() AS n",
+            "selects month, partition, hour, n: wanted month, partition, hour, recor",
+        ),
+        ("gyre.hours_feed", "gyre.feed", "gyre.feed fills gyre.hours: its name is wanted to be gyre.hours_feed"),
+        ("FROM gyre.router_feedback_v1", "FROM gyre.feedback", "reads gyre.feedback, which is no topic's table"),
+        ("COMMENT 'Counts each insert of feedback'", "COMMENT feed", "has no COMMENT at its end"),
+        (
+            "hour DateTime COMMENT",
+            "x Int8 COMMENT 'x',\n    hour DateTime COMMENT",
+            "x is neither in ORDER BY nor an agg",
+        ),
+        ("ORDER BY (hour, partition, month)", "ORDER BY (hour, month)", "gyre.hours: ORDER BY lacks partition"),
+        ("records SimpleAggregateFunction(sum, UInt64)", "records SimpleAggregateFunction(max, UInt64)", "sums up"),
+        ("TTL month + INTERVAL 14 MONTH\n", "", "wanted TTL month + INTERVAL 14 MONTH"),
+        ("MATERIALIZED VIEW IF NOT EXISTS", "MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW IF NOT EXISTS TO a rollup"),
+    ],
+)
+def test_a_rollup_that_breaks_a_rule_is_named(folder: Path, right: str, wrong: str, complaint: str) -> None:
+    assert right in ROLLUP
+    following(folder).write_text(ROLLUP.replace(right, wrong))
+    found = clickhouse.problems(folder)
+    assert any(complaint in problem for problem in found), found
+
+
+def test_a_table_of_the_record_has_no_time_to_live(folder: Path) -> None:
+    path = folder / "0003_router_feedback.sql"
+    path.write_text(path.read_text().replace("SETTINGS non_", "TTL _timestamp + INTERVAL 1 YEAR\nSETTINGS non_"))
+    assert clickhouse.problems(folder) == [
+        "0003_router_feedback.sql: gyre.router_feedback_v1 has a TTL, and the record is for good"
+    ]
+
+
 def test_a_gap_in_the_numbers_is_named(folder: Path) -> None:
     (folder / "0099_late.sql").write_text("CREATE DATABASE IF NOT EXISTS gyre COMMENT 'the record';\n")
     assert "wanted 1 to" in clickhouse.problems(folder)[0]
