@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from embedded.clickhouse.engine import Engine, EngineLockedError
 from embedded.clickhouse.errors import ClickHouseError
+from embedded.clickhouse.limits import Quota
 from embedded.clickhouse.queries import Queries
 from embedded.clickhouse.server import MAX_LINE_BYTES, Front
 from embedded.clickhouse.settings import Settings
@@ -34,7 +35,12 @@ async def serve(settings: Settings) -> None:
     # After the engine, which installs handlers of its own.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    queries = Queries(engine, settings.connections)
+    quotas = {
+        name: Quota(name, settings.read_only_queries, settings.read_only_seconds)
+        for name, user in users.users.items()
+        if user.readonly
+    }
+    queries = Queries(engine, settings.connections, quotas)
     runner = web.AppRunner(
         Front(engine, queries, users).application(),
         access_log=None,

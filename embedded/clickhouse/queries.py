@@ -19,6 +19,7 @@ from embedded.clickhouse.body import read_statement, uploaded
 from embedded.clickhouse.engine import Connection, Engine, quote, running_with
 from embedded.clickhouse.errors import ClickHouseError
 from embedded.clickhouse.external import ExternalTable
+from embedded.clickhouse.limits import TIME, Quota, read_only_settings
 from embedded.clickhouse.pipe import result_pipe
 from embedded.clickhouse.request import QueryRequest
 from embedded.clickhouse.sessions import Sessions
@@ -50,10 +51,16 @@ class Queries:
     """Runs queries, at most `connections` at once; more wait their turn.
 
     Each query gets a fresh connection, or its session's, so no setting or temporary table leaks from one to another.
+
+    Args:
+        engine: what runs them.
+        connections: how many at once.
+        quotas: of users who have one, by name.
     """
 
-    def __init__(self, engine: Engine, connections: int) -> None:
+    def __init__(self, engine: Engine, connections: int, quotas: Mapping[str, Quota]) -> None:
         self._engine = engine
+        self._quotas = quotas
         self._slots = asyncio.Semaphore(connections)
         self._threads = ThreadPoolExecutor(connections + _SPARE_THREADS, thread_name_prefix="chdb")
         self._sessions = Sessions(self._close)
@@ -86,6 +93,8 @@ class Queries:
         tag = uuid.uuid4().hex
         async with AsyncExitStack() as stack:
             stack.enter_context(self._registered(request.query_id, caller, tag))
+            if (quota := self._quotas.get(caller.user)) is not None:
+                stack.enter_context(quota.query())
             if statement.kind is sql.Kind.INSERT:
                 # Before a slot is taken, which a slow client would hold.
                 await stack.enter_async_context(uploaded(data, self._engine.uploads_dir / tag, self._blocking))
@@ -143,8 +152,9 @@ class Queries:
     async def _connection(
         self, stack: AsyncExitStack, request: QueryRequest, caller: Caller, external_tables: list[ExternalTable]
     ) -> Connection:
-        # A read-only session can hold nothing but its current database, and could not take external tables any more.
-        if request.session is None or (caller.readonly and external_tables):
+        # A read-only session can hold nothing but its current database, and could not take external tables or less time
+        # any more.
+        if request.session is None or (caller.readonly and (external_tables or TIME in request.settings)):
             connection = await self._blocking(
                 self._connect, caller, request.settings, request.database, external_tables
             )
@@ -176,7 +186,8 @@ class Queries:
                 table.create(connection, self._engine.uploads_dir)
             if caller.readonly:
                 # Before anything that the client says: from here on the engine lets nothing be changed.
-                connection.set({"readonly": "1"})
+                connection.set(read_only_settings(settings))
+                settings = {name: value for name, value in settings.items() if name != TIME}
             if database is not None:
                 connection.use(database)
             connection.set(settings)

@@ -18,6 +18,10 @@ class Settings(BaseSettings):
     users_file: Path
     connections: int = Field(default=16, ge=1, le=256)
     """How many queries run at once; more wait their turn."""
+    read_only_queries: int = Field(default=5000, ge=1)
+    """How many queries a read-only user may begin in an hour."""
+    read_only_seconds: float = Field(default=3600.0, gt=0)
+    """How many seconds they may take in an hour, all together."""
     shutdown_grace_seconds: float = Field(default=20.0, ge=0)
     """How long queries in flight may finish after SIGTERM before they are cancelled."""
 

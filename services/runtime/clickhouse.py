@@ -19,6 +19,7 @@ _OVERLOADED = {
     159,  # TIMEOUT_EXCEEDED
     160,  # TOO_SLOW
     164,  # READONLY: a replica that has lost its keeper, or a user who may not write
+    201,  # QUOTA_EXCEEDED
     202,  # TOO_MANY_SIMULTANEOUS_QUERIES
     209,  # SOCKET_TIMEOUT
     210,  # NETWORK_ERROR

@@ -14,6 +14,7 @@ SERVICES = ["router", "governance", "context", "audit", "triage", "trainer", "se
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 FILLED = {
     "GYRE_CLICKHOUSE_PASSWORD": "x",
+    "GYRE_CLICKHOUSE_ANALYST_PASSWORD": "x",
     "GYRE_TRIAGE_LEASE_SECRET": "x",
     "GYRE_TRIAGE_CONSOLE_TOKEN": "x",
     "GYRE_TRITON_IMAGE": "tritonserver",
@@ -63,3 +64,12 @@ def test_every_variable_is_one_that_a_service_reads(service: str) -> None:
             if variable.startswith(prefix)
         )
         assert variable in code or (f'"{prefix}"' in code and f"{name.lower()}:" in code), variable
+
+
+def test_every_file_that_is_mounted_is_there() -> None:
+    for service in COMPOSE["services"].values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            # The models are made before the first start.
+            if source.startswith("./") and source != "./models":
+                assert (ROOT / source).exists(), volume

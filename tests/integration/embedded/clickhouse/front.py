@@ -72,21 +72,21 @@ def environment(folder: Path, port: int) -> dict[str, str]:
     }
 
 
-def launch(folder: Path, port: int) -> subprocess.Popen[str]:
+def launch(folder: Path, port: int, **settings: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "embedded.clickhouse"],
-        env=environment(folder, port),
+        env=environment(folder, port) | {f"GYRE_EMBEDDED_CLICKHOUSE_{name}": value for name, value in settings.items()},
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def start(folder: Path) -> Front:
+def start(folder: Path, **settings: str) -> Front:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "users.json").exists():
         create_users_file(folder / "users.json", PASSWORDS)
     (port,) = free_ports(1)
-    front = Front(launch(folder, port), port, folder)
+    front = Front(launch(folder, port, **settings), port, folder)
 
     def answers() -> bool:
         if front.process.poll() is not None:

@@ -9,7 +9,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 from clickhouse_connect.driver.external import ExternalData
 
-from tests.integration.embedded.clickhouse.front import PASSWORDS, Front, code
+from embedded.clickhouse.limits import READ_ONLY_SETTINGS
+from tests.integration.embedded.clickhouse.front import PASSWORDS, Front, code, start
 
 
 def test_the_read_only_user_reads_and_changes_nothing(front: Front, client: Client) -> None:
@@ -48,6 +49,30 @@ def test_the_read_only_user_reads_and_changes_nothing(front: Front, client: Clie
         assert code(session.post(front.url, content="SET readonly = 0")) == 164
     assert code(front.post("KILL QUERY WHERE 1", user="analyst")) == 497
     assert front.text("SELECT count() FROM guarded") == "1\n"
+
+
+def test_the_read_only_user_has_limits_and_may_only_lower_its_time(front: Front) -> None:
+    for name, value in READ_ONLY_SETTINGS.items():
+        assert front.text(f"SELECT getSetting('{name}')", user="analyst") == f"{value}\n"
+    too_many = front.post("SELECT number FROM numbers(1000001)", user="analyst", wait_end_of_query="1")
+    assert code(too_many) == 396
+    assert front.post("SELECT number FROM numbers(1000001) FORMAT Null").status_code == 200
+    for seconds, expected in (("61", 452), ("0", 452), ("soon", 27)):
+        assert code(front.post("SELECT 1", user="analyst", max_execution_time=seconds)) == expected
+    for params in ({}, {"session_id": "hurried"}):
+        endless = front.post("SELECT count() FROM system.numbers", user="analyst", max_execution_time="1", **params)
+        assert code(endless) == 159
+
+
+def test_the_read_only_user_has_a_quota(tmp_path: Path) -> None:
+    front = start(tmp_path, READ_ONLY_QUERIES="3")
+    for _ in range(3):
+        assert front.text("SELECT 1", user="analyst") == "1\n"
+    refused = front.post("SELECT 1", user="analyst")
+    assert code(refused) == 201
+    assert "Quota for user `analyst` for 3600s has been exceeded: queries = 4/3." in refused.text
+    assert front.text("SELECT 1") == "1\n"
+    assert front.stop() == 0
 
 
 def test_every_way_to_authenticate_works_and_wrong_ones_do_not(front: Front) -> None:
