@@ -152,6 +152,11 @@ def retail() -> dict[str, Any]:
     return shop
 
 
+def retail_policy() -> str:
+    """Return what tau2's shop lets its agents do, as Markdown."""
+    return (_tau2_domains() / "retail" / "policy.md").read_text()
+
+
 @cache
 def _packages() -> Path:
     return packages("corpora")
