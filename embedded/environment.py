@@ -67,7 +67,12 @@ def part_environment(settings: Settings, name: str) -> dict[str, str]:
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     others = {variable for variable, owner in _SECRETS.items() if owner != name}
     told = {variable: value for variable, value in service_environment(settings).items() if variable not in others}
-    return {**told, **threads, **offline}
+    # The console shows numbers of the record, and has no business to change it.
+    reader = {
+        "GYRE_CLICKHOUSE_USER": "analyst",
+        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(settings, "analyst"),
+    }
+    return {**told, **threads, **offline, **(reader if name == "triage" else {})}
 
 
 def clickhouse_password(settings: Settings, user: str) -> str:

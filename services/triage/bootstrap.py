@@ -6,11 +6,12 @@ from contextlib import AsyncExitStack
 from gyre.api.triage.v1 import review_pb2_grpc
 from schemas.topics import Topic
 from services.runtime import telemetry
+from services.runtime.clickhouse import ClickHouse
 from services.runtime.clock import Clock
 from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
-from services.runtime.settings import KafkaSettings
+from services.runtime.settings import ClickHouseSettings, KafkaSettings
 from services.triage.adapters import KafkaLabels
 from services.triage.console import Console
 from services.triage.consumer import Triage
@@ -39,7 +40,9 @@ async def build(stack: AsyncExitStack) -> Service:
         lease_seconds=settings.lease_seconds,
         clock=clock,
     )
-    await stack.enter_async_context(Console(settings, desk))
+    record = ClickHouse(ClickHouseSettings())
+    stack.push_async_callback(record.close)
+    await stack.enter_async_context(Console(settings, desk, record))
 
     async def ready() -> None:
         # Without a bundle nobody is asked anything; calls say so.

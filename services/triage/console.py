@@ -1,13 +1,15 @@
-"""The experts' console: a small web application over the same use cases as the gRPC service.
+"""The experts' console: a small web application over the same use cases as the gRPC service, and the overview.
 
 Pages are rendered here and work without anything from another host. A person signs in with a name and the console's
 token; a signed cookie holds the name, and a token against cross-site requests is derived from it.
 """
 
+import asyncio
 import hashlib
 import hmac
 import secrets
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +23,9 @@ from services.runtime import telemetry
 from services.runtime.errors import Fatal, InvalidArgument, NotFound, PermissionDenied, Retryable, ServiceError
 from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
 from services.triage.handlers import Desk, wants_call
+from services.triage.overview import PATIENCE_SECONDS, QUERIES, SPANS, Span, cell, overview
 from services.triage.pages import item_page
+from services.triage.ports import Record
 from services.triage.settings import Settings
 
 HERE = Path(__file__).parent
@@ -42,9 +46,10 @@ HEADERS = {
 class Console:
     """Serves the console while entered."""
 
-    def __init__(self, settings: Settings, desk: Desk) -> None:
+    def __init__(self, settings: Settings, desk: Desk, record: Record) -> None:
         self._settings = settings
         self._desk = desk
+        self._record = record
         self._token = settings.console_token.get_secret_value()
         self._key = secrets.token_bytes(32)  # sessions end with the process
         self._pages = jinja2.Environment(
@@ -71,6 +76,8 @@ class Console:
         app.add_routes(
             [
                 web.get("/", self._home),
+                web.get("/overview", self._overview),
+                web.get("/overview/queries/{name}", self._query),
                 web.post("/sign-in", self._sign_in),
                 web.post("/sign-out", self._sign_out),
                 web.post("/claim", self._claim),
@@ -106,6 +113,44 @@ class Console:
         if expert is None:
             return self._sign_in_page()
         return self._queue_page(expert)
+
+    async def _overview(self, request: web.Request) -> web.Response:
+        expert, span, now = self._reader(request), _span(request), datetime.now(UTC)
+        shown, problem = None, ""
+        try:
+            shown = await overview(self._record, span, now)
+        except (ServiceError, TimeoutError) as error:
+            problem = _unread(error)
+        return self._render(
+            "flywheel.html",
+            503 if problem else 200,
+            **self._page(expert, "overview", problem),
+            span=span,
+            since=span.beginnings(now)[0],
+            shown=shown,
+        )
+
+    async def _query(self, request: web.Request) -> web.Response:
+        expert, span = self._reader(request), _span(request)
+        query = QUERIES.get(request.match_info["name"])
+        if query is None:
+            raise web.HTTPNotFound(text=f"There is no such query; there are {', '.join(QUERIES)}.")
+        statement, rows, problem = query.statement(span, datetime.now(UTC)), None, ""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                rows = await self._record.rows(statement)
+        except (ServiceError, TimeoutError) as error:
+            problem = _unread(error)
+        return self._render(
+            "query.html",
+            503 if problem else 200,
+            **self._page(expert, "overview", problem),
+            query=query,
+            span=span,
+            statement=statement,
+            rows=rows,
+            cell=cell,
+        )
 
     async def _sign_in(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -174,14 +219,15 @@ class Console:
         return self._render(
             "queue.html",
             status,
-            expert=expert,
-            csrf=self._csrf(expert),
+            **self._page(expert, "review", problem),
             queues=queues,
             open=sum(queue.open for queue in queues),
             page=page,
-            problem=problem,
-            open_to_all=not self._token,
         )
+
+    def _page(self, expert: str, here: str, problem: str) -> dict[str, str]:
+        """Return what every page of who is signed in is told."""
+        return {"expert": expert, "csrf": self._csrf(expert), "here": here, "problem": problem}
 
     def _render(self, template: str, status: int, **values: Any) -> web.Response:
         text = self._pages.get_template(template).render(**values)
@@ -197,6 +243,17 @@ class Console:
             response = self._sign_in_page(_sentence(error), status=403)
         response.headers.update(HEADERS)
         return response
+
+    def _reader(self, request: web.Request) -> str:
+        """Return who reads a page.
+
+        Raises:
+            PermissionDenied: Nobody is signed in.
+        """
+        expert = self._expert(request)
+        if expert is None:
+            raise PermissionDenied("sign in to see this page")
+        return expert
 
     async def _form(self, request: web.Request) -> tuple[str, Any]:
         """Return who posted a form, and the form.
@@ -228,6 +285,18 @@ class Console:
 
     def _mac(self, purpose: str, content: str) -> str:
         return hmac.new(self._key, f"{purpose}:{content}".encode(), hashlib.sha256).hexdigest()
+
+
+def _span(request: web.Request) -> Span:
+    name = request.query.get("span", "week")
+    if name not in SPANS:
+        raise web.HTTPBadRequest(text=f"span: must be one of {', '.join(SPANS)}")
+    return SPANS[name]
+
+
+def _unread(error: Exception) -> str:
+    telemetry.log().warning("the record could not be read", error=str(error) or type(error).__name__)
+    return "The record (ClickHouse) cannot be read now, so there are no numbers. Reviewing goes on without it."
 
 
 def _sentence(error: Exception) -> str:

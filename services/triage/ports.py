@@ -1,7 +1,7 @@
 """What triage needs from outside."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from schemas.bundle import Bundle
 from schemas.events import Label
@@ -49,4 +49,16 @@ class Bundles(Protocol):
 
         Raises:
             Retryable: None has been published yet.
+        """
+
+
+class Record(Protocol):
+    """What is on record, to be read."""
+
+    async def rows(self, statement: str) -> list[dict[str, Any]]:
+        """Return the rows of a query, each by column name.
+
+        Raises:
+            Retryable: It cannot be read now.
+            Rejected: The query was refused.
         """

@@ -73,3 +73,16 @@ async def test_an_expert_signs_in_claims_edits_and_submits(
     labels = [codec(Topic.LABELS).decode(record.value) for record in await _records(kafka, Topic.LABELS)]
     label = next(label for label in labels if label.request_id == request_id)
     assert (label.expert, label.outcome, label.answer) == ("Ann", "corrected", answer)
+
+
+async def test_without_the_record_the_overview_says_so_and_reviewing_goes_on(page: Page, triage: Process) -> None:
+    await page.goto(f"http://127.0.0.1:{triage.console_port}/")
+    await page.fill("[name=name]", "Ann")
+    await page.fill("[name=token]", "a-token")
+    await page.click("button.primary")
+    await page.get_by_role("link", name="Overview").click()
+    await page.get_by_role("alert").get_by_text("cannot be read now").wait_for()
+    await page.get_by_role("link", name="Month").click()
+    await page.get_by_role("heading", name="30 days").wait_for()
+    await page.get_by_role("link", name="Review").click()
+    await page.locator("#claim button").wait_for()

@@ -1,0 +1,30 @@
+"""The console's overview, of what the whole stack has on record."""
+
+import re
+
+import httpx
+import pytest
+
+from tests.whole_stack import WholeStack, wait_for
+
+pytestmark = pytest.mark.timeout(600)  # the first test starts the stack
+
+
+def test_the_overview_has_the_numbers_that_are_on_record_and_shows_their_query(gyre: WholeStack) -> None:
+    gyre.ask("Hello")
+    url = f"http://{gyre.stack.settings.address('GYRE_TRIAGE_CONSOLE_PORT')}"
+    with httpx.Client(base_url=url, timeout=60, follow_redirects=True) as console:
+        assert console.post("/sign-in", data={"name": "Ann"}).status_code == 200
+
+        def agrees() -> bool:
+            page = console.get("/overview", params={"span": "day"})
+            assert page.status_code == 200, page.text
+            shown = re.search(r'<a class="figure"[^>]*>([\d,]+)</a>', page.text)
+            assert shown is not None
+            (recorded,) = gyre.rows("SELECT count() AS requests FROM gyre.interactions WHERE state = 'finished'")
+            return 0 < recorded["requests"] == int(shown[1].replace(",", ""))
+
+        wait_for(agrees, seconds=30)
+        query = console.get("/overview/queries/totals", params={"span": "day"})
+        assert "FROM gyre.minutes" in query.text
+        assert "<th>requests</th>" in query.text
