@@ -18,13 +18,13 @@ def test_the_overview_has_the_numbers_that_are_on_record_and_shows_their_query(g
 
         def agrees() -> bool:
             page = console.get("/overview", params={"span": "day"})
-            assert page.status_code == 200, page.text
             shown = re.search(r'<a class="figure"[^>]*>([\d,]+)</a>', page.text)
-            assert shown is not None
+            if shown is None:  # a busy machine may take longer than the page waits
+                return False
             (recorded,) = gyre.rows("SELECT count() AS requests FROM gyre.interactions WHERE state = 'finished'")
             return 0 < recorded["requests"] == int(shown[1].replace(",", ""))
 
-        wait_for(agrees, seconds=30)
+        wait_for(agrees, seconds=60)
         query = console.get("/overview/queries/totals", params={"span": "day"})
         assert "FROM gyre.minutes" in query.text
         assert "<th>requests</th>" in query.text
