@@ -1,73 +1,43 @@
 """Every query of the console's overview, as the read-only analyst, on a record that a story is in."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
-from embedded.environment import clickhouse_password
-from embedded.stack import Stack
 from services.runtime.clickhouse import ClickHouse
-from services.runtime.kafka import Producer
-from services.runtime.settings import ClickHouseSettings
 from services.triage.overview import QUERIES, SPANS, overview
-from tests.integration.audit.record import eventually
-from tests.integration.audit.story import BEGIN, story
+from tests.integration.audit.story import BEGIN
 
 # When somebody looks who comes an hour after the story began.
 NOW = BEGIN + timedelta(hours=1)
 DAY = SPANS["day"]
 
 
-@pytest.fixture(scope="module")
-async def reader(stack: Stack, clickhouse: ClickHouseSettings) -> AsyncIterator[ClickHouse]:
-    password = SecretStr(clickhouse_password(stack.settings, "analyst"))
-    client = ClickHouse(clickhouse.model_copy(update={"user": "analyst", "password": password}))
-    yield client
-    await client.close()
-
-
-@pytest.fixture(scope="module")
-async def request_id(audit_process: Any, database: ClickHouse, producer: Producer) -> str:
-    """The id of a request whose way through the loop is on record."""
-    await audit_process.serving()
-    found, records = story()
-    for topic, event in records:
-        await producer.send(topic, event)
-
-    async def complete() -> bool:
-        rows = await database.rows("SELECT 1 FROM gyre.lineage WHERE request_id = {id:String}", {"id": found})
-        return len(rows) == 9
-
-    await eventually(complete)
-    return found
-
-
 @pytest.mark.parametrize("name", QUERIES)
-async def test_every_query_runs_for_every_span(reader: ClickHouse, request_id: str, name: str) -> None:
-    found = [await reader.rows(QUERIES[name].statement(span, NOW)) for span in SPANS.values()]
-    if name not in ("drift", "incidents"):  # of which the story has none
-        assert all(found), name
+async def test_every_query_runs_for_every_span(analyst: ClickHouse, told: dict[str, str], name: str) -> None:
+    found = [await analyst.rows(QUERIES[name].statement(span, NOW)) for span in SPANS.values()]
+    assert all(found) is (name != "incidents"), name  # of which, but for drift, the story has none
 
 
-async def test_the_overview_says_what_is_on_record(reader: ClickHouse, request_id: str) -> None:
-    (totals,) = await reader.rows(QUERIES["totals"].statement(DAY, NOW))
-    (recorded,) = await reader.rows(
+async def test_the_overview_says_what_is_on_record(analyst: ClickHouse, told: dict[str, str]) -> None:
+    (totals,) = await analyst.rows(QUERIES["totals"].statement(DAY, NOW))
+    within = "BETWEEN {now:DateTime64(6, 'UTC')} - INTERVAL 1 DAY AND {now:DateTime64(6, 'UTC')}"
+    (recorded,) = await analyst.rows(
         "SELECT count() AS requests, countIf(tier = 'specialist') AS by_specialists, "
-        "(SELECT uniqExact(request_id) FROM gyre.edge_cases) AS edge_cases, "
-        "(SELECT uniqExact(request_id) FROM gyre.labels) AS labels FROM gyre.interactions WHERE state = 'finished'"
+        f"(SELECT uniqExact(request_id) FROM gyre.edge_cases WHERE flagged_at {within}) AS edge_cases, "
+        f"(SELECT uniqExact(request_id) FROM gyre.labels WHERE labelled_at {within}) AS labels "
+        f"FROM gyre.interactions WHERE state = 'finished' AND received_at {within}",
+        {"now": NOW},
     )
     assert recorded["requests"] >= 2
     assert {name: totals[name] for name in recorded} == recorded
-    shown = await overview(reader, DAY, NOW)
+    shown = await overview(analyst, DAY, NOW)
     assert shown.tiles[0].value == f"{recorded['requests']:,}"
     assert any(each["is_live"] and each["verdict"] == "promote" for each in shown.specialists)
 
 
-async def test_a_chart_adds_up_to_the_number_above_it(reader: ClickHouse, request_id: str) -> None:
-    shown = await overview(reader, DAY, NOW)
+async def test_a_chart_adds_up_to_the_number_above_it(analyst: ClickHouse, told: dict[str, str]) -> None:
+    shown = await overview(analyst, DAY, NOW)
     edge_cases, _ = shown.charts["learning"].series
     tile = next(tile for tile in shown.tiles if tile.title == "edge cases")
     assert tile.value == f"{sum(edge_cases.values):,.0f}"
