@@ -79,7 +79,7 @@ async def _measure(stack: Stack, count: int, partitions: int) -> None:
     clickhouse = ClickHouse(database)
     server = next(status.pid for status in stack.status() if status.part.name == "clickhouse")
     try:
-        await ClickHouseLedger(clickhouse).prepare()
+        await ClickHouseLedger(clickhouse, Clock()).prepare()
         values = interactions(count)
         size = sum(map(len, values)) / count
         print(f"{count:,} interactions of {size:,.0f} bytes, {partitions} partitions, {os.cpu_count()} cores")

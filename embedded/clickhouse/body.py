@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -87,9 +86,6 @@ async def uploaded(
         data: the data.
         path: the file, which must not exist.
         blocking: runs a call on a thread, and waits for it even if cancelled: the file is closed after that.
-
-    Raises:
-        ClickHouseError: code 243, where the disk is full.
     """
     try:
         with path.open("xb", buffering=0) as file:
@@ -103,15 +99,8 @@ async def uploaded(
 
 def _write_all(file: io.FileIO, data: bytes) -> None:
     view = memoryview(data)
-    try:
-        while view:
-            view = view[file.write(view) :]
-    except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ClickHouseError.named(
-            243, "NOT_ENOUGH_SPACE", "Not enough space on the disk for the data of the INSERT."
-        ) from exc
+    while view:
+        view = view[file.write(view) :]
 
 
 async def _joined(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -29,7 +29,8 @@ _HTTP_STATUS_BY_CODE = {
     779: 415,
 }
 
-_PREFIX = re.compile(r"Code: (\d+)\. DB::Exception: ")
+# What the system refuses is an exception of its own: `Code: 76. DB::ErrnoException: Cannot open file ...`.
+_PREFIX = re.compile(r"Code: (\d+)\. DB::(?:Errno)?Exception: ")
 _FOREIGN = re.compile(r"std::exception\. Code: (\d+),")
 _TRAILER = re.compile(r"\.?\s*\((?:version [^()]*(?:\([^()]*\))?|([A-Z][A-Z0-9_]+))\)$")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import secrets
 import string
@@ -80,6 +81,12 @@ class Front:
                 return await self._respond(http, query, answer)
         except ClickHouseError as error:
             return await self._refuse(http, query, error)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # Uploads and pipes are files of ours, which the engine knows nothing of.
+            full = ClickHouseError.named(243, "NOT_ENOUGH_SPACE", "Not enough space on the disk for the query.")
+            return await self._refuse(http, query, full)
 
     def _authenticate(self, query: QueryRequest) -> Caller:
         user = self._users.authenticate(query.credentials.user, query.credentials.password)

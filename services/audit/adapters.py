@@ -7,8 +7,10 @@ row's hash from both parts, so an event that is shorter or longer than its schem
 """
 
 import io
+import math
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import count, takewhile
 from typing import Any
@@ -23,6 +25,8 @@ from services.audit.domain import EMPTY, ERASED, OF_REQUESTS, Head, Link, Row, S
 from services.audit.ports import Personal, StoredCheckpoint
 from services.runtime import telemetry
 from services.runtime.clickhouse import ClickHouse
+from services.runtime.clock import Clock
+from services.runtime.errors import InvalidArgument, Rejected, Retryable
 
 _PAGE_ROWS = 10_000
 _LATER_ANSWERS = 100
@@ -114,11 +118,34 @@ def _long(value: int) -> bytes:
     return bytes(encoded)
 
 
+@contextmanager
+def _no_fault_of_the_rows() -> Iterator[None]:
+    """Let what ClickHouse refuses for any other reason than the rows be waited for: it is never a record's fault."""
+    try:
+        yield
+    except InvalidArgument:
+        raise
+    except Rejected as error:
+        raise Retryable(str(error)) from error
+
+
 class ClickHouseLedger:
     """The port `Ledger` over the tables of `schemas.clickhouse`."""
 
-    def __init__(self, client: ClickHouse) -> None:
+    def __init__(self, client: ClickHouse, clock: Clock, lease_seconds: int = 10) -> None:
+        """Say where the tables are.
+
+        Args:
+            client: Of their server.
+            clock: Tells how long a partition has been left alone, and names this process.
+            lease_seconds: How long after its last word on a partition this process may append to it. Within that time
+                there must be fewer inserts into a table than it keeps tokens (`non_replicated_deduplication_window`).
+        """
         self._client = client
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._name = f"gyre-audit:{clock.new_id()}"
+        self._prolonged: dict[tuple[Topic, int], float] = {}
 
     async def prepare(self) -> None:
         """Apply the numbered statements that are new or have changed."""
@@ -139,35 +166,54 @@ class ClickHouseLedger:
             )
 
     async def head(self, topic: Topic, partition: int) -> Head:
-        """Return the last row stored of a partition."""
-        rows = await self._client.rows(
-            "SELECT _offset, lower(hex(_hash)) AS hash FROM gyre.{table:Identifier} "
-            "WHERE _partition = {partition:UInt32} ORDER BY _offset DESC LIMIT 1",
-            {"table": clickhouse.table(topic), "partition": partition},
-        )
+        """Return the last row stored of a partition, and begin or prolong the lease on appending to it."""
+        with _no_fault_of_the_rows():
+            rows = await self._client.rows(
+                "SELECT _offset, lower(hex(_hash)) AS hash FROM gyre.{table:Identifier} "
+                "WHERE _partition = {partition:UInt32} ORDER BY _offset DESC LIMIT 1",
+                {"table": clickhouse.table(topic), "partition": partition},
+                self._lease(topic, partition),
+            )
         return Head(rows[0]["_offset"], bytes.fromhex(rows[0]["hash"])) if rows else EMPTY
 
-    async def append(self, rows: Sequence[Row]) -> None:
+    async def append(self, rows: Sequence[Row], attempt: int = 0) -> None:
         """Store rows of one run, all or none; passed over when other rows already follow the row they follow."""
-        block, columns = container(rows)
         first = rows[0]
-        await self._client.insert(
-            f"gyre.{clickhouse.table(first.record.topic)}",
-            columns,
-            block,
-            "Avro",
-            {
-                "async_insert": 0,
-                "input_format_avro_allow_missing_fields": 1,
-                # The row that these follow: ClickHouse stores only one block for each token, so an insert that is
-                # repeated, or comes from a process that has been replaced, cannot fork the chain.
-                "insert_deduplicate": 1,
-                "insert_deduplication_token": f"{first.record.partition}:{first.prev_hash.hex()}",
-                # So that rollups count it once too; what they cannot count is no reason to refuse a record.
-                "deduplicate_blocks_in_dependent_materialized_views": 1,
-                "materialized_views_ignore_errors": 1,
-            },
-        )
+        topic, partition = first.record.topic, first.record.partition
+        block, columns = container(rows)
+        idle_seconds = self._clock.monotonic() - self._prolonged.get((topic, partition), -math.inf)
+        if idle_seconds > self._lease_seconds / 2 and (await self.head(topic, partition)).hash != first.prev_hash:
+            return
+        with _no_fault_of_the_rows():
+            await self._client.insert(
+                f"gyre.{clickhouse.table(topic)}",
+                columns,
+                block,
+                "Avro",
+                {
+                    "async_insert": 0,
+                    "input_format_avro_allow_missing_fields": 1,
+                    # The row that these follow: ClickHouse stores only one block for each token, so an insert that is
+                    # repeated, or comes from a process that has just been replaced, cannot fork the chain. A server
+                    # that is killed between noting a token and storing its block has used it up: hence the attempt.
+                    "insert_deduplicate": 1,
+                    "insert_deduplication_token": f"{partition}:{first.prev_hash.hex()}:{attempt}",
+                    # So that rollups count it once too; what they cannot count is no reason to refuse a record.
+                    "deduplicate_blocks_in_dependent_materialized_views": 1,
+                    "materialized_views_ignore_errors": 1,
+                    # ClickHouse forgets old tokens. By then the lease is over, by its own clock.
+                    "session_check": 1,
+                    **self._lease(topic, partition),
+                },
+            )
+
+    def _lease(self, topic: Topic, partition: int) -> dict[str, Any]:
+        """Return what makes a statement one of the partition's session, which ends when it is left alone."""
+        self._prolonged[topic, partition] = self._clock.monotonic()
+        return {
+            "session_id": f"{self._name}:{topic}:{partition}",
+            "session_timeout": self._lease_seconds,
+        }
 
     async def recount(self, topic: Topic, partition: int) -> None:
         """Count anew each month of a partition that a rollup has not counted once.

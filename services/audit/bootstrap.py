@@ -24,10 +24,11 @@ async def build(stack: AsyncExitStack) -> Service:
     settings = Settings()
     clickhouse = ClickHouse(ClickHouseSettings())
     stack.push_async_callback(clickhouse.close)
-    ledger = ClickHouseLedger(clickhouse)
+    clock = Clock()
+    ledger = ClickHouseLedger(clickhouse, clock)
     keys = Keys.parse(settings.signing_keys.get_secret_value(), settings.former_keys)
     eraser = Eraser(ledger, signed=bool(keys.signing))
-    kafka, clock = KafkaSettings(), Clock()
+    kafka = KafkaSettings()
     recorder = Recorder(kafka, settings, ledger, keys, eraser, clock)
     loops = [recorder.run, eraser.run]
     if settings.drift_share:

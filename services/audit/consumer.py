@@ -7,11 +7,12 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
+from schemas.events import DeadLetter
 from schemas.topics import Topic
 from services.audit.domain import Chain, Head
 from services.audit.erasing import Eraser
 from services.audit.handlers import keep, recount
-from services.audit.ports import Ledger
+from services.audit.ports import DeadLetters, Ledger
 from services.audit.settings import Settings
 from services.audit.signing import Keys, resume, sign
 from services.runtime import telemetry
@@ -60,14 +61,15 @@ class Recorder:
         await until_answered("ClickHouse", self._ledger.prepare)
         self._eraser.ask()  # a process before this one may have left something to erase
         async with Producer(self._kafka) as producer:
+            letters = _Once(producer)
             while True:
                 try:
-                    await self._consume(producer)
+                    await self._consume(producer, letters)
                 except (KafkaError, OSError) as error:
                     telemetry.log().warning("waiting", what="Kafka", error=repr(error))
                     await asyncio.sleep(RETRY_SECONDS)
 
-    async def _consume(self, producer: Producer) -> None:
+    async def _consume(self, producer: Producer, letters: DeadLetters) -> None:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._kafka.bootstrap_servers,
             group_id="gyre-audit",
@@ -86,7 +88,7 @@ class Recorder:
                 await self._place(consumer)
                 batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._settings.batch_records)
                 await asyncio.gather(
-                    *(self._keep(producer, consumer, partition, batch) for partition, batch in batches.items())
+                    *(self._keep(letters, consumer, partition, batch) for partition, batch in batches.items())
                 )
                 await self._sign(producer)
                 if batches and sum(map(len, batches.values())) < self._settings.batch_records:
@@ -144,14 +146,14 @@ class Recorder:
             )
 
     async def _keep(
-        self, producer: Producer, consumer: AIOKafkaConsumer, partition: TopicPartition, messages: Sequence[Any]
+        self, letters: DeadLetters, consumer: AIOKafkaConsumer, partition: TopicPartition, messages: Sequence[Any]
     ) -> None:
         chain = self._chains.get(partition)
         if chain is None:
             return  # read before its place was known; it will be read again from there
         records = [Record.of(message) for message in messages]
         try:
-            kept = await keep(self._ledger, producer, self._clock, chain, records)
+            kept = await keep(self._ledger, letters, self._clock, chain, records)
         except Retryable as error:
             self._chains.pop(partition, None)
             if partition in consumer.assignment():
@@ -194,6 +196,19 @@ class Recorder:
         telemetry.log().warning(
             "waiting", what="ledger", topic=partition.topic, partition=partition.partition, error=str(error)
         )
+
+
+class _Once:
+    """Sends the dead letter of a record once in the life of this process, however often the record is tried."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self._last: dict[tuple[Topic, int], int] = {}
+
+    async def send_dead_letter(self, topic: Topic, letter: DeadLetter) -> None:
+        if letter.offset > self._last.get((topic, letter.partition), -1):
+            await self._producer.send_dead_letter(topic, letter)
+            self._last[topic, letter.partition] = letter.offset
 
 
 class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # published without types

@@ -20,8 +20,10 @@ from services.audit.ports import DeadLetters, Ledger
 from services.audit.signing import Keys
 from services.runtime import telemetry
 from services.runtime.clock import Clock
-from services.runtime.errors import FailedPrecondition, NotFound, Rejected, Retryable, ServiceError
+from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Retryable, ServiceError
 from services.runtime.kafka import Record
+
+_ATTEMPTS = 3
 
 
 async def keep(
@@ -53,7 +55,7 @@ async def _extend(ledger: Ledger, dead_letters: DeadLetters, clock: Clock, chain
             await _bury(dead_letters, clock, record, run.error)
     try:
         return await _store(ledger, chain, chained(chain.head, run, os.urandom))
-    except Rejected as error:
+    except InvalidArgument as error:
         if run.error:
             # What was refused is an envelope that we wrote ourselves: no fault of the record's.
             raise Retryable(f"a row is refused whatever it holds: {error}") from error
@@ -68,14 +70,15 @@ async def _extend(ledger: Ledger, dead_letters: DeadLetters, clock: Clock, chain
 
 async def _store(ledger: Ledger, chain: Chain, rows: list[Row]) -> Chain:
     first, last = rows[0].record, rows[-1]
-    await ledger.append(rows)
-    # Not only an acknowledgement: the chain ends with these rows, and nobody else has extended it meanwhile.
-    stored = await ledger.head(first.topic, first.partition)
-    if stored == last.head:
-        return chain.extended(rows)
-    if stored == chain.head:
-        raise Rejected(f"rows {first.offset} to {last.record.offset} were acknowledged and not stored")
-    raise Retryable(f"another process has extended the chain of {first.topic}/{first.partition} to {stored.offset}")
+    for attempt in range(_ATTEMPTS):
+        await ledger.append(rows, attempt)
+        # Not only an acknowledgement: the chain ends with these rows, and nobody else has extended it meanwhile.
+        stored = await ledger.head(first.topic, first.partition)
+        if stored == last.head:
+            return chain.extended(rows)
+        if stored != chain.head:
+            raise Retryable(f"another process has extended the chain of {first.topic}/{first.partition}")
+    raise Retryable(f"rows {first.offset} to {last.record.offset} were acknowledged and not stored")
 
 
 async def recount(ledger: Ledger, topic: Topic, partition: int) -> None:

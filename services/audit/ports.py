@@ -50,13 +50,17 @@ class Ledger(Protocol):
         """Return the last row stored of a partition."""
         ...
 
-    async def append(self, rows: Sequence[Row]) -> None:
+    async def append(self, rows: Sequence[Row], attempt: int = 0) -> None:
         """Store consecutive rows of one run, all or none.
 
         Rows that follow a row which other rows follow already are passed over without an error: ask for the head.
 
+        Args:
+            rows: Follow the head that was last asked for.
+            attempt: One more than before where rows were passed over and nothing follows the row that they follow.
+
         Raises:
-            Rejected: They are not what the tables hold.
+            InvalidArgument: They are not what the tables hold.
         """
         ...
 

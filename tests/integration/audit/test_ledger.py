@@ -1,8 +1,9 @@
 """One behaviour for the ledger in memory and the one in ClickHouse."""
 
+import asyncio
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -13,14 +14,16 @@ from schemas.codecs import codec
 from schemas.events import Checkpoint, Erasure, Event, Feedback
 from schemas.ledger.verification import ChainVerifier
 from schemas.topics import Topic
-from services.audit.adapters import ClickHouseLedger
-from services.audit.domain import EMPTY, Head, Row, chained, runs
+from services.audit.adapters import ClickHouseLedger, container
+from services.audit.domain import EMPTY, Chain, Head, Row, chained, runs
+from services.audit.handlers import keep
 from services.audit.ports import Ledger
 from services.runtime.clickhouse import ClickHouse
-from services.runtime.errors import Rejected
+from services.runtime.clock import Clock
+from services.runtime.errors import InvalidArgument, Retryable
 from services.runtime.kafka import Record
 from tests.integration.audit.story import interaction
-from tests.unit.audit.fakes import FakeLedger
+from tests.unit.audit.fakes import FakeDeadLetters, FakeLedger
 
 TOPIC = Topic.INTERACTIONS
 GOOD = codec(TOPIC).encode(interaction("ledger"))
@@ -35,7 +38,7 @@ async def ledger(request: pytest.FixtureRequest, database: ClickHouse) -> AsyncI
     if request.param == "memory":
         yield FakeLedger()
         return
-    ledger = ClickHouseLedger(database)
+    ledger = ClickHouseLedger(database, Clock())
     await ledger.prepare()
     yield ledger
     # A running audit, and whoever verifies the whole record, would take these for theirs.
@@ -51,10 +54,12 @@ def partition() -> int:
     return FAR + uuid.uuid4().int % 90_000
 
 
+def record(partition: int, offset: int, value: bytes) -> Record:
+    return Record(TOPIC, partition, offset, 1_780_000_000_000, b"k", value)
+
+
 def rows(head: Head, partition: int, values: dict[int, bytes]) -> list[Row]:
-    (run,) = runs(
-        [Record(TOPIC, partition, offset, 1_780_000_000_000, b"k", value) for offset, value in values.items()]
-    )
+    (run,) = runs([record(partition, offset, value) for offset, value in values.items()])
     return chained(head, run, lambda size: uuid.uuid4().bytes * (size // 16))
 
 
@@ -64,15 +69,6 @@ async def offsets(ledger: Ledger, partition: int) -> list[int]:
         verifier.add(link.offset, link.timestamp_ms, link.digest, link.prev_hash, link.hash, link.payload_digest)
         found.append(link.offset)
     return found
-
-
-async def refused(ledger: Ledger, added: Sequence[Row]) -> bool:
-    """Whether rows are refused, by an error or by not being there afterwards."""
-    first = added[0].record
-    before = await ledger.head(first.topic, first.partition)
-    with suppress(Rejected):
-        await ledger.append(added)
-    return await ledger.head(first.topic, first.partition) == before
 
 
 async def test_preparing_twice_is_preparing_once(ledger: Ledger) -> None:
@@ -120,7 +116,8 @@ async def test_other_rows_after_a_row_that_is_followed_already_are_passed_over(l
 async def test_one_bad_record_fails_the_whole_block_and_leaves_no_trace(
     ledger: Ledger, partition: int, bad: bytes
 ) -> None:
-    assert await refused(ledger, rows(EMPTY, partition, {0: GOOD, 1: bad, 2: GOOD}))
+    with pytest.raises(InvalidArgument):
+        await ledger.append(rows(EMPTY, partition, {0: GOOD, 1: bad, 2: GOOD}))
     assert await offsets(ledger, partition) == []
     await ledger.append(rows(EMPTY, partition, {0: GOOD}))
     assert await offsets(ledger, partition) == [0]
@@ -130,6 +127,63 @@ async def test_a_record_that_cannot_be_decoded_is_kept_without_fields(ledger: Le
     added = rows(EMPTY, partition, {0: b"garbage"})
     await ledger.append(added)
     assert await offsets(ledger, partition) == [0]
+
+
+async def test_a_token_that_a_killed_server_has_used_up_is_followed_by_another(
+    database: ClickHouse, partition: int
+) -> None:
+    ledger = ClickHouseLedger(database, Clock())
+    await ledger.prepare()
+    # As after a server that was killed between noting the token and storing the block.
+    block, columns = container(rows(EMPTY, partition + 100_000, {0: GOOD}))
+    token = {"insert_deduplicate": 1, "insert_deduplication_token": f"{partition}:{EMPTY.hash.hex()}:0"}
+    await database.insert("gyre.router_interactions_v1", columns, block, "Avro", token)
+
+    letters = FakeDeadLetters()
+    await keep(ledger, letters, Clock(), Chain(), [record(partition, 0, GOOD)])
+    assert await offsets(ledger, partition) == [0]
+    assert letters.letters == []
+
+
+@pytest.fixture
+async def forgetful(database: ClickHouse) -> AsyncIterator[None]:
+    """The table of interactions forgets tokens quickly, as it does when much is inserted while a process stands."""
+    setting = "ALTER TABLE gyre.router_interactions_v1 MODIFY SETTING non_replicated_deduplication_window = "
+    await ClickHouseLedger(database, Clock()).prepare()
+    await database.command(f"{setting}2")
+    yield
+    await database.command(f"{setting}1000")
+
+
+async def test_a_process_that_stood_still_for_longer_than_tokens_are_kept_cannot_fork_the_chain(
+    database: ClickHouse, partition: int, forgetful: None
+) -> None:
+    # Stopped between its last question and its insert, it does not know that time has passed.
+    stalled = ClickHouseLedger(database, Clock(monotonic=lambda: 0.0), lease_seconds=1)
+    late = rows(await stalled.head(TOPIC, partition), partition, {0: GOOD})
+    owner = ClickHouseLedger(database, Clock())
+    head = EMPTY
+    for offset in range(4):
+        added = rows(head, partition, {offset: GOOD})
+        await owner.append(added)
+        head = added[-1].head
+    await asyncio.sleep(1.5)  # the lease is a time
+    with pytest.raises(Retryable, match="SESSION_NOT_FOUND"):
+        await stalled.append(late)
+    assert await offsets(owner, partition) == [0, 1, 2, 3]
+
+
+async def test_a_partition_that_was_left_alone_is_looked_at_again_before_it_is_appended_to(
+    database: ClickHouse, partition: int
+) -> None:
+    seconds = itertools.count(step=10)
+    ledger = ClickHouseLedger(database, Clock(monotonic=lambda: float(next(seconds))), lease_seconds=1)
+    first = rows(await ledger.head(TOPIC, partition), partition, {0: GOOD})
+    await asyncio.sleep(1.5)  # the lease is a time
+    await ledger.append(first)
+    await ClickHouseLedger(database, Clock()).append(rows(first[-1].head, partition, {1: GOOD}))
+    await ledger.append(rows(first[-1].head, partition, {1: GOOD}))
+    assert await offsets(ledger, partition) == [0, 1]
 
 
 async def test_a_request_that_is_not_on_record_has_no_lineage(ledger: Ledger) -> None:

@@ -13,7 +13,7 @@ from schemas.ledger.chain import NO_SALT, payload_digest
 from schemas.topics import SPECS, Topic
 from services.audit.domain import EMPTY, ERASED, OF_REQUESTS, Head, Link, Row, Step, StoredRow
 from services.audit.ports import Personal, StoredCheckpoint
-from services.runtime.errors import Rejected, Retryable
+from services.runtime.errors import InvalidArgument, Retryable
 
 
 class FakeLedger:
@@ -25,7 +25,7 @@ class FakeLedger:
         recounted: Partitions whose rollups were mended.
         away: How many calls from now on fail as if the server were away.
         lose_acknowledgements: Whether rows are stored and the call fails all the same.
-        drop: Whether rows are acknowledged and not stored.
+        drop: How many tokens are used up before rows are stored.
     """
 
     def __init__(self) -> None:
@@ -34,8 +34,8 @@ class FakeLedger:
         self.recounted: list[tuple[Topic, int]] = []
         self.away = 0
         self.lose_acknowledgements = False
-        self.drop = False
-        self._followed: set[tuple[Topic, int, bytes]] = set()
+        self.drop = 0
+        self._followed: set[tuple[Topic, int, bytes, int]] = set()
 
     async def prepare(self) -> None:
         self._answer()
@@ -45,7 +45,7 @@ class FakeLedger:
         rows = self.rows[topic, partition]
         return rows[-1].head if rows else EMPTY
 
-    async def append(self, rows: Sequence[Row]) -> None:
+    async def append(self, rows: Sequence[Row], attempt: int = 0) -> None:
         self._answer()
         self.appended.append(len(rows))
         first = rows[0]
@@ -55,9 +55,9 @@ class FakeLedger:
                 try:
                     codec(topic).decode(row.record.value)
                 except UndecodableError as error:
-                    raise Rejected(str(error)) from error
-        token = (topic, partition, first.prev_hash)
-        if token not in self._followed and not self.drop:
+                    raise InvalidArgument(str(error)) from error
+        token = (topic, partition, first.prev_hash, attempt)
+        if token not in self._followed and attempt >= self.drop:
             self._followed.add(token)
             self.rows[topic, partition] += rows
         if self.lose_acknowledgements:

@@ -98,13 +98,22 @@ async def test_while_the_ledger_is_away_nothing_is_given_up(ledger: FakeLedger, 
     assert letters.letters == []
 
 
-async def test_a_ledger_that_refuses_everything_is_not_taken_for_bad_records(
+async def test_rows_that_were_acknowledged_and_not_stored_are_stored_under_another_token(
     ledger: FakeLedger, letters: FakeDeadLetters
 ) -> None:
-    ledger.drop = True
-    with pytest.raises(Retryable, match="refused whatever it holds"):
+    ledger.drop = 1
+    chain = await keep(ledger, letters, Clock(), Chain(), [record(0), record(1)])
+    assert (chain.head.offset, ledger.appended) == (1, [2, 2])
+    assert letters.letters == []
+
+
+async def test_a_ledger_that_stores_nothing_is_not_taken_for_bad_records(
+    ledger: FakeLedger, letters: FakeDeadLetters
+) -> None:
+    ledger.drop = 1000
+    with pytest.raises(Retryable, match="acknowledged and not stored"):
         await keep(ledger, letters, Clock(), Chain(), [record(0), record(1)])
-    assert ledger.rows[TOPIC, 0] == []
+    assert (ledger.rows[TOPIC, 0], letters.letters) == ([], [])
 
 
 async def test_rollups_that_cannot_be_mended_hold_nothing_up(ledger: FakeLedger) -> None:

@@ -74,6 +74,14 @@ def test_a_users_file_that_is_not_right_is_named_with_the_place(tmp_path: Path, 
             404,
         ),
         (
+            "Code: 76. DB::ErrnoException: Cannot open file a: , errno: 28, strerror: No space left on device. "
+            "(CANNOT_OPEN_FILE) (version 26.9.2.1)",
+            76,
+            "Code: 76. DB::Exception: Cannot open file a: , errno: 28, strerror: No space left on device. "
+            "(CANNOT_OPEN_FILE)",
+            503,
+        ),
+        (
             "std::exception. Code: 1001, type: avro::Exception, e.what() = EOF reached (version 26.9.2.1)",
             1001,
             "std::exception. Code: 1001, type: avro::Exception, e.what() = EOF reached",
