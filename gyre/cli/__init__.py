@@ -19,6 +19,7 @@ _COMMANDS = {
     "demo": "Play the learning loop once round.",
     "policy": "Check and publish what an operator decides.",
     "audit": "Prove, verify and erase what is on record.",
+    "dlq": "Look at dead letters, and send them back.",
     "schemas": "Check the schemas of messages and tables.",
 }
 _OURS = ("buf", "embedded", "gyre", "schemas", "services")
