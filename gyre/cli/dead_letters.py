@@ -114,6 +114,7 @@ async def replay(topic: Topic, offsets: Container[int]) -> int:
     producer = AIOKafkaProducer(
         bootstrap_servers=KafkaSettings().bootstrap_servers,
         transactional_id=f"gyre-dlq-{topic}",
+        compression_type="lz4",  # as it was sent: the largest would not fit otherwise
         max_request_size=2 * MAX_RECORD_BYTES,
     )
     sent = 0

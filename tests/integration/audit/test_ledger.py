@@ -21,7 +21,7 @@ from services.audit.ports import Ledger
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.clock import Clock
 from services.runtime.errors import InvalidArgument, Retryable
-from services.runtime.kafka import Record
+from services.runtime.kafka import MAX_RECORD_BYTES, Record
 from tests.integration.audit.story import interaction
 from tests.unit.audit.fakes import FakeDeadLetters, FakeLedger
 
@@ -54,8 +54,8 @@ def partition() -> int:
     return FAR + uuid.uuid4().int % 90_000
 
 
-def record(partition: int, offset: int, value: bytes) -> Record:
-    return Record(TOPIC, partition, offset, 1_780_000_000_000, b"k", value)
+def record(partition: int, offset: int, value: bytes, timestamp_ms: int = 1_780_000_000_000) -> Record:
+    return Record(TOPIC, partition, offset, timestamp_ms, b"k", value)
 
 
 def rows(head: Head, partition: int, values: dict[int, bytes]) -> list[Row]:
@@ -127,6 +127,28 @@ async def test_a_record_that_cannot_be_decoded_is_kept_without_fields(ledger: Le
     added = rows(EMPTY, partition, {0: b"garbage"})
     await ledger.append(added)
     assert await offsets(ledger, partition) == [0]
+
+
+async def test_records_of_any_time_are_stored_in_their_order(database: ClickHouse, partition: int) -> None:
+    ledger, letters = ClickHouseLedger(database, Clock()), FakeDeadLetters()
+    await ledger.prepare()
+    centuries = [
+        datetime(year, month, 1, tzinfo=UTC) for year in (1, 1899, 1969, 1970, 2299, 9999) for month in (1, 12)
+    ]
+    times = [-1, 0, 1, *(int(each.timestamp() * 1000) for each in centuries), 1 << 60]
+    records = [record(partition, offset, GOOD, timestamp_ms) for offset, timestamp_ms in enumerate(times)]
+    await keep(ledger, letters, Clock(), Chain(), records)
+    assert await offsets(ledger, partition) == list(range(len(times)))
+    assert letters.letters == []
+
+
+async def test_the_largest_record_that_kafka_takes_is_stored(database: ClickHouse, partition: int) -> None:
+    ledger, letters = ClickHouseLedger(database, Clock()), FakeDeadLetters()
+    await ledger.prepare()
+    largest = codec(TOPIC).encode(replace(interaction("ledger"), answer="x" * (MAX_RECORD_BYTES - len(GOOD))))
+    await keep(ledger, letters, Clock(), Chain(), [record(partition, 0, largest)])
+    assert await offsets(ledger, partition) == [0]
+    assert letters.letters == []
 
 
 async def test_a_token_that_a_killed_server_has_used_up_is_followed_by_another(
