@@ -18,12 +18,14 @@ from services.audit.signing import Keys, resume, sign
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
-from services.runtime.kafka import MAX_RECORD_BYTES, RETRY_SECONDS, Producer, Record, until_answered
+from services.runtime.kafka import RETRY_SECONDS, Producer, Record, until_answered
 from services.runtime.settings import KafkaSettings
 
 _POLL_MS = 200
 # How long the partitions of a killed process stand still. Short, because two at once do no harm (see `Ledger.append`).
 _SESSION_TIMEOUT_MS = 6000
+# What waits here of each partition while ClickHouse is slow or away; a larger batch comes alone.
+_FETCH_BYTES = 1 << 20
 
 
 class Recorder:
@@ -76,7 +78,7 @@ class Recorder:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+            max_partition_fetch_bytes=_FETCH_BYTES,
             session_timeout_ms=_SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=_SESSION_TIMEOUT_MS // 3,
         )
@@ -167,8 +169,9 @@ class Recorder:
         telemetry.RECORDS.labels(partition.topic, "handled").inc(len(records))
         if partition.topic == Topic.ERASURES:
             self._eraser.ask()
-        behind = (consumer.highwater(partition) or 0) - records[-1].offset - 1
-        telemetry.LAG.labels(partition.topic, partition.partition).set(max(behind, 0))
+        if partition in consumer.assignment():  # of another's partition nothing can be asked
+            behind = (consumer.highwater(partition) or 0) - records[-1].offset - 1
+            telemetry.LAG.labels(partition.topic, partition.partition).set(max(behind, 0))
 
     async def _sign(self, producer: Producer) -> None:
         """Publish a checkpoint of each chain of which a row has been unsigned for long enough."""
