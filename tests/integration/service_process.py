@@ -51,14 +51,26 @@ class ServiceProcess:
     ) -> None:
         self.stop()
 
-    async def serving(self) -> None:
+    async def serving(self, seconds: float = 60) -> None:
         """Wait until its health says so."""
-        await wait_serving(self.target, seconds=60)
+        await wait_serving(self.target, seconds)
 
     def wait(self) -> int:
         """Wait until it ends by itself and return its exit code."""
         assert self._process is not None
         return self._process.wait(60)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most memory that it has had resident since it was started."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (peak_kib,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(peak_kib) * 1024
 
     def kill(self) -> None:
         """End it without warning."""
