@@ -121,7 +121,7 @@ def _client(stack: Stack, user: str) -> ClickHouse:
 
 async def fill(clickhouse: ClickHouse, count: int) -> None:
     """Puts so many interactions on record, and what came of them."""
-    ledger = ClickHouseLedger(clickhouse)
+    ledger = ClickHouseLedger(clickhouse, Clock())
     await ledger.prepare()
     started = time.perf_counter()
     heads: dict[tuple[Topic, int], Head] = defaultdict(lambda: EMPTY)

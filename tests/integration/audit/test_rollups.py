@@ -15,6 +15,7 @@ from schemas.topics import Topic
 from services.audit.adapters import ClickHouseLedger
 from services.audit.domain import Row, chained, runs
 from services.runtime.clickhouse import ClickHouse
+from services.runtime.clock import Clock
 from services.runtime.kafka import Record
 from tests.integration.audit.record import miscounted
 from tests.integration.audit.story import interaction
@@ -23,7 +24,7 @@ from tests.integration.audit.story import interaction
 @pytest.fixture
 async def ledger(audit_process: Any, database: ClickHouse) -> ClickHouseLedger:
     await audit_process.serving()
-    return ClickHouseLedger(database)
+    return ClickHouseLedger(database, Clock())
 
 
 async def rows_of(ledger: ClickHouseLedger, partition: int, events: Sequence[Interaction]) -> list[Row]:
