@@ -39,7 +39,8 @@ from embedded.stack import Stack
 from schemas.codecs import codec
 from schemas.events import Citation, Interaction, Message, RouteCandidate, Sensitivity, Stage, Tool
 from schemas.topics import Topic
-from services.audit.adapters import ClickHouseLedger, container
+from services.audit.adapters import ClickHouseLedger
+from services.audit.blocks import container
 from services.audit.domain import EMPTY, chained, runs
 from services.audit.settings import Settings as AuditSettings
 from services.runtime.clickhouse import ClickHouse

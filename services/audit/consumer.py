@@ -18,7 +18,7 @@ from services.audit.signing import Keys, resume, sign
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
-from services.runtime.kafka import RETRY_SECONDS, Producer, Record, until_answered
+from services.runtime.kafka import RETRY_SECONDS, Producer, Record, stop, until_answered
 from services.runtime.settings import KafkaSettings
 
 _POLL_MS = 200
@@ -97,7 +97,7 @@ class Recorder:
                     await asyncio.sleep(self._settings.flush_seconds)
         finally:
             self._chains.clear()
-            await consumer.stop()
+            await stop(consumer)
 
     def forget(self, partitions: Sequence[TopicPartition]) -> None:
         """Hold partitions not to be placed any more."""

@@ -16,7 +16,15 @@ from services.audit.drift.watch import Watch
 from services.runtime import telemetry
 from services.runtime.bundles import bundle_of
 from services.runtime.clock import Clock
-from services.runtime.kafka import MAX_RECORD_BYTES, RETRY_SECONDS, Follower, Outgoing, ensure_topics, until_answered
+from services.runtime.kafka import (
+    MAX_RECORD_BYTES,
+    RETRY_SECONDS,
+    Follower,
+    Outgoing,
+    ensure_topics,
+    stop,
+    until_answered,
+)
 from services.runtime.settings import KafkaSettings
 
 GROUP = "gyre-audit-drift"
@@ -97,8 +105,8 @@ class Watcher:
                 self._show(found)
                 await asyncio.sleep(_PAUSE_SECONDS if len(messages) < _BATCH_RECORDS else _REST * took)
         finally:
-            await consumer.stop()
-            await producer.stop()
+            await stop(consumer)
+            await stop(producer)
 
     def _take_bundle(self, published: BundlePublished) -> None:
         self._bundle = bundle_of(published)

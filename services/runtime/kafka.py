@@ -143,6 +143,16 @@ async def until_answered(what: str, attempt: Callable[[], Awaitable[None]]) -> N
             await asyncio.sleep(RETRY_SECONDS)
 
 
+async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Disconnect a client, which first sends what is under way and leaves its group, if the broker answers in time.
+
+    Left to itself it waits as long as a request may take, and the process would be killed meanwhile.
+    """
+    stopping = asyncio.ensure_future(client.stop())
+    await asyncio.wait([stopping], timeout=SEND_TIMEOUT_SECONDS)
+    stopping.cancel()
+
+
 class Producer:
     """Sends events and waits for the acknowledgement of all in-sync replicas."""
 
@@ -161,8 +171,7 @@ class Producer:
     ) -> None:
         """Send what is under way and disconnect."""
         if self._producer is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._producer.stop(), SEND_TIMEOUT_SECONDS)
+            await stop(self._producer)
 
     async def _connect(self) -> None:
         self._producer = AIOKafkaProducer(
@@ -316,7 +325,7 @@ async def _consumer(settings: KafkaSettings, name: str) -> AsyncIterator[AIOKafk
     try:
         yield consumer
     finally:
-        await consumer.stop()
+        await stop(consumer)
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: Topic) -> set[int]:
@@ -394,8 +403,8 @@ class Transformer:
         except ProducerFenced as error:
             raise Fatal("another process has taken over this one's transactions") from error
         finally:
-            await consumer.stop()
-            await producer.stop()
+            await stop(consumer)
+            await stop(producer)
 
     async def _transform(
         self,

@@ -29,7 +29,7 @@ from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, Rejected, Retryable
-from services.runtime.kafka import Producer, Record, until_answered
+from services.runtime.kafka import Producer, Record, stop, until_answered
 from services.runtime.settings import KafkaSettings
 from services.triage import tables
 from services.triage.domain.labels import ERASED, SKIPPED
@@ -351,7 +351,7 @@ class Triage:
             ends: dict[TopicPartition, int] = await consumer.end_offsets(wanted)
             return ends
         finally:
-            await consumer.stop()
+            await stop(consumer)
 
     async def _handled(self, ends: dict[TopicPartition, int]) -> bool:
         if not self._app.tables.actives_ready:

@@ -14,7 +14,8 @@ from schemas.codecs import codec
 from schemas.events import Checkpoint, Erasure, Event, Feedback
 from schemas.ledger.verification import ChainVerifier
 from schemas.topics import Topic
-from services.audit.adapters import ClickHouseLedger, container
+from services.audit.adapters import ClickHouseLedger
+from services.audit.blocks import container
 from services.audit.domain import EMPTY, Chain, Head, Row, chained, runs
 from services.audit.handlers import keep
 from services.audit.ports import Ledger

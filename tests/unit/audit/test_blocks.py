@@ -12,7 +12,7 @@ from schemas import clickhouse
 from schemas.codecs import codec
 from schemas.events import EVENTS, Event
 from schemas.topics import Topic
-from services.audit.adapters import container
+from services.audit.blocks import container
 from services.audit.domain import EMPTY, chained, runs
 from services.runtime.kafka import Record
 from tests.contract.schemas.test_codecs import strategy
@@ -79,7 +79,7 @@ def test_a_record_that_cannot_be_decoded_is_an_envelope_alone() -> None:
 @pytest.mark.parametrize("topic", list(Topic))
 def test_every_column_of_a_block_is_a_column_of_the_table(topic: Topic) -> None:
     from schemas import avro
-    from services.audit.adapters import row_schema
+    from services.audit.blocks import row_schema
 
     for schema_id in avro.published_ids()[topic]:
         names = {field["name"] for field in row_schema(topic, schema_id)["fields"]}

@@ -1,0 +1,89 @@
+"""What triage tells."""
+
+from datetime import datetime
+
+import msgspec
+
+from schemas.events.base import Event, Message, Sensitivity, Tool
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """A reason to think that an answer was wrong."""
+
+    name: str
+    value: float
+    explanation: str
+
+
+class EdgeCase(Event, frozen=True, kw_only=True):
+    """An interaction that is worth an expert's time. Its id is the interaction's."""
+
+    request_id: str
+    tenant: str
+    task: str
+    flagged_at: datetime
+    score: float
+    threshold: float
+    explored: bool  # picked at random, not for its score
+    propensity: float  # probability with which it was picked
+    signals: tuple[Signal, ...] = ()
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    answer: str = ""
+    model: str = ""
+    model_version: str = ""
+    sum_logprob: float | None = None  # of the answer's tokens
+    sensitivity: Sensitivity
+    bundle_version: str
+
+
+class Edit(msgspec.Struct, frozen=True, kw_only=True):
+    """One step from what the model said to what was wanted: `answer[start:end]` becomes `text`."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Label(Event, frozen=True, kw_only=True):
+    """What an expert said of an edge case."""
+
+    label_id: str
+    request_id: str
+    tenant: str
+    task: str
+    expert: str
+    labelled_at: datetime
+    # confirmed, corrected, unsafe, skipped
+    outcome: str
+    answer: str = ""  # the right answer, when confirmed or corrected
+    model_answer: str = ""
+    delta: tuple[Edit, ...] = ()
+    distance: float = 0.0  # 0 the same, 1 nothing in common
+    comment: str = ""
+    seconds_spent: float = 0.0
+    sensitivity: Sensitivity
+    bundle_version: str
+
+
+class Outcome(Event, frozen=True, kw_only=True):
+    """What came of an answer, for those who judge models: how right it was, by a label or by feedback."""
+
+    request_id: str
+    tenant: str
+    task: str
+    found_at: datetime
+    source: str  # label or feedback
+    success: float  # 0 wrong, 1 right; feedback leaves doubt
+    # With which experts were asked; 1 of feedback, whose propensity nobody knows.
+    propensity: float = 1.0
+    model: str
+    model_version: str = ""
+    tier: str
+    sum_logprob: float | None = None  # of the answer's tokens
+    # What was asked: the last user turn, masked, its beginning; messages in all; functions offered.
+    question: str
+    turns: int
+    tools: int
+    sensitivity: Sensitivity
+    bundle_version: str
