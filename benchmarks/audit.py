@@ -1,12 +1,14 @@
 """Audit's throughput: Kafka -> hash chain -> ClickHouse, beside ClickHouse alone taking the same rows.
 
-    python -m benchmarks.audit
+    python -m benchmarks.audit [--records 1000000]
 
 Starts Kafka, ClickHouse and one audit process of its own, on free ports and a state folder that is removed afterwards,
 and measures, one after the other:
 
-    insertion alone   blocks that are encoded already into a copy of the table: the floor
+    native insertion  blocks in ClickHouse's own format into a copy of the table without its constraint: the floor
+    Avro insertion    the same rows as audit sends them, made beforehand, into a copy of the table
     audit             as many interactions, waiting in Kafka, until the last one can be read in ClickHouse
+    verify            what `gyre audit export` has written of them, checked with the public key
 
 Times are from the first row seen to the last one. Memory is the peak of the process, sampled ten times a second. Where
 other programs want the processors too, compare the processor time.
@@ -27,7 +29,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import clickhouse_connect
 import psutil
 from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
@@ -36,8 +40,11 @@ from embedded.environment import clickhouse_password
 from embedded.ports import free_ports, stack_ports
 from embedded.settings import Settings
 from embedded.stack import Stack
+from gyre.auditor.export import export
+from gyre.auditor.verify import verify
 from schemas.codecs import codec
 from schemas.events import Citation, Interaction, Message, RouteCandidate, Sensitivity, Stage, Tool
+from schemas.ledger.notes import SigningKey
 from schemas.topics import Topic
 from services.audit.adapters import ClickHouseLedger
 from services.audit.blocks import container
@@ -49,7 +56,7 @@ from services.runtime.kafka import Record, ensure_topics
 from services.runtime.settings import ClickHouseSettings, KafkaSettings
 
 _MIB = 1024 * 1024
-_FLOOR = "gyre.benchmark_floor"
+_FLOOR, _FILLED = "gyre.benchmark_floor", "gyre.benchmark_filled"
 _CITIES = ("Lisbon", "San Francisco", "Bonn", "Kyoto", "Nairobi", "Seattle", "Oaxaca", "Tromsø")
 _STAGES = ("data-prep", "governance", "context-stitching", "policy", "routing", "inference", "monitoring", "audit")
 _CANDIDATE = RouteCandidate(model="small", tier="small", cleared=True, live=True, chosen=True, reason="ok")
@@ -84,15 +91,23 @@ async def _measure(stack: Stack, count: int, partitions: int) -> None:
         values = interactions(count)
         size = sum(map(len, values)) / count
         print(f"{count:,} interactions of {size:,.0f} bytes, {partitions} partitions, {os.cpu_count()} cores")
+        await _fill_floor(clickhouse, values)
         with _used(server) as database_used:
-            rate = await _insertion_alone(clickhouse, values)
-        print(f"  insertion alone {rate:10,.0f} rows/s   ClickHouse {database_used.per(count)}")
+            floor = await _native_insertion(clickhouse, database, count)
+        print(f"  native insertion {floor:9,.0f} rows/s   100 %   ClickHouse {database_used.per(count)}")
+        with _used(server) as database_used:
+            rate = await _avro_insertion(clickhouse, values)
+        print(f"  Avro insertion   {rate:9,.0f} rows/s   {rate / floor:4.0%}   ClickHouse {database_used.per(count)}")
         await ensure_topics(kafka)
         await _send(kafka, values)
-        with _audit(kafka, database) as process, _used(server) as database_used, _used(process.pid) as audit_used:
+        key = SigningKey.generate("benchmark")
+        with _audit(kafka, database, key) as process, _used(server) as database_used, _used(process.pid) as audit_used:
             rate = await _until_stored(clickhouse, count)
-        print(f"  audit           {rate:10,.0f} rows/s   ClickHouse {database_used.per(count)}")
-        print(f"                                      audit      {audit_used.per(count)} (its start included)")
+            await _until_signed(clickhouse, count)
+        print(f"  audit            {rate:9,.0f} rows/s   {rate / floor:4.0%}   ClickHouse {database_used.per(count)}")
+        print(f"                                             audit      {audit_used.per(count)} (its start included)")
+        rows, seconds, peak = await asyncio.to_thread(_verify, database, key)
+        print(f"  verify           {rows / seconds:9,.0f} rows/s of processor, on one core, {peak / _MIB:,.0f} MiB")
     finally:
         await clickhouse.close()
 
@@ -139,25 +154,86 @@ def interactions(count: int) -> list[bytes]:
     return found
 
 
-async def _insertion_alone(clickhouse: ClickHouse, values: list[bytes]) -> float:
+def _blocks(values: list[bytes]) -> Iterator[tuple[bytes, list[str]]]:
+    """Yields what audit sends ClickHouse of interactions."""
     batch = AuditSettings().batch_records
     now = time.time_ns() // 10**6
     records = [Record(Topic.INTERACTIONS, 0, offset, now, b"", value) for offset, value in enumerate(values)]
-    head, blocks = EMPTY, []
+    head = EMPTY
     for start in range(0, len(records), batch):
         for run in runs(records[start : start + batch]):
             rows = chained(head, run, os.urandom)
             head = rows[-1].head
-            blocks.append(container(rows))
+            yield container(rows)
+
+
+async def _fill_floor(clickhouse: ClickHouse, values: list[bytes]) -> None:
+    for table in (_FLOOR, _FILLED):
+        await clickhouse.command(f"CREATE TABLE {table} AS gyre.router_interactions_v1")
+    await clickhouse.command(f"ALTER TABLE {_FLOOR} DROP CONSTRAINT hash_follows_from_header")
+    for block, columns in _blocks(values):
+        await clickhouse.insert(_FILLED, columns, block, "Avro", {"async_insert": 0})
+
+
+async def _native_insertion(clickhouse: ClickHouse, database: ClickHouseSettings, count: int) -> float:
+    batch, at = AuditSettings().batch_records, urlsplit(database.url)
+    client = clickhouse_connect.get_client(
+        host=at.hostname, port=at.port, username=database.user, password=database.password.get_secret_value()
+    )
+    page = "SELECT * FROM {table} WHERE _offset >= {start} AND _offset < {end} ORDER BY _offset"
+    columns = [row["name"] for row in await clickhouse.rows(f"DESCRIBE {_FLOOR}")]
+    seconds = 0.0
+    for start in range(0, count, batch):
+        query = page.format(table=_FILLED, start=start, end=start + batch)
+        block = await asyncio.to_thread(client.raw_query, query, fmt="Native")
+        started = time.perf_counter()
+        await clickhouse.insert(_FLOOR, columns, block, "Native", {"async_insert": 0})
+        seconds += time.perf_counter() - started
+    await _check_and_drop(clickhouse, _FLOOR, count)
+    await clickhouse.command(f"DROP TABLE {_FILLED}")
+    return count / seconds
+
+
+async def _avro_insertion(clickhouse: ClickHouse, values: list[bytes]) -> float:
+    blocks = list(_blocks(values))
     await clickhouse.command(f"CREATE TABLE {_FLOOR} AS gyre.router_interactions_v1")
     started = time.perf_counter()
     for block, columns in blocks:
         await clickhouse.insert(_FLOOR, columns, block, "Avro", {"async_insert": 0})
     seconds = time.perf_counter() - started
-    (stored,) = await clickhouse.rows(f"SELECT count() AS n FROM {_FLOOR}")  # noqa: S608 - our own table
-    assert stored["n"] == len(values), "the floor has lost rows"
-    await clickhouse.command(f"DROP TABLE {_FLOOR}")
+    await _check_and_drop(clickhouse, _FLOOR, len(values))
     return len(values) / seconds
+
+
+async def _check_and_drop(clickhouse: ClickHouse, table: str, count: int) -> None:
+    (stored,) = await clickhouse.rows(f"SELECT count() AS n FROM {table}")  # noqa: S608 - our own table
+    assert stored["n"] == count, "the floor has lost rows"
+    await clickhouse.command(f"DROP TABLE {table}")
+
+
+async def _until_signed(clickhouse: ClickHouse, count: int) -> None:
+    deadline, signed = time.monotonic() + 60, 0
+    while time.monotonic() < deadline and signed < count:
+        rows = await clickhouse.rows(
+            "SELECT max(rows) AS signed FROM gyre.checkpoints WHERE startsWith(chain, {topic:String}) GROUP BY chain",
+            {"topic": str(Topic.INTERACTIONS)},
+        )
+        signed = sum(row["signed"] for row in rows)
+        await asyncio.sleep(0.5)
+    if signed < count:
+        raise SystemExit(f"only {signed:,} of {count:,} rows were signed within 60 s")
+
+
+def _verify(database: ClickHouseSettings, key: SigningKey) -> tuple[int, float, int]:
+    """Exports and verifies; returns rows, seconds of processor, and how much more memory verifying took at most."""
+    with tempfile.TemporaryDirectory(prefix="gyre-") as name:
+        folder = Path(name) / "export"
+        rows = sum(e.rows for e in export(folder, database.url, database.user, database.password.get_secret_value()))
+        before = psutil.Process().memory_info().rss
+        with _used(os.getpid()) as used:
+            bad = [finding for finding in verify(folder, [key.verifying]) if finding.bad]
+        assert not bad, bad
+        return rows, used.cpu_seconds, max(used.peak_bytes - before, 0)
 
 
 async def _send(kafka: KafkaSettings, values: list[bytes]) -> None:
@@ -173,7 +249,7 @@ async def _send(kafka: KafkaSettings, values: list[bytes]) -> None:
 
 async def _until_stored(clickhouse: ClickHouse, count: int) -> float:
     """Waits for all rows and returns how many a second came after those that were there first."""
-    first, started, deadline = 0, 0.0, time.monotonic() + 300
+    first, started, deadline = 0, 0.0, time.monotonic() + 600
     while time.monotonic() < deadline:
         (row,) = await clickhouse.rows("SELECT count() AS n FROM gyre.router_interactions_v1")
         if row["n"] and not first:
@@ -181,17 +257,19 @@ async def _until_stored(clickhouse: ClickHouse, count: int) -> float:
         if row["n"] == count:
             return float((count - first) / (time.perf_counter() - started))
         await asyncio.sleep(0.05)
-    raise SystemExit(f"only {row['n']:,} of {count:,} rows were stored within 300 s")
+    raise SystemExit(f"only {row['n']:,} of {count:,} rows were stored within 600 s")
 
 
 @contextmanager
-def _audit(kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> Iterator[subprocess.Popen[bytes]]:
+def _audit(kafka: KafkaSettings, clickhouse: ClickHouseSettings, key: SigningKey) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "GYRE_KAFKA_PARTITIONS": str(kafka.partitions),
         "GYRE_CLICKHOUSE_URL": clickhouse.url,
         "GYRE_CLICKHOUSE_USER": clickhouse.user,
         "GYRE_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),
+        "GYRE_AUDIT_SIGNING_KEYS": key.secret(),
+        "GYRE_AUDIT_CHECKPOINT_SECONDS": "2",
         "GYRE_AUDIT_GRPC_PORT": str(free_ports(1)[0]),
         "GYRE_TELEMETRY_LOG_LEVEL": "WARNING",
     }
