@@ -20,6 +20,7 @@ _ROWS = (
     "_hash FROM gyre.{table:Identifier} WHERE _partition = {partition:UInt32} AND _offset <= {last:UInt64} "
     "ORDER BY _offset"
 )
+_SIGNED = "SELECT max(rows), max(last_offset) FROM gyre.checkpoints WHERE chain = {chain:String}"
 _AFTER = "SELECT count() FROM gyre.{table:Identifier} WHERE _partition = {partition:UInt32} AND _offset > {last:UInt64}"
 _NOTES = "SELECT note FROM gyre.checkpoints WHERE chain = {chain:String} AND last_offset <= {last:Int64} ORDER BY rows"
 
@@ -68,17 +69,18 @@ def export(
             # Columns of bytes as bytes: by default they are written as text, which keys and payloads are not.
             settings={"output_format_avro_string_column_pattern": "^$", "output_format_avro_codec": "snappy"},
         )
-        signed = client.query(
-            "SELECT chain, max(rows), max(last_offset) FROM gyre.checkpoints GROUP BY chain "
-            "ORDER BY startsWith(chain, {erasures:String}), chain",
+        chains = client.query(
+            "SELECT DISTINCT chain FROM gyre.checkpoints ORDER BY startsWith(chain, {erasures:String}), chain",
             parameters={"erasures": f"{Topic.ERASURES}/"},
         ).result_rows
-        if not signed:
+        if not chains:
             raise ExportError(
                 "Nothing is signed, so there is nothing that could be verified. Audit signs with the keys in "
                 "GYRE_AUDIT_SIGNING_KEYS; make one with `gyre audit keygen`."
             )
-        for chain, rows, last_offset in signed:
+        for (chain,) in chains:
+            # Asked only now: what was erased meanwhile is then explained by erasures that are written after it.
+            ((rows, last_offset),) = client.query(_SIGNED, parameters={"chain": chain}).result_rows
             progress(chain, rows)
             yield _export(client, folder, chain, rows, last_offset)
     except (ClickHouseError, OSError) as error:

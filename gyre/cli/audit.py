@@ -306,23 +306,21 @@ def _table(findings: Sequence[Finding]) -> Any:
 
 
 def _verify_proof(path: Path, keys: Sequence[VerifyingKey]) -> None:
+    from gyre.auditor.proof import check
     from schemas.ledger.merkle import InvalidProofError
     from schemas.ledger.notes import InvalidNoteError
-    from schemas.ledger.proofs import Proof, check_row
+    from schemas.ledger.proofs import Proof
 
     try:
         proof = Proof.parse(path.read_bytes())
-    except (InvalidProofError, OSError) as error:
+        click.echo(f"Request {proof.request_id}:")
+        for row, signed_at in check(proof, keys):
+            content = "its content was erased" if row.is_erased else "with this content"
+            at = f"first signed {signed_at:%Y-%m-%d %H:%M:%S} UTC"
+            click.echo(f"  {row.topic}/{row.partition} at offset {row.offset}: on record, {content}, {at}")
+    except (InvalidProofError, InvalidNoteError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    for row in proof.rows:
-        place = f"{row.topic}/{row.partition} at offset {row.offset}"
-        try:
-            signed_at = check_row(row, keys)
-        except (InvalidProofError, InvalidNoteError) as error:
-            raise click.ClickException(f"{place}: {error}") from error
-        content = "its content was erased" if row.is_erased else "with this content"
-        click.echo(f"{place}: on record, {content}, first signed {signed_at:%Y-%m-%d %H:%M:%S} UTC")
     for place in proof.unsigned:
-        click.echo(f"{place}: on record, and not signed yet, so not proven")
+        click.echo(f"  {place}: on record, and not signed yet, so not proven")
     if not proof.rows:
         raise SystemExit(1)

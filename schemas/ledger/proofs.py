@@ -64,7 +64,7 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def check_row(row: RowProof, keys: Sequence[VerifyingKey]) -> datetime:
-    """Check the proof for a row, and return when it was first signed.
+    """Check the proof for a row, and return when it was first signed. Of an erased row it is its place that is proven.
 
     Raises:
         InvalidProofError: It does not show that the row is part of the record.

@@ -22,9 +22,12 @@ _LATER_ANSWERS = 100
 # What is left in a row whose content is gone.
 _KEPT = {*clickhouse.ENVELOPE, "request_id"} - {"_key", "_salt", "_payload"}
 _ERASED_ROWS = 1000
-# A person's requests, and their feedback.
+# A person's feedback, and requests: also those that were erased before, of which more may have come in since.
 _SAID_BY = "user = {subject:String}"
-_ASKED_BY = f"SELECT request_id FROM gyre.router_interactions_v1 WHERE tenant = {{tenant:String}} AND {_SAID_BY}"  # noqa: S608 - constants
+_ASKED_BY = (
+    f"SELECT request_id FROM gyre.router_interactions_v1 WHERE tenant = {{tenant:String}} AND {_SAID_BY} "  # noqa: S608 - constants
+    "UNION ALL SELECT request_id FROM gyre.audit_erasures_v1 WHERE tenant = {tenant:String} AND is_whole"
+)
 
 
 def _quoted(text: str) -> str:
@@ -239,18 +242,19 @@ class ClickHouseLedger:
 
     async def personal(self, tenant: str, subject: str) -> list[Personal]:
         """Return the requests of a person, and those that it gave feedback on."""
-        person = {"tenant": tenant, "subject": subject}
+        person = {"tenant": tenant, "subject": subject, "erased": ERASED}
         found: dict[str, Personal] = {}
         for topic in OF_REQUESTS:
             said = f"OR (tenant = {{tenant:String}} AND {_SAID_BY})" if topic is Topic.FEEDBACK else ""
+            # A record that could not be decoded has no fields, but it has its key.
             rows = await self._client.rows(
-                f"SELECT request_id, request_id IN ({_ASKED_BY}) AS is_whole, _partition, _offset "  # noqa: S608 - constants
-                f"FROM gyre.{clickhouse.table(topic)} WHERE request_id != '' AND (is_whole {said}) "
-                "ORDER BY _partition, _offset",
+                f"SELECT if(request_id = '', _key, request_id) AS id, id IN ({_ASKED_BY}) AS is_whole, "  # noqa: S608 - constants
+                f"_partition, _offset FROM gyre.{clickhouse.table(topic)} "
+                f"WHERE _error != {{erased:String}} AND (is_whole {said}) ORDER BY _partition, _offset",
                 person,
             )
             for row in rows:
-                one = found.setdefault(row["request_id"], Personal(row["request_id"], bool(row["is_whole"])))
+                one = found.setdefault(row["id"], Personal(row["id"], bool(row["is_whole"])))
                 one.rows.append(Place(topic=str(topic), partition=row["_partition"], offset=row["_offset"]))
         learned = await self._client.rows(
             f"SELECT request_id, groupUniqArray(candidate_id) AS candidates, groupUniqArray(dataset_id) AS datasets "  # noqa: S608 - constants
@@ -260,8 +264,9 @@ class ClickHouseLedger:
             person,
         )
         for row in learned:
-            found[row["request_id"]].candidate_ids.extend(sorted(row["candidates"]))
-            found[row["request_id"]].dataset_ids.extend(sorted(row["datasets"]))
+            if row["request_id"] in found:
+                found[row["request_id"]].candidate_ids.extend(sorted(row["candidates"]))
+                found[row["request_id"]].dataset_ids.extend(sorted(row["datasets"]))
         return list(found.values())
 
     async def announced(self, erasure_id: str) -> int:
@@ -271,7 +276,7 @@ class ClickHouseLedger:
         )
         return int(rows[0]["requests"])
 
-    async def unerased(self, topic: Topic, *, signed: bool) -> list[tuple[int, int]]:
+    async def unerased(self, topic: Topic, *, signed: bool, erasure_id: str = "") -> list[tuple[int, int]]:
         """Return the places of a topic that erasures on record name and that still hold content."""
         rows = await self._client.rows(
             "SELECT _partition, _offset FROM gyre.{table:Identifier} WHERE _error != {erased:String} "
@@ -280,7 +285,7 @@ class ClickHouseLedger:
             "ARRAY JOIN rows AS place LEFT JOIN (SELECT chain, max(last_offset) AS last_offset "
             "FROM gyre.audit_checkpoints_v1 GROUP BY chain) AS signed "
             "ON signed.chain = concat({erasures:String}, '/', toString(erasures._partition)) "
-            "WHERE place.topic = {topic:String} AND (NOT {signed:Bool} OR "
+            "WHERE place.topic = {topic:String} AND {id:String} IN ('', erasure_id) AND (NOT {signed:Bool} OR "
             "(signed.chain != '' AND toInt64(erasures._offset) <= signed.last_offset))) "
             "ORDER BY _partition, _offset LIMIT {limit:UInt32}",
             {
@@ -288,6 +293,7 @@ class ClickHouseLedger:
                 "topic": str(topic),
                 "erasures": str(Topic.ERASURES),
                 "erased": ERASED,
+                "id": erasure_id,
                 "signed": signed,
                 "limit": _ERASED_ROWS,
             },

@@ -24,6 +24,8 @@ from services.runtime.settings import KafkaSettings
 _POLL_MS = 200
 # How long the partitions of a killed process stand still. Short, because two at once do no harm (see `Ledger.append`).
 _SESSION_TIMEOUT_MS = 6000
+# A long chain that was never signed is read as a whole before its partition goes on.
+_PLACE_MS = 30 * 60 * 1000
 # What waits here of each partition while ClickHouse is slow or away; a larger batch comes alone.
 _FETCH_BYTES = 1 << 20
 
@@ -80,6 +82,7 @@ class Recorder:
             isolation_level="read_committed",
             max_partition_fetch_bytes=_FETCH_BYTES,
             session_timeout_ms=_SESSION_TIMEOUT_MS,
+            max_poll_interval_ms=_PLACE_MS,
             heartbeat_interval_ms=_SESSION_TIMEOUT_MS // 3,
         )
         self._assigned = False
@@ -103,6 +106,8 @@ class Recorder:
         """Hold partitions not to be placed any more."""
         for partition in partitions:
             self._chains.pop(partition, None)
+            for gauge in (telemetry.LAG, telemetry.UNSIGNED):
+                gauge.labels(partition.topic, partition.partition).set(0)
 
     def assigned(self) -> None:
         """Take note that the group has shared out the partitions."""
@@ -175,6 +180,7 @@ class Recorder:
 
     async def _sign(self, producer: Producer) -> None:
         """Publish a checkpoint of each chain of which a row has been unsigned for long enough."""
+        notes = []
         for partition, chain in list(self._chains.items()):
             topic, now = Topic(partition.topic), self._clock.monotonic()
             telemetry.UNSIGNED.labels(topic, partition.partition).set(chain.unsigned)
@@ -187,12 +193,16 @@ class Recorder:
                 await producer.send(Topic.CHECKPOINTS, event)
             except Retryable as error:
                 telemetry.log().warning("waiting", what="Kafka", error=str(error))
-                return
+                break
             self._signed_at[partition] = now
             if self._chains.get(partition) is chain:
                 self._chains[partition] = signed
-            if self._settings.checkpoints_file is not None:
-                await asyncio.to_thread(_append, self._settings.checkpoints_file, event.note)
+            notes.append(event.note)
+        if notes and self._settings.checkpoints_file is not None:
+            try:
+                await asyncio.to_thread(_append, self._settings.checkpoints_file, notes)
+            except OSError as error:  # the next checkpoints cover what these do
+                telemetry.log().error("checkpoints not kept in their file", error=str(error))
 
     def _wait(self, partition: TopicPartition, error: Retryable) -> None:
         self._retry_at = self._clock.monotonic() + RETRY_SECONDS
@@ -230,9 +240,19 @@ class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc] # published 
         self._recorder.assigned()
 
 
-def _append(path: Path, note: str) -> None:
+def _append(path: Path, notes: Sequence[str]) -> None:
+    """Write notes behind those that are there, all or none.
+
+    Raises:
+        OSError: They cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(f"{note}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            for note in notes:
+                file.write(f"{note}\n".encode())
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise

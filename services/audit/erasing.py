@@ -113,10 +113,11 @@ async def finished(ledger: Ledger, erased: Erased) -> None:
         Retryable: The ledger is away; the erasure goes on all the same.
     """
     while (  # noqa: ASYNC110 - ClickHouse is asked; it gives no notice
-        await ledger.announced(erased.erasure_id) < erased.requests or not await _nothing_left(ledger)
+        await ledger.announced(erased.erasure_id) < erased.requests
+        or not await _nothing_left(ledger, erased.erasure_id)
     ):
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _nothing_left(ledger: Ledger) -> bool:
-    return not any([await ledger.unerased(topic, signed=False) for topic in OF_REQUESTS])
+async def _nothing_left(ledger: Ledger, erasure_id: str = "") -> bool:
+    return not any([await ledger.unerased(topic, signed=False, erasure_id=erasure_id) for topic in OF_REQUESTS])

@@ -17,7 +17,7 @@ from schemas.ledger.verification import BrokenChainError, ChainVerifier
 from schemas.topics import Topic
 from services.audit.domain import Chain, Row, Run, Step, StoredRow, Verdict, chained, runs
 from services.audit.ports import DeadLetters, Ledger
-from services.audit.signing import Keys
+from services.audit.signing import Keys, follow
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Retryable, ServiceError
@@ -114,11 +114,9 @@ async def verify(ledger: Ledger, keys: Keys, topic: str, partition: int) -> Verd
         signed = [] if newest is None else [Checkpoint.opened(newest.note, keys.believed)]
     except InvalidNoteError as error:
         return Verdict(0, 0, 0, f"the newest checkpoint {error}", NO_HASH)
-    verifier, bad, reason = ChainVerifier(known, partition, signed, await ledger.erased(known, partition)), None, ""
+    verifier, bad, reason = ChainVerifier(known, partition, signed, erased := set[int]()), None, ""
     try:
-        async for link in ledger.links(known, partition):
-            verifier.add(link.offset, link.timestamp_ms, link.digest, link.prev_hash, link.hash, link.payload_digest)
-        verifier.finish()
+        await follow(ledger, verifier, erased, known, partition)
     except BrokenChainError as error:
         bad, reason = error.offset, str(error)
     signed_rows = verifier.signed.size if verifier.signed else 0
@@ -158,6 +156,8 @@ async def _prove(ledger: Ledger, row: StoredRow) -> RowProof | None:
     if newest is None or oldest is None:
         return None
     last, first = (Checkpoint.parse(note) for note in (newest.note, oldest))
+    if row.offset > last.last_offset:  # covered meanwhile, by one that came after
+        return None
     ends = {row.index // BLOCK, first.size // BLOCK, last.size // BLOCK}
     leaves = {
         number: await ledger.leaves(topic, partition, number * BLOCK, min((number + 1) * BLOCK, last.size))
@@ -169,7 +169,7 @@ async def _prove(ledger: Ledger, row: StoredRow) -> RowProof | None:
         check_inclusion(row.hash, row.index, last.size, inclusion, last.root)
         consistency = consistency_path(first.size, last.size, nodes)
         check_consistency(first.size, last.size, consistency, first.root, last.root)
-    except (InvalidProofError, IndexError) as error:
+    except (InvalidProofError, IndexError, KeyError) as error:
         raise FailedPrecondition(
             f"request_id: what is stored of {topic}/{partition} is not what was signed; verify it"
         ) from error

@@ -102,12 +102,13 @@ class Ledger(Protocol):
         """Return how many requests an erasure names, as far as it is on record."""
         ...
 
-    async def unerased(self, topic: Topic, *, signed: bool) -> list[tuple[int, int]]:
+    async def unerased(self, topic: Topic, *, signed: bool, erasure_id: str = "") -> list[tuple[int, int]]:
         """Return some places of a topic, by partition and offset, that are to be erased and still hold content.
 
         Args:
             topic: Of the rows.
             signed: Only those whose erasure a checkpoint covers.
+            erasure_id: Only those of one erasure; empty: of all.
         """
         ...
 

@@ -14,10 +14,13 @@ from schemas.ledger.merkle import BLOCK, Tree
 from schemas.ledger.notes import Checkpoint, InvalidKeyError, InvalidNoteError, SigningKey, VerifyingKey
 from schemas.ledger.verification import BrokenChainError, ChainVerifier
 from schemas.topics import Topic
-from services.audit.domain import Chain
+from services.audit.domain import Chain, Head
 from services.audit.ports import Ledger
 from services.runtime import telemetry
-from services.runtime.errors import Fatal
+from services.runtime.errors import Fatal, Retryable
+
+# In one checkpoint, so that it is no larger than Kafka takes; the rest goes with the next.
+_MOST_BLOCKS = 50_000
 
 
 @dataclass(frozen=True)
@@ -58,28 +61,55 @@ async def resume(ledger: Ledger, keys: Keys, topic: Topic, partition: int) -> Ch
     if not keys.signing or topic is Topic.CHECKPOINTS:
         return Chain(head)
     try:
-        return replace(await _followed(ledger, keys, topic, partition), head=head)
+        chain = await _followed(ledger, keys, topic, partition, head)
     except (BrokenChainError, InvalidNoteError) as error:
         telemetry.BROKEN_CHAINS.labels(topic, partition).set(1)
         telemetry.log().error("chain is not signed any more", topic=str(topic), partition=partition, reason=str(error))
         return Chain(head)
+    telemetry.BROKEN_CHAINS.labels(topic, partition).set(0)
+    return chain
 
 
-async def _followed(ledger: Ledger, keys: Keys, topic: Topic, partition: int) -> Chain:
+async def _followed(ledger: Ledger, keys: Keys, topic: Topic, partition: int, head: Head) -> Chain:
     newest = await ledger.newest_checkpoint(topic, partition)
     known: list[Checkpoint] = []
-    blocks: Sequence[bytes] = ()
-    signed = (0, -1)
+    tree, signed = None, (0, -1)
     if newest is not None:
         checkpoint = Checkpoint.opened(newest.note, keys.believed)
         blocks = newest.blocks[: checkpoint.size // BLOCK]
+        tree = Tree.of_blocks(blocks) if blocks else None
         known, signed = [checkpoint], (checkpoint.size, checkpoint.last_offset)
-    tree = Tree.of_blocks(blocks) if blocks else None
-    verifier = ChainVerifier(topic, partition, known, await ledger.erased(topic, partition), tree)
+    verifier = ChainVerifier(topic, partition, known, erased := set[int](), tree)
+    await follow(ledger, verifier, erased, topic, partition, head.offset)
+    if verifier.head_offset not in (-1, head.offset):
+        raise Retryable(f"another process is extending the chain of {topic}/{partition}")
+    return Chain(head, verifier.tree, signed)
+
+
+async def follow(
+    ledger: Ledger, verifier: ChainVerifier, erased: set[int], topic: Topic, partition: int, until: int | None = None
+) -> None:
+    """Give a verifier the rows of a chain from where it is, up to an offset or to the end.
+
+    Args:
+        ledger: Where the rows are.
+        verifier: Knows of the erasures in `erased`.
+        erased: Is brought up to date when a row is met that it does not explain: erasures go on meanwhile.
+        topic: Of the chain.
+        partition: Of the chain.
+        until: The last offset.
+
+    Raises:
+        BrokenChainError: They are not what was recorded and signed.
+        Retryable: The ledger is away.
+    """
     async for link in ledger.links(topic, partition, verifier.rows):
+        if until is not None and link.offset > until:
+            break
+        if link.payload_digest is None and link.offset not in erased:
+            erased |= await ledger.erased(topic, partition)
         verifier.add(link.offset, link.timestamp_ms, link.digest, link.prev_hash, link.hash, link.payload_digest)
     verifier.finish()
-    return Chain(tree=verifier.tree, signed=signed)
 
 
 def sign(chain: Chain, keys: Keys, topic: Topic, partition: int, at: datetime) -> tuple[Chain, events.Checkpoint]:
@@ -98,6 +128,7 @@ def sign(chain: Chain, keys: Keys, topic: Topic, partition: int, at: datetime) -
         tree_size=chain.tree.size,
         note=checkpoint.signed(keys.signing),
         first_block=chain.tree.first_block,
-        blocks=chain.tree.blocks,
+        blocks=chain.tree.blocks[:_MOST_BLOCKS],
     )
-    return replace(chain, tree=replace(chain.tree, blocks=()), signed=(chain.tree.size, chain.head.offset)), event
+    left = replace(chain.tree, blocks=chain.tree.blocks[_MOST_BLOCKS:])
+    return replace(chain, tree=left, signed=(chain.tree.size, chain.head.offset)), event

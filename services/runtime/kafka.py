@@ -26,6 +26,7 @@ from services.runtime.settings import KafkaSettings
 
 SEND_TIMEOUT_SECONDS = 10.0
 RETRY_SECONDS = 1.0
+STOP_SECONDS = 4.0
 BATCH_RECORDS = 500
 # Beyond this a record is refused by the client before it is sent; the router bounds requests well below it.
 MAX_RECORD_BYTES = 4 * 1024 * 1024
@@ -149,8 +150,10 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     Left to itself it waits as long as a request may take, and the process would be killed meanwhile.
     """
     stopping = asyncio.ensure_future(client.stop())
-    await asyncio.wait([stopping], timeout=SEND_TIMEOUT_SECONDS)
-    stopping.cancel()
+    await asyncio.wait([stopping], timeout=STOP_SECONDS)
+    if not stopping.done():
+        stopping.cancel()
+        await asyncio.wait([asyncio.ensure_future(client._client.close())], timeout=STOP_SECONDS)  # its connections
 
 
 class Producer:

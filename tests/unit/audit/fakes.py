@@ -115,7 +115,7 @@ class FakeLedger:
             event.request_id
             for place, event in events.items()
             if place.topic == Topic.INTERACTIONS and (event.tenant, event.user) == (tenant, subject)
-        }
+        } | {event.request_id for event in self._events(Topic.ERASURES) if event.tenant == tenant and event.is_whole}
         found: dict[str, Personal] = {}
         for place, event in events.items():
             said = place.topic == Topic.FEEDBACK and (event.tenant, event.user) == (tenant, subject)
@@ -124,7 +124,7 @@ class FakeLedger:
                     place
                 )
         for candidate in self._events(Topic.CANDIDATES):
-            for request_id in {*candidate.training_request_ids, *candidate.holdout_request_ids} & mine:
+            for request_id in {*candidate.training_request_ids, *candidate.holdout_request_ids} & mine & found.keys():
                 found[request_id].candidate_ids.append(candidate.candidate_id)
                 found[request_id].dataset_ids.append(candidate.dataset_id)
         return list(found.values())
@@ -133,7 +133,7 @@ class FakeLedger:
         self._answer()
         return sum(event.erasure_id == erasure_id for event in self._events(Topic.ERASURES))
 
-    async def unerased(self, topic: Topic, *, signed: bool) -> list[tuple[int, int]]:
+    async def unerased(self, topic: Topic, *, signed: bool, erasure_id: str = "") -> list[tuple[int, int]]:
         self._answer()
         named = set()
         for (its, partition), rows in self.rows.items():
@@ -141,6 +141,8 @@ class FakeLedger:
             for row in rows if its is Topic.ERASURES else ():
                 if row.record.offset <= covered or not signed:
                     event: Erasure = codec(its).decode(row.record.value)
+                    if erasure_id not in ("", event.erasure_id):
+                        continue
                     named |= {(place.partition, place.offset) for place in event.rows if place.topic == topic}
         return sorted(
             (partition, row.record.offset)

@@ -1,17 +1,20 @@
 """Checkpoints: signed, taken up again, and proofs from them, on a ledger in memory."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
 
+from gyre.auditor.proof import check
 from schemas import events
 from schemas.codecs import codec
+from schemas.events import Erasure, Place
 from schemas.ledger.merkle import BLOCK, InvalidProofError
 from schemas.ledger.notes import Checkpoint, InvalidNoteError, SigningKey
 from schemas.ledger.proofs import Proof, check_row
 from schemas.topics import Topic
-from services.audit.domain import Chain
+from services.audit.domain import Chain, Head, Link
 from services.audit.handlers import keep, prove, verify
 from services.audit.signing import Keys, resume, sign
 from services.runtime.clock import Clock
@@ -23,6 +26,7 @@ from tests.unit.audit.fakes import FakeDeadLetters, FakeLedger
 TOPIC = Topic.INTERACTIONS
 KEYS = Keys([SigningKey.generate("ours")])
 AT = datetime(2026, 11, 24, tzinfo=UTC)
+PLACE = Place(topic=TOPIC, partition=0, offset=6)
 IDS = [f"r-{index}" for index in range(2 * BLOCK + 50)]
 VALUES = [codec(TOPIC).encode(interaction(request_id)) for request_id in IDS]
 
@@ -30,7 +34,8 @@ VALUES = [codec(TOPIC).encode(interaction(request_id)) for request_id in IDS]
 async def add(ledger: FakeLedger, chain: Chain, count: int) -> Chain:
     """So many more records on the topic's only partition."""
     start = len(ledger.rows[TOPIC, 0])
-    records = [Record(TOPIC, 0, offset, 1000, b"k", VALUES[offset]) for offset in range(start, start + count)]
+    places = range(start, start + count)
+    records = [Record(TOPIC, 0, place, 1000, IDS[place].encode(), VALUES[place]) for place in places]
     return await keep(ledger, FakeDeadLetters(), Clock(), chain, records)
 
 
@@ -166,3 +171,54 @@ def test_keys_that_are_none_stop_the_service_and_are_not_repeated() -> None:
     assert "hunter2" not in str(raised.value)
     both = Keys.parse(f"{KEYS.signing[0].secret()}\n{KEYS.signing[0].secret()}", str(KEYS.signing[0].verifying))
     assert (len(both.signing), len(both.former)) == (2, 1)
+
+
+async def test_a_proof_is_of_the_request_that_it_names_and_hides_no_content(ledger: FakeLedger) -> None:
+    proof = await prove(ledger, IDS[3])
+    ((row, at),) = check(proof, KEYS.believed)
+    assert (row.payload, at) == (VALUES[3], AT)
+    with pytest.raises(InvalidProofError, match="it is of another request, b'r-3'"):
+        list(check(replace(proof, request_id=IDS[4]), KEYS.believed))
+    emptied = replace(row, key=b"", payload=b"", salt=bytes(16))
+    with pytest.raises(InvalidProofError, match="its content is gone, and no erasure in this proof says so"):
+        list(check(replace(proof, rows=[emptied]), KEYS.believed))
+
+
+async def test_rows_that_another_process_adds_meanwhile_are_not_taken_for_those_up_to_the_head(
+    ledger: FakeLedger,
+) -> None:
+    class Overtaken(FakeLedger):
+        async def head(self, topic: Topic, partition: int) -> Head:
+            found = await super().head(topic, partition)
+            if self.is_shared:
+                self.is_shared = False
+                await add(self, Chain(found), 3)  # by whoever had the partition before
+            return found
+
+        is_shared = True
+
+    overtaken = Overtaken()
+    overtaken.rows = ledger.rows
+    before = ledger.rows[TOPIC, 0][-1].head
+    chain = await resume(overtaken, KEYS, TOPIC, 0)
+    assert chain.head == before
+    assert chain.tree is not None
+    assert chain.tree.size == 2 * BLOCK + 16 == before.offset + 1
+
+
+async def test_an_erasure_that_goes_on_meanwhile_is_not_taken_for_tampering(ledger: FakeLedger) -> None:
+    class Erasing(FakeLedger):
+        async def links(self, topic: Topic, partition: int, start: int = 0) -> AsyncIterator[Link]:
+            async for link in super().links(topic, partition, start):
+                if link.offset == 5:
+                    event = Erasure(request_id=IDS[6], erasure_id="e", tenant="t", asked_at=AT, rows=(PLACE,))
+                    value = codec(Topic.ERASURES).encode(event)
+                    record = Record(Topic.ERASURES, 0, 0, 1000, b"k", value)
+                    await keep(self, FakeDeadLetters(), Clock(), Chain(), [record])
+                    await self.erase(TOPIC, [(0, 6)])
+                yield link
+
+    erasing = Erasing()
+    erasing.rows = ledger.rows
+    verdict = await verify(erasing, KEYS, TOPIC, 0)
+    assert (verdict.first_bad_offset, verdict.rows) == (None, 2 * BLOCK + 16)
