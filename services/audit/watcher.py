@@ -23,6 +23,7 @@ from services.runtime.kafka import (
     Outgoing,
     ensure_topics,
     stop,
+    transaction,
     until_answered,
 )
 from services.runtime.settings import KafkaSettings
@@ -135,7 +136,7 @@ class Watcher:
             if offsets:
                 await consumer.commit(offsets)
             return
-        async with producer.transaction():
+        async with transaction(producer):
             for drift in found:
                 outgoing = Outgoing(Topic.DRIFT, drift)
                 await producer.send(str(Topic.DRIFT), codec(Topic.DRIFT).encode(drift), key=outgoing.key)

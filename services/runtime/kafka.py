@@ -156,6 +156,32 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
         await asyncio.wait([asyncio.ensure_future(client._client.close())], timeout=STOP_SECONDS)  # its connections
 
 
+@contextlib.asynccontextmanager
+async def transaction(producer: AIOKafkaProducer) -> AsyncIterator[None]:
+    """Commit what is sent within, or abort it where that fails.
+
+    In place of aiokafka's own: who is cancelled there waits for the answer to the abort as long as Kafka is away, and
+    an abort that fails takes the cancellation's place.
+    """
+    await producer.begin_transaction()
+    try:
+        yield
+    except asyncio.CancelledError:
+        with contextlib.suppress(KafkaError, TimeoutError):
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await _abort(producer)
+        raise
+    except BaseException:
+        await _abort(producer)  # however long it takes: there is no next transaction before
+        raise
+    await producer.commit_transaction()
+
+
+async def _abort(producer: AIOKafkaProducer) -> None:
+    if not producer._txn_manager.is_fatal_error():  # after which there is nothing to abort
+        await producer.abort_transaction()
+
+
 class Producer:
     """Sends events and waits for the acknowledgement of all in-sync replicas."""
 
@@ -418,7 +444,7 @@ class Transformer:
     ) -> None:
         made = [outgoing for record in records for outgoing in await self._handle(record)]
         try:
-            async with producer.transaction():
+            async with transaction(producer):
                 for topic, key, value in made:
                     await producer.send(topic, value, key=key)
                 await producer.send_offsets_to_transaction({partition: records[-1].offset + 1}, self._group)
