@@ -22,8 +22,8 @@ class DesiredState:
     # Ids of every deployment read, and of the candidates that were ever live.
     read: set[str] = field(default_factory=set)
     were_live: set[str] = field(default_factory=set)
-    # The latest change in each measure of a model's version.
-    drifts: dict[tuple[str, str], dict[str, Drift]] = field(default_factory=dict)
+    # What changed in a model's version in a task, as it was told.
+    drifts: dict[tuple[str, str, str], list[Drift]] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take_bundle(self, published: BundlePublished) -> None:
@@ -49,14 +49,17 @@ class DesiredState:
     def take_drift(self, drift: Drift) -> None:
         """Remember a change in what a model answers or what that takes; what others ask is not its doing."""
         if drift.model and drift.aspect in ("output", "service"):
-            self.drifts.setdefault((drift.model, drift.model_version), {})[drift.measure] = drift
+            self.drifts.setdefault((drift.task_key, drift.model, drift.model_version), []).append(drift)
 
     def changed_since_live(self, deployment: Deployment) -> list[Drift]:
-        """Return what changed in a live specialist soon after it went live."""
+        """Return what changed in a live specialist soon after it went live: the first change of each measure."""
         if deployment.state != "live":
             return []
-        drifts = self.drifts.get((deployment.model, deployment.model_version), {}).values()
-        return [each for each in drifts if timedelta() <= each.detected_at - deployment.deployed_at < WATCHED]
+        first: dict[str, Drift] = {}
+        for each in self.drifts.get((deployment.task_key, deployment.model, deployment.model_version), ()):
+            if timedelta() <= each.detected_at - deployment.deployed_at < WATCHED:
+                first.setdefault(each.measure, each)
+        return [*first.values()]
 
     async def until_read(self, deployment: Deployment) -> None:
         """Wait until a deployment has come back from its topic."""

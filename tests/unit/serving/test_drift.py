@@ -53,7 +53,20 @@ async def test_what_changed_soon_after_it_went_live_counts_against_a_specialist_
     assert world.state.deployments[deployment.task_key] == deployment, "nothing is rolled back for it"
 
 
-@pytest.mark.parametrize("changed", [{"aspect": "input", "measure": "language"}, {"model_version": "9"}, {"model": ""}])
+async def test_a_change_long_after_does_not_take_the_place_of_one_soon_after(live: tuple[World, Deployment]) -> None:
+    world, deployment = live
+    assert await counted(world, drift(deployment, 1), drift(deployment, 30)) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"aspect": "input", "measure": "language"},
+        {"model_version": "9"},
+        {"model": ""},
+        {"task_key": f"{TENANT}/another", "task": "another"},
+    ],
+)
 async def test_what_is_asked_and_what_others_answer_do_not_count(
     live: tuple[World, Deployment], changed: dict[str, str]
 ) -> None:
