@@ -374,20 +374,21 @@ CREATE OR REPLACE VIEW gyre.incidents
 (
     at DateTime64(6, 'UTC') COMMENT 'When it happened or was noticed',
     kind LowCardinality(String)
-        COMMENT 'drift, rollback, undecoded (a record that nobody could read), unfinished (a stream that was opened at least ten minutes ago and has no end on record), failures or refusals (of a task, in five minutes: at least ten, and a fifth of all its requests)',
+        COMMENT 'drift, objective (an alert that began), rollback, undecoded (a record that nobody could read), unfinished (a stream that was opened at least ten minutes ago and has no end on record), failures or refusals (of a task, in five minutes: at least ten, and a fifth of all its requests)',
     tenant LowCardinality(String) COMMENT 'Business unit; empty where it is not known',
     task LowCardinality(String) COMMENT 'What the requests are for; empty where it is not known',
-    subject String COMMENT 'What it is about: a model, a candidate, a request, or topic/partition/offset',
+    subject String COMMENT 'What it is about: a model, an application, a candidate, a request, or topic/partition/offset',
     summary String COMMENT 'What happened, in words',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal; empty for failures and refusals, which are many'
 )
 AS SELECT
-    detected_at AS at, 'drift' AS kind, tenant, task, model AS subject,
+    detected_at AS at, if(aspect = 'objective', 'objective', 'drift') AS kind, tenant, task,
+    if(aspect = 'objective', application, model) AS subject,
     concat(measure, ' by ', method, ': ', toString(round(statistic, 4)), ', threshold ', toString(round(threshold, 4)))
         AS summary,
     lower(hex(_hash)) AS hash
 FROM gyre.audit_drift_v1
-WHERE _error = ''
+WHERE _error = '' AND state != 'cleared'
 UNION ALL
 SELECT deployed_at, 'rollback', tenant, task, candidate_id,
     concat(if(state = 'live', 'back to what was live before: ', 'back to no specialist: '), reason), hash

@@ -166,7 +166,7 @@ LIMIT 50""",
         ),
         Query(
             "incidents",
-            "What went wrong and may want a person",
+            "What else went wrong and may want a person: missed objectives, rollbacks, failures and the like",
             """SELECT at, kind, tenant, task, subject, summary
 FROM gyre.incidents
 WHERE kind != 'drift' AND at >= {since}
