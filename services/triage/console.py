@@ -20,10 +20,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from services.runtime import telemetry
+from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, InvalidArgument, NotFound, PermissionDenied, Retryable, ServiceError
 from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
 from services.triage.handlers import Desk, wants_call
-from services.triage.overview import PATIENCE_SECONDS, QUERIES, SPANS, Span, cell, overview
+from services.triage.overview import PATIENCE_SECONDS, QUERIES, SPANS, Recent, Span, cell, overview
 from services.triage.pages import item_page
 from services.triage.ports import Record
 from services.triage.settings import Settings
@@ -49,7 +50,7 @@ class Console:
     def __init__(self, settings: Settings, desk: Desk, record: Record) -> None:
         self._settings = settings
         self._desk = desk
-        self._record = record
+        self._record = Recent(record, Clock())
         self._token = settings.console_token.get_secret_value()
         self._key = secrets.token_bytes(32)  # sessions end with the process
         self._pages = jinja2.Environment(

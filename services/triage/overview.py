@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from services.runtime.clock import Clock
 from services.triage.charts import Chart, Series, columns
 from services.triage.ports import Record
 
 # A page that takes longer is of no use to who waits for it.
 PATIENCE_SECONDS = 15.0
+# So long an answer serves whoever asks the same: analysts ask as the same user, whose questions an hour are numbered.
+KEPT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,30 @@ LIMIT 50""",
 }
 
 Row = Mapping[str, Any]
+
+
+class Recent:
+    """A record whose answers are kept for a minute."""
+
+    def __init__(self, record: Record, clock: Clock) -> None:
+        self._record = record
+        self._clock = clock
+        self._kept: dict[str, tuple[float, list[dict[str, Any]]]] = {}
+
+    async def rows(self, statement: str) -> list[dict[str, Any]]:
+        """Return the rows of a query, as they are now or were less than a minute ago.
+
+        Raises:
+            Retryable: The record cannot be read now.
+            Rejected: The query was refused.
+        """
+        now = self._clock.monotonic()
+        self._kept = {asked: kept for asked, kept in self._kept.items() if now - kept[0] < KEPT_SECONDS}
+        if statement in self._kept:
+            return self._kept[statement][1]
+        rows = await self._record.rows(statement)
+        self._kept[statement] = now, rows
+        return rows
 
 
 @dataclass(frozen=True)

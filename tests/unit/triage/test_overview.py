@@ -7,9 +7,10 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from aiohttp.web import HTTPBadRequest, HTTPNotFound, Response
 
+from services.runtime.clock import Clock
 from services.runtime.errors import PermissionDenied, Rejected, Retryable, ServiceError
 from services.triage.console import COOKIE, Console
-from services.triage.overview import QUERIES, SPANS, cell, overview
+from services.triage.overview import QUERIES, SPANS, Recent, cell, overview
 from services.triage.settings import Settings
 
 NOW = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
@@ -135,6 +136,17 @@ async def test_nobody_who_is_not_signed_in_sees_a_number() -> None:
         with pytest.raises(PermissionDenied):
             await ask(make_mocked_request("GET", "/overview", match_info={"name": "totals"}))
     assert record.asked == []
+
+
+async def test_whoever_asks_the_same_within_a_minute_is_told_the_same() -> None:
+    record, times = Recorded(), [0.0]
+    recent = Recent(record, Clock(monotonic=lambda: times[-1]))
+    for seconds, asked in ((0.0, 1), (59.0, 1), (60.0, 2)):
+        times.append(seconds)
+        await overview(recent, SPANS["week"], NOW)
+        assert len(record.asked) == asked * len(QUERIES)
+    await overview(recent, SPANS["month"], NOW)
+    assert len(record.asked) == 3 * len(QUERIES)
 
 
 async def test_what_there_is_not_is_refused_by_name() -> None:
