@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import psutil
@@ -128,7 +129,7 @@ async def fill(clickhouse: ClickHouse, count: int) -> None:
     waiting: dict[tuple[Topic, int], list[Record]] = defaultdict(list)
     offsets: dict[tuple[Topic, int], Iterator[int]] = defaultdict(itertools.count)
     for topic, at, key, value in _records(count):
-        place = topic, hash(key) % _PARTITIONS
+        place = topic, crc32(key.encode()) % _PARTITIONS
         waiting[place].append(
             Record(topic, place[1], next(offsets[place]), int(at.timestamp() * 1000), key.encode(), value)
         )
@@ -147,6 +148,8 @@ async def _store(
         rows = chained(heads[place], run, os.urandom)
         await ledger.append(rows)
         heads[place] = rows[-1].head
+        if await ledger.head(*place) != heads[place]:
+            raise SystemExit(f"{place[0]}/{place[1]}: rows up to offset {heads[place].offset} were not stored")
 
 
 async def ask(analyst: ClickHouse, server: psutil.Process) -> None:

@@ -146,11 +146,12 @@ async def _events(kafka: KafkaSettings) -> AsyncIterator[AsyncIterator[Drift]]:
     await consumer.start()
 
     async def read() -> AsyncIterator[Drift]:
-        async for message in consumer:
+        while True:
+            async with asyncio.timeout(60):
+                message = await consumer.getone()
             yield codec(Topic.DRIFT).decode(message.value)
 
     try:
-        async with asyncio.timeout(60):
-            yield read()
+        yield read()
     finally:
         await consumer.stop()
