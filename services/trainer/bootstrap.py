@@ -58,6 +58,7 @@ async def build(stack: AsyncExitStack) -> Service:
 async def _watch(training: Training, following: Follower, look_seconds: float) -> None:
     """Go on with what a restart broke off, then erase what is asked and begin runs as labels come in."""
     await following.caught_up()
+    await training.erase_what_is_asked()  # first, for a run cannot read a dataset that is half erased
     training.resume()
     while True:
         await training.erase_what_is_asked()

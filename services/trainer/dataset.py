@@ -259,6 +259,8 @@ def read_rows(dataset: Path, split: Split) -> list[LabelledRow]:
 def erase_rows(dataset: Path, request_ids: AbstractSet[str]) -> int:
     """Takes the rows of requests out of a version, whose id stays, and returns how many there were.
 
+    Where it is killed the version may not be readable; called again for the same requests, it makes it whole.
+
     Raises:
         DatasetCorruptError: It is damaged.
     """
@@ -274,10 +276,12 @@ def erase_rows(dataset: Path, request_ids: AbstractSet[str]) -> int:
     gone = {record["stable_key"] for record in records if record["request_id"] in request_ids}
     left = [record for record in records if record["stable_key"] not in gone]
     assignments = {key: split for key, split in _read_assignments(dataset).items() if key not in gone}
-    remaining_id, erased = _content_hash(left, assignments), manifest.erased + len(gone)
-    _write_files(
-        dataset, msgspec.structs.replace(manifest, erased=erased, remaining_id=remaining_id), left, assignments
+    manifest = msgspec.structs.replace(
+        manifest,
+        erased=manifest.rows - len(left),  # not a sum: who was killed over the same rows may have counted them already
+        remaining_id=_content_hash(left, assignments),
     )
+    _write_files(dataset, manifest, left, assignments)
     return len(gone)
 
 
@@ -369,5 +373,6 @@ def _write_files(
     pq.write_table(pa.Table.from_pylist(list(records), _ROWS_SCHEMA), folder / ".rows", compression="zstd")
     pq.write_table(pa.Table.from_pylist(pairs, _ASSIGNMENTS_SCHEMA), folder / ".assignments")
     (folder / ".manifest").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    for name in ("rows.parquet", "assignments.parquet", "manifest.json"):
+    # The rows last: while those to be erased are there, the next try finds them and does all of it again.
+    for name in ("manifest.json", "assignments.parquet", "rows.parquet"):
         (folder / f".{Path(name).stem}").replace(folder / name)

@@ -217,3 +217,33 @@ def test_rows_that_are_erased_are_nowhere_in_the_version_and_it_can_be_read_on(t
 def test_a_share_that_leaves_one_side_empty_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="holdout_share"):
         DatasetPolicy(holdout_share=share)
+
+
+@pytest.mark.parametrize("files", range(4))
+def test_an_erasure_that_was_killed_is_done_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    dataset = _build([_row(n) for n in range(60)], tmp_path)
+    assert erase_rows(dataset, {"request-9"}) == 1
+    replace, done = Path.replace, 0
+
+    def killed(self: Path, target: Path) -> Path:
+        nonlocal done
+        if done == files:
+            raise KeyboardInterrupt
+        done += 1
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        if files < 3:
+            with pytest.raises(KeyboardInterrupt):
+                erase_rows(dataset, {"request-3", "request-7"})
+        else:
+            erase_rows(dataset, {"request-3", "request-7"})
+    erase_rows(dataset, {"request-3", "request-7", "request-9"})
+    left = {row.request_id for split in ("train", "holdout") for row in read_rows(dataset, split)}  # type: ignore[arg-type]  # either split
+    assert left == {f"request-{n}" for n in range(60)} - {"request-3", "request-7", "request-9"}
+    assert read_manifest(dataset).erased == 3
+    kept = set(pq.read_table(dataset / "assignments.parquet")["stable_key"].to_pylist())
+    assert not kept & {stable_key(_row(n).messages) for n in (3, 7, 9)}
