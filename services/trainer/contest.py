@@ -69,7 +69,10 @@ class Contest:
         metrics = msgspec.json.decode((folder / "metrics.json").read_bytes())
         dataset = self._runs.dataset(run)
         left_out = frozenset(metrics["label_ids_too_long"])
-        learned = [row for row in await asyncio.to_thread(read_rows, dataset, "train") if row.label_id not in left_out]
+        given = await asyncio.to_thread(read_rows, dataset, "train")
+        learned = [row for row in given if row.label_id not in left_out]
+        not_learned = {row.request_id for row in given} - {row.request_id for row in learned}
+        learned_ids = tuple(request_id for request_id in run.shown if request_id not in not_learned)
         holdout = await asyncio.to_thread(read_rows, dataset, "holdout")
         schema = answer_schema((row.completion, row.tools) for row in learned)
         before = incumbent(bundle, settings, self._knowledge.deployments.get((run.tenant, run.task)))
@@ -90,20 +93,24 @@ class Contest:
         run.gated, run.gate_items = 0, 2 * len(holdout)
         own, others = await self._answers(run, candidate, holdout), await self._answers(run, before, holdout)
         verdict = judge([answer.right for answer in own], [answer.right for answer in others], rule)
+        erased = len(self._knowledge.erased.intersection(learned_ids))
+        reasons = verdict.reasons
+        if erased:
+            reasons += (f"not met: it learned from {erased} requests that were erased meanwhile; none is allowed",)
         return Candidate(
             candidate_id=run.run_id,  # so that the same run, told twice, is the same candidate
             run_id=run.run_id,
             tenant=run.tenant,
             task=run.task,
             created_at=self._clock.now(),
-            verdict="promote" if verdict.promote else "refuse",
-            reasons=verdict.reasons,
+            verdict="promote" if verdict.promote and not erased else "refuse",
+            reasons=reasons,
             base_model=Path(read_specification(folder).base).name,
             adapter_path=adapter,
             system_prompt=candidate.prompt,
             response_schema=candidate.schema,
             dataset_id=dataset.name,
-            training_request_ids=tuple(row.request_id for row in learned),
+            training_request_ids=learned_ids,
             holdout_request_ids=tuple(row.request_id for row in holdout),
             incumbent=before.name,
             candidate_accuracy=verdict.candidate_accuracy,

@@ -10,7 +10,7 @@ from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, NotFound, Rejected, Retryable, ServiceError
 from services.trainer.contest import Contest, patiently
-from services.trainer.dataset import DatasetPolicy, build_dataset, read_manifest
+from services.trainer.dataset import DatasetPolicy, build_dataset, read_manifest, read_rows
 from services.trainer.ports import Announcer, Learner
 from services.trainer.runs import Run, Runs, State
 from services.trainer.state import Knowledge
@@ -229,6 +229,10 @@ class Training:
 
     async def _make(self, run: Run) -> Candidate:
         run.state = "training"
+        if not run.shown:  # else it was broken off, and some of it may have been erased since
+            rows = await asyncio.to_thread(read_rows, self._runs.dataset(run), "train")
+            run.shown = tuple(row.request_id for row in rows)
+            self._runs.save(run)
         async with aclosing(self._learner.learn(self._runs.folder(run))) as progress:
             async for run.progress in progress:
                 pass

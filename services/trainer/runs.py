@@ -36,6 +36,7 @@ class Run(msgspec.Struct, kw_only=True):
         dataset: Folder of its dataset, relative to the artifacts.
         training_rows: Rows to learn from.
         holdout_rows: Rows to be judged on.
+        shown: Requests it was given to learn from when it began, those included that were erased since.
         state: What it is doing, or how it ended.
         detail: Why it ended as it did, or what it waits for.
         candidate_id: What it made; empty until that has been judged.
@@ -51,6 +52,7 @@ class Run(msgspec.Struct, kw_only=True):
     dataset: str
     training_rows: int
     holdout_rows: int
+    shown: tuple[str, ...] = ()
     state: State = "training"
     detail: str = ""
     candidate_id: str = ""

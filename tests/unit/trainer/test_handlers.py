@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from schemas.events import GateAnswer, Sensitivity
+from schemas.events import Erasure, GateAnswer, Sensitivity
 from services.runtime.errors import FailedPrecondition, NotFound, Retryable
 from services.trainer import contest, handlers
 from services.trainer.dataset import build_dataset, read_manifest
-from tests.unit.trainer.fakes import OTHER_TASK, TASK, TENANT, World, edge_case, label, until
+from tests.unit.trainer.fakes import NOW, OTHER_TASK, TASK, TENANT, World, edge_case, label, until
 
 
 @pytest.fixture
@@ -202,6 +202,39 @@ async def test_a_candidate_that_is_no_better_is_told_as_refused(world: World) ->
     (told,) = world.announcer.told
     assert (run.state, told.verdict, told.gain) == ("refused", "refuse", 0.0)
     assert "not met: accuracy changed by +0.0 points" in run.detail
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_candidate_that_learned_from_what_was_erased_meanwhile_does_not_go_live(
+    world: World, restarted: bool
+) -> None:
+    world.label(*range(40))
+    world.learner.may_end.clear()
+    run = await world.training.start(TENANT, TASK)
+    await until(lambda: run.progress.step)
+    learned = world.learner.shown[0]
+    forgotten = min(learned)
+    world.knowledge.take_erasure(Erasure(request_id=forgotten, erasure_id="e", tenant=TENANT, asked_at=NOW))
+    if restarted:
+        await world.training.stop()
+        world.restart()
+    await world.training.erase_what_is_asked()
+    if restarted:
+        world.training.resume()
+    world.learner.may_end.set()
+    run = await world.ended(run.run_id)
+    assert run.state == "refused"
+    assert "not met: it learned from 1 requests that were erased meanwhile; none is allowed" in run.detail
+    (told,) = world.announcer.told
+    assert told.verdict == "refuse"
+    assert set(told.training_request_ids) == learned
+
+
+async def test_what_was_erased_before_a_run_began_does_not_count_against_it(world: World) -> None:
+    world.label(*range(40))
+    asked = Erasure(request_id="request-000", erasure_id="e", tenant=TENANT, asked_at=NOW)
+    world.knowledge.take_erasure(asked)
+    assert (await world.run()).state == "promoted"
 
 
 async def test_the_live_specialist_is_the_one_to_beat(world: World) -> None:
