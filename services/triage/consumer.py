@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -80,6 +81,8 @@ class Triage:
         # What may be forgotten, oldest first, by partition.
         self._oldest_remembered: dict[int, deque[str]] = {}
         self._oldest_done: dict[int, deque[str]] = {}
+        # An erasure comes between no decision and what is then remembered: the two agents take turns.
+        self._deciding = asyncio.Lock()
         self._last: dict[tuple[Topic, int], int] = {}  # offset of the record handled last
         self._app.on_partitions_revoked.connect(self._forget_places)
         self._remembered.on_recovered(self._recall_remembered)
@@ -204,24 +207,26 @@ class Triage:
             await until_answered("Kafka", lambda: self._producer.send_dead_letter(record.topic, letter))
 
     async def _interaction(self, interaction: Interaction, record: Record) -> None:
-        known = self._remembered.get(interaction.request_id) or Remembered(partition=record.partition)
-        key, selector = self._selector(interaction.tenant, interaction.task, record.partition)
-        bundle, clock = self._bundles.current(), self._clock
-        exploration = self._drift.exploration(interaction.tenant, interaction.task, clock.now())
-        considered = consider(interaction, record.value, known, selector, bundle, clock, exploration)
-        for each in considered.remembered.feedback if considered else ():  # it came before its interaction
-            await self._tell(of_feedback(each, interaction, bundle))
-        await self._keep(interaction.request_id, key, considered, record)
+        async with self._deciding:
+            known = self._remembered.get(interaction.request_id) or Remembered(partition=record.partition)
+            key, selector = self._selector(interaction.tenant, interaction.task, record.partition)
+            bundle, clock = self._bundles.current(), self._clock
+            exploration = self._drift.exploration(interaction.tenant, interaction.task, clock.now())
+            considered = consider(interaction, record.value, known, selector, bundle, clock, exploration)
+            for each in considered.remembered.feedback if considered else ():  # it came before its interaction
+                await self._tell(of_feedback(each, interaction, bundle))
+            await self._keep(interaction.request_id, key, considered, record)
 
     async def _feedback(self, feedback: Feedback, record: Record) -> None:
-        known = self._remembered.get(feedback.request_id) or Remembered(partition=record.partition)
-        asked = self._asked(feedback.request_id, known)
-        key, selector = self._selector(feedback.tenant, asked.task if asked else "", record.partition)
-        bundle = self._bundles.current()
-        considered = reconsider(feedback, known, selector, bundle, self._clock)
-        if considered is not None and asked is not None:
-            await self._tell(of_feedback(feedback, asked, bundle))
-        await self._keep(feedback.request_id, key, considered, record)
+        async with self._deciding:
+            known = self._remembered.get(feedback.request_id) or Remembered(partition=record.partition)
+            asked = self._asked(feedback.request_id, known)
+            key, selector = self._selector(feedback.tenant, asked.task if asked else "", record.partition)
+            bundle = self._bundles.current()
+            considered = reconsider(feedback, known, selector, bundle, self._clock)
+            if considered is not None and asked is not None:
+                await self._tell(of_feedback(feedback, asked, bundle))
+            await self._keep(feedback.request_id, key, considered, record)
 
     async def _keep(self, request_id: str, selector_key: str, considered: Considered | None, record: Record) -> None:
         if considered is None:
@@ -234,10 +239,13 @@ class Triage:
             )
         if considered.selector is not None:
             await self._selectors.put(selector_key, considered.selector, record.partition)
+        await self._remember(request_id, considered.remembered)
+
+    async def _remember(self, request_id: str, row: Remembered) -> None:
         new = self._remembered.get(request_id) is None
-        await self._remembered.put(request_id, considered.remembered, record.partition)
+        await self._remembered.put(request_id, row, row.partition)
         if new:
-            await self._forget(self._remembered, self._oldest_remembered, request_id, record.partition)
+            await self._forget(self._remembered, self._oldest_remembered, request_id, row.partition)
 
     def _asked(self, request_id: str, known: Remembered) -> Interaction | EdgeCase | None:
         """Return what feedback is about, while it is remembered and no expert has judged it."""
@@ -291,12 +299,12 @@ class Triage:
     async def _erasure(self, erasure: Erasure, record: Record) -> None:
         """Drop what is held of a request; what may still come of it finds it done."""
         request_id, partition = erasure.request_id, record.partition
-        known = self._remembered.get(request_id)
-        if known is not None:
-            interaction = b"" if erasure.is_whole else known.interaction
-            flagged = known.flagged or erasure.is_whole  # so that nothing more is decided about it
-            left = Remembered(partition=partition, decided=known.decided, flagged=flagged, interaction=interaction)
-            await self._remembered.put(request_id, left, partition)
+        async with self._deciding:
+            known = self._remembered.get(request_id)
+            if erasure.is_whole:  # also where nothing is known: the interaction may be read after its erasure
+                await self._remember(request_id, Remembered(partition=partition, erased=True))
+            elif known is not None:
+                await self._remember(request_id, msgspec.structs.replace(known, feedback=()))
         item = self._items.get(request_id)
         if not erasure.is_whole or (item is not None and item.outcome):
             return

@@ -44,7 +44,7 @@ def consider(
     clock: Clock,
     exploration: float = 0.0,
 ) -> Considered | None:
-    """Decide about an interaction; nothing when it is none to ask about, or was decided about before.
+    """Decide about an interaction; nothing when it is none to ask about, was decided about before, or was erased.
 
     Args:
         interaction: To decide about.
@@ -58,7 +58,7 @@ def consider(
     Raises:
         Rejected: The bundle does not know its tenant, so there is no budget for it.
     """
-    if known.decided or not asked_about(interaction):
+    if known.erased or known.decided or not asked_about(interaction):
         return None
     said = tuple(each for each in known.feedback if each.tenant == interaction.tenant)
     found = signals(interaction, said, function_call=wants_call(bundle, interaction.task))
@@ -77,14 +77,14 @@ def consider(
 def reconsider(
     feedback: Feedback, known: Remembered, selector: Selector, bundle: Bundle, clock: Clock
 ) -> Considered | None:
-    """Decide again about an interaction that was not picked; nothing when the feedback is a repeat.
+    """Decide again about an interaction that was not picked; nothing when the feedback is a repeat, or all was erased.
 
     Feedback that comes before its interaction waits for it.
 
     Raises:
         Rejected: The request is another tenant's, or the bundle does not know its tenant.
     """
-    if any(each.feedback_id == feedback.feedback_id for each in known.feedback):
+    if known.erased or any(each.feedback_id == feedback.feedback_id for each in known.feedback):
         return None
     said = (*known.feedback, feedback)
     waiting = Remembered(

@@ -14,6 +14,7 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
         flagged: It went to the experts.
         interaction: The record's bytes, kept while feedback may still change the decision.
         feedback: What was said of it.
+        erased: It is to be forgotten: nothing is decided about it, and nothing kept, whatever still comes.
     """
 
     partition: int
@@ -21,6 +22,7 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     flagged: bool = False
     interaction: bytes = b""
     feedback: tuple[Feedback, ...] = ()
+    erased: bool = False
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):

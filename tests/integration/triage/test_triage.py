@@ -2,19 +2,21 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import grpc
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from gyre.api.triage.v1 import review_pb2 as pb
 from schemas.codecs import codec, dead_letter_codec
-from schemas.events import Erasure, Label, Outcome
+from schemas.events import Erasure, Label, Message, Outcome
 from schemas.topics import Topic
 from services.runtime.clock import Clock
 from services.runtime.kafka import Producer
+from services.triage.consumer import GROUP
 from tests.integration.triage.conftest import SHARE, Process
 from tests.unit.triage.builders import TASK, TENANT, feedback, interaction
 
@@ -65,6 +67,26 @@ async def _queue(review: Any) -> pb.QueueStats | None:
 async def _seen(review: Any, count: int) -> pb.QueueStats | None:
     queue = await _queue(review)
     return queue if queue is not None and queue.seen >= count and queue.open + queue.leased >= 1 else None
+
+
+async def _all(rows: Awaitable[list[bytes]], count: int, condition: Callable[[bytes], bool]) -> bool:
+    found = await rows
+    return len(found) == count and all(map(condition, found))
+
+
+async def _all_handled(kafka: str, topics: Collection[Topic]) -> bool:
+    """Whether triage has committed all that is on topics."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=None)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await consumer.start()
+    await admin.start()
+    try:
+        committed = await admin.list_consumer_group_offsets(GROUP)
+        ends = await consumer.end_offsets([each for each in committed if each.topic in topics])
+        return all(committed[each].offset >= end for each, end in ends.items())
+    finally:
+        await admin.close()
+        await consumer.stop()
 
 
 async def _play(producer: Producer, count: int) -> list[str]:
@@ -137,6 +159,38 @@ async def test_an_item_whose_request_was_erased_is_gone_also_for_who_holds_it(
     await _until(gone)
     with pytest.raises(grpc.aio.AioRpcError, match=r"done already \(erased\)"):
         await review.Submit(pb.SubmitRequest(lease=claimed.lease, outcome=pb.OUTCOME_CONFIRMED), timeout=10)
+
+
+async def test_of_a_request_that_was_erased_before_it_was_read_nothing_is_kept(
+    triage: Process, producer: Producer, kafka: str
+) -> None:
+    changes = f"{GROUP}-remembered-changelog"
+    # Some with their feedback before them; without an erasure about half of them would go to the experts.
+    ids = [CLOCK.new_id() for _ in range(12)]
+    early, marker = ids[:6], CLOCK.new_id()
+    for request_id in early:
+        await producer.send(Topic.FEEDBACK, feedback(request_id, feedback_id=CLOCK.new_id(), text=marker))
+
+    async def last_of(request_ids: list[str]) -> list[bytes]:
+        last = {record.key.decode(): record.value for record in await _records(kafka, changes)}
+        return [last[each] for each in request_ids if each in last]
+
+    await _until(lambda: _all(last_of(early), len(early), lambda row: marker.encode() in row))
+    for request_id in ids:
+        erasure = Erasure(request_id=request_id, erasure_id="e", tenant=TENANT, asked_at=CLOCK.now())
+        await producer.send(Topic.ERASURES, erasure)
+    await _until(lambda: _all(last_of(ids), len(ids), lambda row: marker.encode() not in row))
+
+    for request_id in ids:
+        asked = (Message(role="user", content=marker),)
+        await producer.send(Topic.INTERACTIONS, interaction(request_id, mean_logprob=-9.0, messages=asked))
+        said = feedback(request_id, feedback_id=CLOCK.new_id(), kind="rating", rating=-1.0, text=marker)
+        await producer.send(Topic.FEEDBACK, said)
+    await _until(lambda: _all_handled(kafka, (Topic.INTERACTIONS, Topic.FEEDBACK)))
+    assert len(await last_of(ids)) == len(ids)
+    assert not [row for row in await last_of(ids) if marker.encode() in row]
+    asked_about = {record.key.decode() for record in await _records(kafka, Topic.EDGE_CASES)}
+    assert not asked_about & set(ids)
 
 
 async def test_a_lease_that_nobody_gave_out_is_refused_by_name(triage: Process, review: Any) -> None:

@@ -70,6 +70,13 @@ def test_feedback_that_comes_first_waits_for_its_interaction() -> None:
     assert [signal.name for signal in then.edge_case.signals] == ["rated"]
 
 
+@pytest.mark.parametrize("decided", [False, True])
+def test_of_a_request_that_was_erased_nothing_is_decided_and_nothing_kept(decided: bool) -> None:
+    known = Remembered(partition=2, decided=decided, flagged=decided, erased=True)
+    assert consider(interaction(), _record(), known, Selector(), ALL, CLOCK) is None
+    assert reconsider(feedback(), known, Selector(), ALL, CLOCK) is None
+
+
 def test_another_tenant_has_no_say() -> None:
     known = Remembered(partition=2, decided=True, interaction=_record())
     with pytest.raises(Rejected, match="has no say"):
