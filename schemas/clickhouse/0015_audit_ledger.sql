@@ -67,14 +67,18 @@ CREATE OR REPLACE VIEW gyre.retraining
     asked_at DateTime64(6, 'UTC') COMMENT 'When the last of them was erased'
 )
 AS SELECT
-    candidate_id, candidates.tenant, task, dataset_id,
-    uniqExactIf(erasures.request_id, has(training_request_ids, erasures.request_id)) AS learned_from,
-    uniqExactIf(erasures.request_id, has(holdout_request_ids, erasures.request_id)) AS measured_on,
+    candidate_id, tenant, task, dataset_id,
+    uniqExactIf(request_id, is_training) AS learned_from,
+    uniqExactIf(request_id, NOT is_training) AS measured_on,
     max(erasures.asked_at) AS asked_at
-FROM gyre.candidates AS candidates
-INNER JOIN (
-    SELECT request_id, asked_at, arrayJoin(candidate_ids) AS candidate_id FROM gyre.erasures
-) AS erasures USING (candidate_id)
+FROM (
+    SELECT candidate_id, tenant, task, dataset_id, true AS is_training, arrayJoin(training_request_ids) AS request_id
+    FROM gyre.candidates
+    UNION ALL
+    SELECT candidate_id, tenant, task, dataset_id, false AS is_training, arrayJoin(holdout_request_ids) AS request_id
+    FROM gyre.candidates
+) AS uses
+INNER JOIN (SELECT request_id, asked_at FROM gyre.erasures WHERE is_whole) AS erasures USING (request_id)
 GROUP BY candidate_id, tenant, task, dataset_id
 COMMENT 'Specialists that know something that was erased, and want to be made anew';
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from gyre.api.audit.v1 import audit_pb2
 from gyre.cli import main
-from schemas.events import Event, Message
+from schemas.events import Candidate, Event, Message
 from schemas.ledger.notes import SigningKey
 from schemas.topics import Topic
 from services.runtime.clickhouse import ClickHouse
@@ -156,14 +156,28 @@ async def test_a_person_is_taken_out_of_the_record_which_stays_whole(
 
     assert result.exit_code == 0, result.output
     assert "Erased 5 rows of 1 requests" in result.output
-    candidate = next(event for topic, event in events if topic is Topic.CANDIDATES)
-    assert candidate.candidate_id in result.output  # type: ignore[attr-defined]
+    candidate = next(event for _, event in events if isinstance(event, Candidate))
+    assert candidate.candidate_id in result.output
     assert not any((await found(database, marker)).values())
-    (row,) = await database.rows(
-        "SELECT learned_from, measured_on FROM gyre.retraining WHERE candidate_id = {id:String}",
-        {"id": candidate.candidate_id},  # type: ignore[attr-defined]
-    )
-    assert row == {"learned_from": 1, "measured_on": 0}
+    # One more whose run was under way, told after the erasure, and measured on it besides.
+    later = replace(candidate, candidate_id=str(uuid.uuid4()), holdout_request_ids=(request_id,))
+    await producer.send(Topic.CANDIDATES, later)
+
+    async def to_be_made_anew() -> list[dict[str, Any]]:
+        return await database.rows(
+            "SELECT candidate_id, learned_from, measured_on FROM gyre.retraining "
+            "WHERE candidate_id IN ({first:String}, {later:String}) ORDER BY measured_on",
+            {"first": candidate.candidate_id, "later": later.candidate_id},
+        )
+
+    async def both() -> bool:
+        return len(await to_be_made_anew()) == 2
+
+    await eventually(both)
+    assert await to_be_made_anew() == [
+        {"candidate_id": candidate.candidate_id, "learned_from": 1, "measured_on": 0},
+        {"candidate_id": later.candidate_id, "learned_from": 1, "measured_on": 1},
+    ]
 
     await auditor.export(tmp_path / "export")
     verified = await auditor.verify(tmp_path / "export")
