@@ -117,12 +117,20 @@ AS WITH
         GROUP BY tenant, task, model, model_version, tier
         HAVING requests > 0
     ),
-    judged AS (
-        SELECT tenant, task, model, model_version, uniqExact(request_id) AS labelled,
-            sum(success / propensity) / sum(1 / propensity) AS accuracy
+    -- The same last words as in gyre.flywheel.
+    last_words AS (
+        SELECT
+            tenant, task, model, model_version, tier, request_id,
+            argMax(success, found_at) AS right, 1 / argMax(propensity, found_at) AS weight
         FROM gyre.outcomes
         WHERE source = 'label' AND propensity > 0
-        GROUP BY tenant, task, model, model_version
+        GROUP BY tenant, task, model, model_version, tier, request_id
+    ),
+    judged AS (
+        SELECT tenant, task, model, model_version, tier, count() AS labelled,
+            sum(weight * right) / sum(weight) AS accuracy
+        FROM last_words
+        GROUP BY tenant, task, model, model_version, tier
     )
 SELECT
     tenant, task, model, model_version, tier, since, until, requests, failed, prompt_tokens, completion_tokens, cost,
@@ -131,7 +139,7 @@ SELECT
     if(isNaN(first_in_us[2]), NULL, first_in_us[2]) AS first_token_p95_us,
     labelled, if(labelled = 0, NULL, judged.accuracy) AS accuracy
 FROM answered
-LEFT JOIN judged USING (tenant, task, model, model_version)
+LEFT JOIN judged USING (tenant, task, model, model_version, tier)
 COMMENT 'What each version of each model did for each task';
 
 CREATE OR REPLACE VIEW gyre.cost

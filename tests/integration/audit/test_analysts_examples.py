@@ -1,11 +1,19 @@
 """Every SQL example of the docs runs, as the read-only analyst, and finds what is on record."""
 
 import re
+import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from schemas.events import Drift, Outcome
+from schemas.topics import Topic
 from services.runtime.clickhouse import ClickHouse
+from services.runtime.kafka import Producer
+from tests.integration.audit.record import eventually
+from tests.integration.audit.story import interaction, story
 
 # The examples that find nothing when all is well.
 NOTHING = "_prev_hash != before"
@@ -39,6 +47,55 @@ async def test_every_table_view_and_column_says_what_it_is(analyst: ClickHouse, 
     # What fills a rollup has the columns of the rollup, and nobody reads it.
     undescribed = "SELECT table, name FROM system.columns WHERE database = 'gyre' AND NOT endsWith(table, '_feed')"
     assert await analyst.rows(f"{undescribed} AND comment = ''") == []
+
+
+async def test_an_objective_that_is_missed_is_an_incident_from_when_its_alert_began(
+    analyst: ClickHouse, told: dict[str, str], producer: Producer
+) -> None:
+    tenant = f"missing-{uuid.uuid4().hex[:8]}"
+    changed = next(event for _, event in story()[1] if isinstance(event, Drift))
+    alert = replace(changed, tenant=tenant, task="", application="concierge", aspect="objective", state="firing")
+    for each in (alert, replace(alert, state="cleared"), replace(changed, tenant=tenant, model="small")):
+        await producer.send(Topic.DRIFT, each)
+    where = "FROM gyre.{view:Identifier} WHERE tenant = {tenant:String}"
+
+    async def on_record() -> bool:
+        rows = await analyst.rows(f"SELECT 1 {where}", {"view": "drift", "tenant": tenant})
+        return len(rows) == 3
+
+    await eventually(on_record)
+    rows = await analyst.rows(f"SELECT kind, subject {where} ORDER BY kind", {"view": "incidents", "tenant": tenant})
+    assert rows == [{"kind": "drift", "subject": "small"}, {"kind": "objective", "subject": "concierge"}]
+
+
+async def test_of_several_judgements_of_an_answer_the_last_counts_and_by_tier(
+    analyst: ClickHouse, told: dict[str, str], producer: Producer
+) -> None:
+    tenant = f"judged-{uuid.uuid4().hex[:8]}"
+    outcome = next(event for _, event in story()[1] if isinstance(event, Outcome))
+    for tier in ("small", "large"):
+        request = replace(interaction(str(uuid.uuid4())), tenant=tenant, tier=tier)
+        await producer.send(Topic.INTERACTIONS, request)
+        for minutes, success in ((1, float(tier == "small")), (2, float(tier == "large"))):
+            found_at = outcome.found_at + timedelta(minutes=minutes)
+            judged = replace(outcome, request_id=request.request_id, tenant=tenant, tier=tier)
+            await producer.send(Topic.OUTCOMES, replace(judged, found_at=found_at, success=success))
+    rows: list[dict[str, Any]] = []
+
+    async def counted() -> bool:
+        for view in ("models", "flywheel"):
+            rows[:] = await analyst.rows(
+                f"SELECT tier, labelled, accuracy FROM gyre.{view} WHERE tenant = {{tenant:String}} ORDER BY tier",
+                {"tenant": tenant},
+            )
+            if rows != [
+                {"tier": "large", "labelled": 1, "accuracy": 1.0},
+                {"tier": "small", "labelled": 1, "accuracy": 0.0},
+            ]:
+                return False
+        return True
+
+    await eventually(counted)
 
 
 async def test_the_shares_of_the_seven_functions_add_up(analyst: ClickHouse, told: dict[str, str]) -> None:
