@@ -278,7 +278,9 @@ def _engine_errors() -> Iterator[None]:
         yield
     except Exception as exc:  # chDB raises RuntimeError, its subclass ChdbError, and whatever pybind11 maps to
         cause: Any = exc.__cause__ or exc
-        raise ClickHouseError.from_engine(str(cause)) from exc
+        # A message that quotes bytes, as of a violated constraint, is no text, and what is raised is this instead.
+        text = cause.object.decode(errors="replace") if isinstance(cause, UnicodeDecodeError) else str(cause)
+        raise ClickHouseError.from_engine(text) from exc
 
 
 def _write_config(data_dir: Path) -> Path:

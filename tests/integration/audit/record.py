@@ -35,7 +35,8 @@ async def assert_every_chain_is_intact(audit: AuditAsyncStub, database: ClickHou
         for row in rows:
             assert row["stored"] == row["offsets"], topic
             verdict = await audit.Verify(audit_pb2.VerifyRequest(topic=topic, partition=row["_partition"]), timeout=60)
-            assert (verdict.intact, verdict.rows) == (True, row["stored"]), (topic, row, verdict)
+            assert verdict.intact, (topic, row, verdict)
+            assert verdict.rows >= row["stored"], (topic, row, verdict)  # checkpoints go on
 
 
 async def miscounted(database: ClickHouse) -> list[str]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from schemas.clickhouse import table
+from schemas.clickhouse import rollups, table
 from schemas.codecs import codec
 from schemas.events import Checkpoint, Erasure, Event, Feedback
 from schemas.ledger.verification import ChainVerifier
@@ -46,6 +46,10 @@ async def ledger(request: pytest.FixtureRequest, database: ClickHouse) -> AsyncI
     for topic in Topic:
         await database.command(
             f"ALTER TABLE gyre.{table(topic)} DELETE WHERE _partition >= {FAR} SETTINGS mutations_sync = 2"
+        )
+    for rollup in rollups():
+        await database.command(
+            f"ALTER TABLE gyre.{rollup.name} DELETE WHERE partition >= {FAR} SETTINGS mutations_sync = 2"
         )
 
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from embedded.stack import Stack
 from gyre.api.audit.v1 import audit_pb2
 from schemas.codecs import codec, dead_letter_codec
+from schemas.events import Interaction
 from schemas.topics import Topic
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.kafka import Producer
@@ -250,7 +251,7 @@ async def test_lineage_goes_from_an_answer_to_the_model_that_learned_from_it_and
     first, records = story()
     for topic, event in records:
         await producer.send(topic, event)
-    later = records[-1][1].request_id  # type: ignore[attr-defined]
+    later = next(event.request_id for _, event in reversed(records) if isinstance(event, Interaction))
 
     async def complete() -> bool:
         rows = await database.rows(
