@@ -6,7 +6,7 @@ The SQL that a page shows is the SQL that was run, to the letter: nothing that a
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.runtime.clock import Clock
@@ -60,7 +60,7 @@ class Query:
     Attributes:
         name: In addresses.
         title: What it asks, for people.
-        sql: In which `{since}` stands for the beginning of the span, and `{step}` for the seconds of one step.
+        sql: In which `{since}` and `{until}` stand for the span's beginning and end, `{step}` for a step's seconds.
     """
 
     name: str
@@ -68,9 +68,14 @@ class Query:
     sql: str
 
     def statement(self, span: Span, now: datetime) -> str:
-        """Return the SQL of a span."""
-        since = f"toDateTime('{span.beginnings(now)[0]:%Y-%m-%d %H:%M:%S}', 'UTC')"
-        return self.sql.format(since=since, step=span.step_seconds)
+        """Return the SQL of a span, the same until its last step is over."""
+        beginnings = span.beginnings(now)
+        since, until = _time(beginnings[0]), _time(beginnings[-1] + timedelta(seconds=span.step_seconds))
+        return self.sql.format(since=since, until=until, step=span.step_seconds)
+
+
+def _time(at: datetime) -> str:
+    return f"toDateTime('{at:%Y-%m-%d %H:%M:%S}', 'UTC')"
 
 
 QUERIES = {
@@ -86,13 +91,15 @@ QUERIES = {
     sum(minutes.failed) AS failed,
     sum(minutes.cost) AS cost,
     sumIf(generic_price - expected_price, tier = 'specialist') AS saved,
-    (SELECT uniqExact(request_id) FROM gyre.edge_cases WHERE flagged_at >= {since}) AS edge_cases,
-    (SELECT uniqExact(request_id) FROM gyre.labels WHERE outcome != 'skipped' AND labelled_at >= {since}) AS labels,
-    (SELECT count() FROM gyre.gates WHERE live_at >= {since}) AS gone_live,
-    (SELECT count() FROM gyre.incidents WHERE kind = 'drift' AND at >= {since}) AS drift,
-    (SELECT count() FROM gyre.incidents WHERE kind != 'drift' AND at >= {since}) AS incidents
+    (SELECT uniqExact(request_id) FROM gyre.edge_cases
+        WHERE flagged_at >= {since} AND flagged_at < {until}) AS edge_cases,
+    (SELECT uniqExact(request_id) FROM gyre.labels
+        WHERE outcome != 'skipped' AND labelled_at >= {since} AND labelled_at < {until}) AS labels,
+    (SELECT count() FROM gyre.gates WHERE live_at >= {since} AND live_at < {until}) AS gone_live,
+    (SELECT count() FROM gyre.incidents WHERE kind = 'drift' AND at >= {since} AND at < {until}) AS drift,
+    (SELECT count() FROM gyre.incidents WHERE kind != 'drift' AND at >= {since} AND at < {until}) AS incidents
 FROM gyre.minutes AS minutes
-WHERE minute >= {since}""",
+WHERE minute >= {since} AND minute < {until}""",
         ),
         Query(
             "traffic",
@@ -103,7 +110,7 @@ WHERE minute >= {since}""",
     sumIf(minutes.requests, tier NOT IN ('specialist', '')) AS generic_models,
     sumIf(minutes.requests, tier = '') AS unanswered
 FROM gyre.minutes AS minutes
-WHERE minute >= {since}
+WHERE minute >= {since} AND minute < {until}
 GROUP BY at
 ORDER BY at""",
         ),
@@ -114,7 +121,7 @@ ORDER BY at""",
     toDateTime(intDiv(toUnixTimestamp(flagged_at), {step}) * {step}, 'UTC') AS at,
     uniqExact(request_id) AS edge_cases
 FROM gyre.edge_cases
-WHERE flagged_at >= {since}
+WHERE flagged_at >= {since} AND flagged_at < {until}
 GROUP BY at
 ORDER BY at""",
         ),
@@ -125,7 +132,7 @@ ORDER BY at""",
     toDateTime(intDiv(toUnixTimestamp(labelled_at), {step}) * {step}, 'UTC') AS at,
     uniqExact(request_id) AS labels
 FROM gyre.labels
-WHERE outcome != 'skipped' AND labelled_at >= {since}
+WHERE outcome != 'skipped' AND labelled_at >= {since} AND labelled_at < {until}
 GROUP BY at
 ORDER BY at""",
         ),
@@ -137,7 +144,7 @@ ORDER BY at""",
     sum(minutes.cost) AS cost,
     sumIf(generic_price - expected_price, tier = 'specialist') AS saved
 FROM gyre.minutes AS minutes
-WHERE minute >= {since}
+WHERE minute >= {since} AND minute < {until}
 GROUP BY at
 ORDER BY at""",
         ),
@@ -154,7 +161,7 @@ SELECT
     tenant, task, candidate_id, candidate_id IN (SELECT candidate_id FROM live) AS is_live, decided_at, verdict,
     live_at, items, incumbent, incumbent_accuracy, candidate_accuracy, gain, gain_low, gain_high
 FROM gyre.gates
-WHERE decided_at >= {since} OR is_live
+WHERE decided_at >= {since} AND decided_at < {until} OR is_live
 ORDER BY is_live DESC, decided_at DESC
 LIMIT 50""",
         ),
@@ -163,7 +170,7 @@ LIMIT 50""",
             "Drift that was detected",
             """SELECT at, tenant, task, subject AS model, summary
 FROM gyre.incidents
-WHERE kind = 'drift' AND at >= {since}
+WHERE kind = 'drift' AND at >= {since} AND at < {until}
 ORDER BY at DESC
 LIMIT 50""",
         ),
@@ -172,7 +179,7 @@ LIMIT 50""",
             "What else went wrong and may want a person: missed objectives, rollbacks, failures and the like",
             """SELECT at, kind, tenant, task, subject, summary
 FROM gyre.incidents
-WHERE kind != 'drift' AND at >= {since}
+WHERE kind != 'drift' AND at >= {since} AND at < {until}
 ORDER BY at DESC
 LIMIT 50""",
         ),

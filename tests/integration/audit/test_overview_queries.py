@@ -21,13 +21,14 @@ async def test_every_query_runs_for_every_span(analyst: ClickHouse, told: dict[s
 
 async def test_the_overview_says_what_is_on_record(analyst: ClickHouse, told: dict[str, str]) -> None:
     (totals,) = await analyst.rows(QUERIES["totals"].statement(DAY, NOW))
-    within = "BETWEEN {now:DateTime64(6, 'UTC')} - INTERVAL 1 DAY AND {now:DateTime64(6, 'UTC')}"
+    hours = DAY.beginnings(NOW)
+    within = "BETWEEN {since:DateTime('UTC')} AND {until:DateTime('UTC')}"
     (recorded,) = await analyst.rows(
         "SELECT count() AS requests, countIf(tier = 'specialist') AS by_specialists, "
         f"(SELECT uniqExact(request_id) FROM gyre.edge_cases WHERE flagged_at {within}) AS edge_cases, "
         f"(SELECT uniqExact(request_id) FROM gyre.labels WHERE labelled_at {within}) AS labels "
         f"FROM gyre.interactions WHERE state = 'finished' AND received_at {within}",
-        {"now": NOW},
+        {"since": hours[0], "until": hours[-1] + timedelta(minutes=59, seconds=59)},
     )
     assert recorded["requests"] >= 2
     assert {name: totals[name] for name in recorded} == recorded
