@@ -2,6 +2,6 @@
 
 An export is a folder with two files for each chain:
 
-    <topic>/<partition>.avro           its rows up to the last that was signed, one Avro record each
+    <topic>/<partition>.arrows         its rows up to the last that was signed, an Arrow IPC stream
     <topic>/<partition>.checkpoints    what was signed of it, the oldest first (`schemas.ledger.notes`)
 """

@@ -15,6 +15,14 @@ from schemas.clickhouse import table
 from schemas.topics import Topic
 
 _PIECE_BYTES = 1 << 20
+_ARROW = {
+    # Columns of bytes as bytes of any length, which readers take less time for than for text, or bytes of one length.
+    "output_format_arrow_string_as_string": 0,
+    "output_format_arrow_fixed_string_as_fixed_byte_array": 0,
+    "output_format_arrow_compression_method": "lz4_frame",
+    # Rows to a batch: readers hold one in memory.
+    "max_block_size": 1024,
+}
 _ROWS = (
     "SELECT _offset, toUnixTimestamp64Milli(_timestamp) AS _timestamp_ms, _key, _salt, _payload, _digest, _prev_hash, "
     "_hash FROM gyre.{table:Identifier} WHERE _partition = {partition:UInt32} AND _offset <= {last:UInt64} "
@@ -66,8 +74,7 @@ def export(
             username=user,
             password=password,
             autogenerate_session_id=False,
-            # Columns of bytes as bytes: by default they are written as text, which keys and payloads are not.
-            settings={"output_format_avro_string_column_pattern": "^$", "output_format_avro_codec": "snappy"},
+            settings=_ARROW,
         )
         chains = client.query(
             "SELECT DISTINCT chain FROM gyre.checkpoints ORDER BY startsWith(chain, {erasures:String}), chain",
@@ -99,8 +106,8 @@ def _export(client: Client, folder: Path, chain: str, rows: int, last_offset: in
     ):
         for (note,) in found:
             file.write(f"{note}\n")
-    with (folder / topic / f"{partition}.avro").open("wb") as file:
-        stream: Any = client.raw_stream(_ROWS, parameters={**place, "last": last_offset}, fmt="Avro")
+    with (folder / topic / f"{partition}.arrows").open("wb") as file:
+        stream: Any = client.raw_stream(_ROWS, parameters={**place, "last": last_offset}, fmt="ArrowStream")
         while piece := stream.read(_PIECE_BYTES):
             file.write(piece)
     unsigned = client.command(_AFTER, parameters={**place, "last": last_offset})

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fastavro
+import pyarrow as pa
+import pyarrow.ipc
 
 from schemas.codecs import UndecodableError, codec
 from schemas.ledger.chain import NO_SALT, payload_digest
@@ -18,8 +19,16 @@ from schemas.ledger.verification import BrokenChainError, ChainVerifier
 from schemas.topics import Topic
 
 _CHAIN = re.compile(r"(?P<topic>[\w.-]+)/(?P<partition>\d+)")
-_ROWS_BETWEEN_REPORTS = 10_000
-_COLUMNS = {"_offset", "_timestamp_ms", "_key", "_salt", "_payload", "_digest", "_prev_hash", "_hash"}
+_COLUMNS = {
+    "_offset": pa.uint64(),
+    "_timestamp_ms": pa.int64(),
+    "_key": pa.binary(),
+    "_salt": pa.binary(),
+    "_payload": pa.binary(),
+    "_digest": pa.binary(),
+    "_prev_hash": pa.binary(),
+    "_hash": pa.binary(),
+}
 
 # The offsets whose content may be gone, by topic and partition. The one thing here that grows, with the erasures.
 Erased = dict[tuple[str, int], set[int]]
@@ -69,7 +78,7 @@ def verify(
     Raises:
         OSError: A file cannot be read.
     """
-    files = [path for pattern in ("*/*.avro", "*/*.checkpoints") for path in folder.glob(pattern)]
+    files = [path for pattern in ("*/*.arrows", "*/*.checkpoints") for path in folder.glob(pattern)]
     chains = {f"{path.parent.name}/{path.stem}" for path in files}
     chains |= {chain_of(note) for file in kept for note in _notes(file)}
     erased: Erased = defaultdict(set)
@@ -80,7 +89,7 @@ def verify(
 
 def bytes_of(folder: Path) -> int:
     """Return how many bytes of rows an export has."""
-    return sum(path.stat().st_size for path in folder.glob("*/*.avro"))
+    return sum(path.stat().st_size for path in folder.glob("*/*.arrows"))
 
 
 def _verify(
@@ -98,21 +107,14 @@ def _verify(
     own = _opened(folder / topic / f"{partition}.checkpoints", chain, keys)
     others = (_opened(file, chain, keys, is_kept=True) for file in kept)
     checkpoints = heapq.merge(own, *others, key=lambda checkpoint: checkpoint.size)
-    rows = _rows(folder / topic / f"{partition}.avro", progress)
+    rows = _rows(folder / topic / f"{partition}.arrows", progress)
     verifier = None
     try:
         verifier = ChainVerifier(topic, partition, checkpoints, erased[topic, partition])
-        for row in rows:
-            key, salt, payload = row["_key"], row["_salt"], row["_payload"]
+        for offset, timestamp_ms, key, salt, payload, digest, prev_hash, row_hash in rows:
             is_blank = not key and not payload and salt == NO_SALT
-            verifier.add(
-                row["_offset"],
-                row["_timestamp_ms"],
-                row["_digest"],
-                row["_prev_hash"],
-                row["_hash"],
-                None if is_blank else payload_digest(salt, key, payload),
-            )
+            recomputed = None if is_blank else payload_digest(salt, key, payload)
+            verifier.add(offset, timestamp_ms, digest, prev_hash, row_hash, recomputed)
             if topic == Topic.ERASURES:
                 _note_erased(payload, erased)
         verifier.finish()
@@ -141,22 +143,33 @@ class _UnreadableError(Exception):
     """A file of rows that is none, or is damaged."""
 
 
-def _rows(path: Path, progress: Callable[[int], None]) -> Iterator[Any]:
+def _rows(path: Path, progress: Callable[[int], None]) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of each row, in the order of `_COLUMNS`."""
     with path.open("rb") as file:
         try:
             reported = 0
-            rows: Any = fastavro.reader(file)
-            if missing := _COLUMNS - {field["name"] for field in rows.writer_schema["fields"]}:
-                raise ValueError(f"the column {min(missing)} is missing")
-            for number, row in enumerate(rows):
-                if not number % _ROWS_BETWEEN_REPORTS:
-                    position = file.tell()
-                    progress(position - reported)
-                    reported = position
-                yield row
-            progress(file.tell() - reported)
-        except Exception as error:  # fastavro raises whatever its reader stumbled on
+            batches = pyarrow.ipc.open_stream(file)
+            _check_schema(batches.schema)
+            for batch in batches:
+                batch.validate(full=True)
+                yield from zip(*(_values(batch.column(name)) for name in _COLUMNS), strict=True)
+                progress(file.tell() - reported)
+                reported = file.tell()
+        except Exception as error:  # pyarrow raises whatever its reader stumbled on
             raise _UnreadableError(f"{type(error).__name__}: {error}") from error
+
+
+def _check_schema(schema: Any) -> None:
+    there = dict(zip(schema.names, schema.types, strict=True))
+    for name, wanted in _COLUMNS.items():
+        if there.get(name) != wanted:
+            raise ValueError(f"the column {name} is {there.get(name, 'missing')}: wanted {wanted}")
+
+
+def _values(column: Any) -> Any:
+    if column.null_count:
+        raise ValueError("a value is missing")
+    return column.to_pylist()
 
 
 def _opened(file: Path, chain: str, keys: Sequence[VerifyingKey], *, is_kept: bool = False) -> Iterator[Checkpoint]:

@@ -279,7 +279,9 @@ def _verify_export(folder: Path, keys: Sequence[VerifyingKey], kept: Sequence[Pa
         task = bar.add_task("Verifying", total=bytes_of(folder))
         findings = list(check(folder, keys, kept, lambda count: bar.advance(task, count)))
     if not findings:
-        raise click.ClickException(f"{folder} holds no export: wanted <topic>/<partition>.avro and .checkpoints in it.")
+        raise click.ClickException(
+            f"{folder} holds no export: wanted <topic>/<partition>.arrows and .checkpoints in it."
+        )
     console.print(_table(findings))
     bad = [each for each in findings if each.bad]
     for each in bad:

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import fastavro
+import pyarrow as pa
 
 from schemas.codecs import codec
 from schemas.events import Erasure, Place
@@ -17,18 +17,14 @@ from schemas.ledger.notes import Checkpoint, SigningKey
 from schemas.topics import Topic
 
 AT = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
-ROW = fastavro.parse_schema(
+SCHEMA = pa.schema(
     {
-        "type": "record",
-        "name": "row",
-        "fields": [
-            {"name": "_offset", "type": "long"},
-            {"name": "_timestamp_ms", "type": "long"},
-            {"name": "_key", "type": "bytes"},
-            *({"name": name, "type": "bytes"} for name in ("_salt", "_payload", "_digest", "_prev_hash", "_hash")),
-        ],
+        "_offset": pa.uint64(),
+        "_timestamp_ms": pa.int64(),
+        **dict.fromkeys(("_key", "_salt", "_payload", "_digest", "_prev_hash", "_hash"), pa.binary()),
     }
 )
+BATCH_ROWS = 16
 
 
 @dataclass
@@ -46,8 +42,10 @@ class ExportedChain:
 
     def write(self, folder: Path) -> None:
         (folder / self.topic).mkdir(parents=True, exist_ok=True)
-        with (folder / self.topic / f"{self.partition}.avro").open("wb") as file:
-            fastavro.writer(file, ROW, self.rows, codec="snappy")
+        rows = pa.Table.from_pylist(self.rows, schema=SCHEMA)
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with pa.ipc.new_stream(folder / self.topic / f"{self.partition}.arrows", SCHEMA, options=options) as writer:
+            writer.write_table(rows, max_chunksize=BATCH_ROWS)
         (folder / self.topic / f"{self.partition}.checkpoints").write_text("\n".join(self.notes))
 
     def row_hashes(self) -> list[bytes]:
