@@ -1,5 +1,6 @@
 """Watches every tenant, task and model for change."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,8 @@ class Watch:
                 )
             number = float(slot) if isinstance(value, str) else value
             change = detector.observe(slot, number, at, self._chance(), part)
-            if change is not None:
+            # Where all values are alike, only the chance that breaks ties can have raised it: there is nothing to tell.
+            if change is not None and not math.isclose(change.before, change.after):
                 subject = "" if change.slot is None else watched.names.get((measure.name, change.slot), "")
                 found.append(self._drift(stream, measure, change, subject, interaction.finished_at))
         return found

@@ -154,6 +154,11 @@ def test_what_stays_the_same_raises_no_alarm_and_what_changes_does() -> None:
     assert BEGIN + timedelta(seconds=900) < drift.window_start < drift.detected_at < BEGIN + timedelta(seconds=1050)
 
 
+def test_no_alarm_is_told_of_values_that_are_all_alike() -> None:
+    watch = Watch(Promise(requests_per_false_alarm=1, parts=1, streams=100), None, Random(1).random)
+    assert not [drift for number in range(500) for drift in watch.observe(interaction(number), None)]
+
+
 def test_a_model_is_told_of_with_its_version() -> None:
     watch = Watch(PROMISE, None, Random(1).random)
     play(watch, 1000)
