@@ -20,8 +20,6 @@ _ARROW = {
     "output_format_arrow_string_as_string": 0,
     "output_format_arrow_fixed_string_as_fixed_byte_array": 0,
     "output_format_arrow_compression_method": "lz4_frame",
-    # Rows to a batch: readers hold one in memory.
-    "max_block_size": 1024,
 }
 _ROWS = (
     "SELECT _offset, toUnixTimestamp64Milli(_timestamp) AS _timestamp_ms, _key, _salt, _payload, _digest, _prev_hash, "

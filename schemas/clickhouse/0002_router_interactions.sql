@@ -74,7 +74,7 @@ CREATE TABLE IF NOT EXISTS gyre.router_interactions_v1
     INDEX by_request request_id TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX by_candidate candidate_id TYPE set(100) GRANULARITY 4
 )
-ENGINE = ReplacingMergeTree
+ENGINE = MergeTree
 PARTITION BY toYYYYMM(_timestamp)
 ORDER BY (_partition, _offset)
 SETTINGS non_replicated_deduplication_window = 1000

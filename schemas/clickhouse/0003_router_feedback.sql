@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS gyre.router_feedback_v1
     )) = _hash,
     INDEX by_request request_id TYPE bloom_filter(0.01) GRANULARITY 1
 )
-ENGINE = ReplacingMergeTree
+ENGINE = MergeTree
 PARTITION BY toYYYYMM(_timestamp)
 ORDER BY (_partition, _offset)
 SETTINGS non_replicated_deduplication_window = 1000

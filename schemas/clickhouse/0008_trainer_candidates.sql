@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS gyre.trainer_candidates_v1
         toString(toUnixTimestamp64Milli(_timestamp)), '\n', lower(hex(_digest)), '\n', lower(hex(_prev_hash)), '\n'
     )) = _hash
 )
-ENGINE = ReplacingMergeTree
+ENGINE = MergeTree
 PARTITION BY toYYYYMM(_timestamp)
 ORDER BY (_partition, _offset)
 SETTINGS non_replicated_deduplication_window = 1000

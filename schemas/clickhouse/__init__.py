@@ -3,10 +3,10 @@
 Each topic has one table, named after it (`router.interactions.v1` is in `gyre.router_interactions_v1`): first the
 envelope, whose names begin with an underscore, then the event's fields. Analysts use the views.
 
-To change something, change a view's file, or add a column in `0012_columns.sql`; a table's own file never changes,
-because tables that exist already would not follow it. Nor does a rollup's: its rows would not. A rollup is a table with
-a time to live that a materialized view, named after it, fills from a topic's table; audit counts it anew, by month and
-Kafka partition, where it does not hold what the topic's table does.
+To change something, change a view's file, add a column in `0012_columns.sql` or a setting in `0021_parts.sql`. A table's
+own file never changes, as tables that exist already would not follow it, nor does a rollup's: its rows would not. A
+rollup is a table with a time to live that a materialized view, named after it, fills from a topic's table; audit counts
+it anew, by month and Kafka partition, where it does not hold what the topic's table does.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ ENVELOPE = {
     "_payload": "String",
     "_error": "String",
 }
-ENGINES = {"ReplacingMergeTree", "AggregatingMergeTree"}
+ENGINES = {"MergeTree", "ReplacingMergeTree", "AggregatingMergeTree"}
 # What the rows of a rollup are counted anew by: the month of the records, and their partition.
 _RECOUNTED_BY = ("month", "partition")
 # How many months before this one a rollup is sure to have.
@@ -54,6 +54,7 @@ _ADD_COLUMN = re.compile(
     r"ALTER TABLE (?P<name>\S+) ADD COLUMN IF NOT EXISTS (?P<column>\w+) (?P<type>.+?)(?: DEFAULT \S+)? COMMENT '.+'",
     re.DOTALL,
 )
+_MODIFY_SETTING = re.compile(r"ALTER TABLE (?P<name>\S+) MODIFY SETTING \w+ = \S+")
 _CREATE_DATABASE = re.compile(r"CREATE DATABASE IF NOT EXISTS (?P<name>\S+) COMMENT '.+'", re.DOTALL)
 _COMMENT = r"COMMENT\s+'(?:[^'\\]|\\.)+'"
 _COLUMN = re.compile(
@@ -154,6 +155,8 @@ def _statement_problems(statement: str, tables: dict[str, dict[str, str]]) -> li
     if added := _ADD_COLUMN.fullmatch(statement):
         tables.setdefault(added["name"], {})[added["column"]] = _plain(added["type"])
         return _name_problems(added["name"], [added["column"]])
+    if setting := _MODIFY_SETTING.fullmatch(statement):
+        return [] if setting["name"] in tables else [f"{setting['name']} has a setting and is no table"]
     if feed := _CREATE_FEED.fullmatch(statement):
         return _feed_problems(feed, tables)
     created = _CREATE_TABLE.fullmatch(statement)
@@ -161,7 +164,8 @@ def _statement_problems(statement: str, tables: dict[str, dict[str, str]]) -> li
     if match is None:
         return [
             f"`{first}` is not CREATE DATABASE or TABLE IF NOT EXISTS, CREATE OR REPLACE VIEW with its columns, CREATE "
-            "MATERIALIZED VIEW IF NOT EXISTS TO a rollup, or ALTER TABLE ADD COLUMN IF NOT EXISTS, with a COMMENT"
+            "MATERIALIZED VIEW IF NOT EXISTS TO a rollup, or ALTER TABLE ADD COLUMN IF NOT EXISTS, with a COMMENT, or "
+            "MODIFY SETTING of one"
         ]
     found = []
     if not re.search(rf"{_COMMENT}\s*$", match["rest"]):

@@ -110,6 +110,8 @@ class ClickHouseLedger:
                 {
                     "async_insert": 0,
                     "input_format_avro_allow_missing_fields": 1,
+                    # A block is in order already, and holds each offset once: nothing to be merged within it.
+                    "optimize_on_insert": 0,
                     # The row that these follow: ClickHouse stores only one block for each token, so an insert that is
                     # repeated, or comes from a process that has just been replaced, cannot fork the chain. A server
                     # that is killed between noting a token and storing its block has used it up: hence the attempt.
@@ -118,6 +120,7 @@ class ClickHouseLedger:
                     # So that rollups count it once too; what they cannot count is no reason to refuse a record.
                     "deduplicate_blocks_in_dependent_materialized_views": 1,
                     "materialized_views_ignore_errors": 1,
+                    "parallel_view_processing": 1,
                     # ClickHouse forgets old tokens. By then the lease is over, by its own clock.
                     "session_check": 1,
                     **self._lease(topic, partition),

@@ -9,7 +9,7 @@ row's hash from both parts, so an event that is shorter or longer than its schem
 import io
 import os
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import fastavro
@@ -60,29 +60,29 @@ def container(rows: Sequence[Row]) -> tuple[bytes, list[str]]:
     topic = first.record.topic.encode()
     prefix = _long(len(topic)) + topic + _long(first.record.partition)
     schema_id, error = _long(first.schema_id), first.error.encode()
+    error = _long(len(error)) + error
     parts: list[bytes] = []
     for row in rows:
         record = row.record
         parts += (
             prefix,
             _long(record.offset),
-            _long(record.timestamp_ms),
-            _long(len(record.key)),
+            _common_long(record.timestamp_ms),
+            _common_long(len(record.key)),
             record.key,
             schema_id,
             row.salt,
             row.hash,
-            _long(len(record.value)),
+            _common_long(len(record.value)),
             record.value,
-            _long(len(error)),
             error,
             record.value[HEADER_BYTES:] if row.schema_id else b"",
             row.prev_hash,
             row.digest,
         )
-    body = b"".join(parts)
     head, columns = _container(first.record.topic, first.schema_id)
-    return b"".join((head, _long(len(rows)), _long(len(body)), body, head[-_SYNC_BYTES:])), columns
+    size = sum(map(len, parts))
+    return b"".join((head, _long(len(rows)), _long(size), *parts, head[-_SYNC_BYTES:])), columns
 
 
 def _long(value: int) -> bytes:
@@ -94,3 +94,7 @@ def _long(value: int) -> bytes:
         rest >>= 7
     encoded.append(rest)
     return bytes(encoded)
+
+
+# Of lengths and times, which come again and again.
+_common_long = lru_cache(maxsize=4096)(_long)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import date, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -24,11 +25,12 @@ class Head:
 # Where content of a request is on record, and what `_error` says of a row there whose content was erased.
 OF_REQUESTS = [topic for topic, spec in SPECS.items() if spec.key == "request_id" and topic is not Topic.ERASURES]
 ERASED = "erased"
+_EPOCH, _DAY_MS = date(1970, 1, 1).toordinal(), 24 * 3600 * 1000
 # A partition of which nothing is stored yet.
 EMPTY = Head(offset=-1, hash=NO_HASH)
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A record in its place in the chain.
 
     Attributes:
@@ -157,7 +159,7 @@ def runs(records: Sequence[Record]) -> Iterator[Run]:
     start, kind = 0, None
     for position, record in enumerate(records):
         schema_id, error = _schema_id(record)
-        this = (schema_id, error, _month(record.timestamp_ms))
+        this = (schema_id, error, _month(record.timestamp_ms // _DAY_MS))
         if kind is not None and this != kind:
             yield Run(kind[0], kind[1], records[start:position])
             start = position
@@ -173,11 +175,13 @@ def _schema_id(record: Record) -> tuple[int, str]:
         return 0, str(error)
 
 
-def _month(timestamp_ms: int) -> object:
+@lru_cache
+def _month(day: int) -> object:
+    """Return the month of a day, counted from 1970."""
     try:
-        at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+        at = date.fromordinal(_EPOCH + day)
     except (OverflowError, ValueError):
-        return timestamp_ms  # beyond the calendar: alone in its run
+        return day  # beyond the calendar: in no other's run
     return at.year, at.month
 
 

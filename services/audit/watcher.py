@@ -32,7 +32,7 @@ GROUP = "gyre-audit-drift"
 _POLL_MS = 500
 # Few at once, and a pause of so many times as long behind them: the record's own loop, in the same thread, comes first.
 _BATCH_RECORDS = 50
-_REST = 2.0
+_REST = 9.0
 # Between two batches that are not full: drift is not found a second sooner for being looked at every millisecond.
 _PAUSE_SECONDS = 0.5
 

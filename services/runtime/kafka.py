@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import IllegalStateError, KafkaError, NoError, ProducerFenced, TopicAlreadyExistsError, for_code
@@ -32,8 +33,7 @@ BATCH_RECORDS = 500
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as Kafka holds it."""
 
     topic: Topic

@@ -1,6 +1,5 @@
 """A ledger in memory that behaves as ClickHouse does (`tests/integration/audit/test_ledger.py` holds it to that)."""
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -157,7 +156,7 @@ class FakeLedger:
         for partition, offset in places:
             rows = self.rows[topic, partition]
             (index,) = (index for index, row in enumerate(rows) if row.record.offset == offset)
-            emptied = dataclasses.replace(rows[index].record, key=b"", value=b"")
+            emptied = replace(rows[index].record, key=b"", value=b"")
             rows[index] = replace(rows[index], record=emptied, salt=NO_SALT, schema_id=0, error=ERASED)
 
     async def rows_of(self, request_id: str) -> list[StoredRow]:
