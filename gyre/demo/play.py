@@ -91,6 +91,7 @@ async def _ask(client: httpx.AsyncClient, request: TrafficRequest, model: str) -
         "tools": request.tools,
         "temperature": 0,
         "metadata": {"task": request.task},
+        "user": request.id,  # each from another person, whom `gyre audit erase` can take out again
     }
     for _ in range(TRIES):
         started = time.perf_counter()

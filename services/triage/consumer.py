@@ -45,6 +45,7 @@ from services.triage.state import FollowedBundles, FollowedDrift
 GROUP = "gyre-triage"
 POLL_SECONDS = 0.2
 STOP_SECONDS = 8.0
+SCRUB_SECONDS = 1.0
 
 Handler = Callable[[Any, Record], Awaitable[None]]
 
@@ -83,6 +84,7 @@ class Triage:
         self._oldest_done: dict[int, deque[str]] = {}
         # An erasure comes between no decision and what is then remembered: the two agents take turns.
         self._deciding = asyncio.Lock()
+        self._unscrubbed: set[int] = set()  # partitions in whose files something erased may still be
         self._last: dict[tuple[Topic, int], int] = {}  # offset of the record handled last
         self._app.on_partitions_revoked.connect(self._forget_places)
         self._remembered.on_recovered(self._recall_remembered)
@@ -297,8 +299,15 @@ class Triage:
         await self._labelled.put(key, done, partition)
 
     async def _erasure(self, erasure: Erasure, record: Record) -> None:
+        await self._drop(erasure, record.partition)
+        # Erasures come many at once, and one pass over the files does for all of them.
+        if not self._unscrubbed:
+            asyncio.get_running_loop().call_later(SCRUB_SECONDS, self._scrub)
+        self._unscrubbed.add(record.partition)
+
+    async def _drop(self, erasure: Erasure, partition: int) -> None:
         """Drop what is held of a request; what may still come of it finds it done."""
-        request_id, partition = erasure.request_id, record.partition
+        request_id = erasure.request_id
         async with self._deciding:
             known = self._remembered.get(request_id)
             if erasure.is_whole:  # also where nothing is known: the interaction may be read after its erasure
@@ -316,6 +325,12 @@ class Triage:
         done = Item(partition=partition, tenant=erasure.tenant, task=task, outcome=ERASED)
         await self._items.put(request_id, done, partition)
         await self._forget(self._items, self._oldest_done, request_id, partition)
+
+    def _scrub(self) -> None:
+        for table in (self._remembered, self._items):
+            for partition in self._unscrubbed:
+                table.scrub(partition)
+        self._unscrubbed.clear()
 
     def _selector(self, tenant: str, task: str, partition: int) -> tuple[str, Selector]:
         key = _key(partition, tenant, task)

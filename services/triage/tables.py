@@ -53,6 +53,13 @@ class Table(Generic[R]):
         """Remove a row."""
         await self._write(key, None, partition)
 
+    def scrub(self, partition: int) -> None:
+        """Take what was overwritten or removed out of a partition's files, in which RocksDB leaves it for a time."""
+        database = self._rows.data._dbs.get(partition)
+        if database is not None:  # it may have gone to another process
+            database.flush()
+            database.compact_range(None, None)
+
     def on_recovered(self, callback: Any) -> None:
         """Call an asynchronous function whenever the rows of the partitions at hand have been read."""
         self._rows.on_recover(callback)

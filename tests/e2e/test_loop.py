@@ -3,22 +3,36 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
+import grpc.aio
 import pytest
 
+from embedded.environment import audit_signing_keys, clickhouse_password
+from gyre.api.audit.v1 import audit_pb2, audit_pb2_grpc
+from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.serving.v1 import serving_pb2, serving_pb2_grpc
 from gyre.api.trainer.v1 import training_pb2, training_pb2_grpc
+from gyre.api.triage.v1 import review_pb2, review_pb2_grpc
+from gyre.api.types.v1 import types_pb2
+from gyre.auditor.export import export
+from gyre.auditor.verify import Finding, verify
 from gyre.demo.expert import EXPERT, answer_queue
 from gyre.demo.play import Played, play
 from gyre.demo.story import ENDED, TENANT
 from gyre.demo.story import TASK as CALLS
 from gyre.demo.traffic import TrafficRequest, traffic
+from schemas import clickhouse as ddl
+from schemas.ledger.notes import SigningKey
+from schemas.topics import Topic
+from services.trainer.dataset import Split, read_rows
 from tests.whole_stack import (
     CALL_SECONDS,
     HOLDOUT_MINIMUM,
     LABELS_NEEDED,
     SMALL,
+    TEXT,
     WholeStack,
     wait_for,
 )
@@ -28,6 +42,8 @@ pytestmark = pytest.mark.timeout(900)  # one round takes minutes, on a busy mach
 REQUESTS = 24
 SPECIALIST = f"specialist-{TENANT}-{CALLS}"
 TASK = {"tenant": TENANT, "task": CALLS}
+CONVERSATION = "lost-property"
+REMEMBERED = "Where did I leave my tartan umbrella with the brass handle?"
 
 
 @dataclass(frozen=True)
@@ -139,6 +155,119 @@ def test_what_is_live_is_exported_with_all_that_it_takes_to_run_elsewhere(gyre: 
         "tokenizer/tokenizer.json",
     }
     assert all((folder / file).stat().st_size > 0 for file in export.files)
+
+
+async def test_a_person_who_asks_to_be_forgotten_is_found_in_no_store(
+    gyre: WholeStack, once_round: Round, tmp_path: Path
+) -> None:
+    candidate_id = once_round.run.candidate_id
+    (candidate,) = gyre.rows(
+        "SELECT training_request_ids AS ids FROM gyre.candidates WHERE candidate_id = {id:String}", id=candidate_id
+    )
+    teachers = {each.traffic_id for each in once_round.before if each.request_id in candidate["ids"]}
+    person, learned = next(
+        (each.id, question)
+        for each in once_round.requests
+        # As ClickHouse writes it too: without what it would escape.
+        if each.id in teachers and not set(question := each.messages[-1]["content"]) & {"'", '"', "\n", "\\"}
+    )
+    asked = talk(gyre, REMEMBERED, person)
+    wait_for(lambda: gyre.rows("SELECT 1 FROM gyre.edge_cases WHERE request_id = {id:String}", id=asked))
+    wait_for(lambda: is_remembered(gyre, REMEMBERED))
+    assert stores_with(gyre, REMEMBERED) >= {"router_interactions_v1", "triage_edge_cases_v1"}
+    assert stores_with(gyre, learned) >= {"router_interactions_v1", "triage_edge_cases_v1", "datasets"}
+
+    with gyre.channel("audit") as channel:
+        erased = audit_pb2_grpc.AuditStub(channel).Erase(
+            audit_pb2.EraseRequest(tenant=TENANT, subject=person), timeout=120
+        )
+
+    assert (erased.requests, list(erased.candidate_ids)) == (2, [candidate_id])
+    wait_for(lambda: not stores_with(gyre, REMEMBERED) | stores_with(gyre, learned))
+    wait_for(lambda: not is_remembered(gyre, REMEMBERED))
+    assert asked not in await queue(gyre)
+    retraining = gyre.rows("SELECT candidate_id FROM gyre.retraining")
+    assert candidate_id in [each["candidate_id"] for each in retraining]
+    assert not [finding for finding in verified_export(gyre, tmp_path / "record") if finding.bad]
+
+
+def talk(gyre: WholeStack, text: str, person: str) -> str:
+    """Say something in a conversation, and return the request's id."""
+    with gyre.openai() as client:
+        completion = client.chat.completions.create(
+            model="auto",
+            messages=[{"role": "user", "content": text}],
+            metadata={"task": TEXT, "conversation_id": CONVERSATION},
+            user=person,
+            max_tokens=8,
+        )
+    return str(completion.id)
+
+
+def is_remembered(gyre: WholeStack, text: str) -> bool:
+    """Whether a model would be shown it in the conversation."""
+    request = context_pb2.StitchRequest(
+        tenant=TENANT,
+        task=TEXT,
+        query="Is it found?",
+        conversation_id=CONVERSATION,
+        budget_tokens=1000,
+        max_sensitivity=types_pb2.SENSITIVITY_RESTRICTED,
+    )
+    with gyre.channel("context") as channel:
+        turns = context_pb2_grpc.ContextStub(channel).Stitch(request, timeout=CALL_SECONDS).turns
+    return text in [turn.message.content for turn in turns]
+
+
+def stores_with(gyre: WholeStack, text: str) -> set[str]:
+    """The tables of ClickHouse, the datasets, and the files beside Kafka's and ClickHouse's, that hold a text."""
+    tables = [ddl.table(topic) for topic in Topic]
+    found = {
+        table
+        for table in tables
+        if gyre.rows(
+            "SELECT 1 FROM gyre.{table:Identifier} WHERE position(toString(tuple(*)), {text:String}) > 0 LIMIT 1",
+            table=table,
+            text=text,
+        )
+    }
+    settings = gyre.stack.settings
+    for manifest in settings.artifacts_dir.glob("*/*/datasets/*/manifest.json"):
+        rows = [row for split in get_args(Split) for row in read_rows(manifest.parent, split)]
+        if any(text in message.content for row in rows for message in row.messages):
+            found.add("datasets")
+    files = (path for path in settings.state_dir.rglob("*") if path.is_file())
+    kept_by_others = {settings.state_dir / "kafka", settings.state_dir / "clickhouse"}
+    found |= {
+        str(path.relative_to(settings.state_dir))
+        for path in files
+        if not kept_by_others & {*path.parents} and text.encode() in path.read_bytes()
+    }
+    return found
+
+
+async def queue(gyre: WholeStack) -> list[str]:
+    """The requests that wait for experts, each of which is claimed for that."""
+    claimed: list[str] = []
+    async with grpc.aio.insecure_channel(gyre.address("triage")) as channel:
+        review = review_pb2_grpc.ReviewStub(channel)
+        while True:
+            try:
+                claim = await review.Claim(review_pb2.ClaimRequest(expert=EXPERT), timeout=CALL_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.NOT_FOUND:
+                    raise
+                return claimed
+            claimed.append(claim.item.request_id)
+
+
+def verified_export(gyre: WholeStack, folder: Path) -> list[Finding]:
+    """What an auditor finds in the record as it is now."""
+    settings = gyre.stack.settings
+    url = f"http://{settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}"
+    list(export(folder, url, "gyre", clickhouse_password(settings, "gyre")))
+    keys = [SigningKey.parse(text).verifying for text in audit_signing_keys(settings).split()]
+    return list(verify(folder, keys))
 
 
 async def test_a_rollback_brings_the_generic_model_back(gyre: WholeStack, once_round: Round) -> None:
