@@ -3,7 +3,8 @@
 Starts Kafka, ClickHouse, governance, context, audit and the router, all real, on free ports with a state folder that is
 removed afterwards. The models are one stand-in that is none: it gives at once the next of a few answers (`ANSWERS`), so
 every time in here is Gyre's own. Then it replays the 50,000 requests of `benchmarks.store_day`, each at its time of the
-day and whether or not earlier ones are answered, the day being compressed into `--minutes`.
+day and whether or not earlier ones are answered, the day being compressed into `--minutes`. Who is told to come again
+later does.
 
 The shares of the seven orchestration functions are those of `gyre.orchestration_breakdown` in ClickHouse, that is of
 the stages in each request's record, beside those published for a deployment of this size. Times of requests are those
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,8 @@ PARTS = ("kafka", "clickhouse", "governance", "context", "audit", "router")
 # While Kafka's JVM compiles what it runs often.
 WARM_SECONDS, WARM_IN_FLIGHT = 45, 8
 WAIT_SECONDS = 120
+# A caller that is told so comes again later, so often.
+TURNED_AWAY_AT_MOST = 60
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,16 @@ class Answered:
     Attributes:
         asked: The request.
         late_seconds: By how much later than its time it was sent.
-        seconds: From sending to the last byte.
+        seconds: From sending to the last byte, of the last time where it was asked again.
         status: HTTP's; 0 where the answer broke off.
+        turned_away: How often it was told to come again later, and did.
     """
 
     asked: Asked
     late_seconds: float
     seconds: float
     status: int
+    turned_away: int
 
     @property
     def hour(self) -> int:
@@ -98,7 +104,7 @@ def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=50_000, help="of the day")
-    parser.add_argument("--minutes", type=float, default=15, help="that the day is compressed into")
+    parser.add_argument("--minutes", type=float, default=30, help="that the day is compressed into")
     parser.add_argument("--plot", type=Path, help="write the picture (SVG) to this file")
     arguments = parser.parse_args()
     day = requests_of_day(arguments.requests, products())
@@ -160,15 +166,23 @@ async def replay(session: aiohttp.ClientSession, url: str, day: Sequence[Asked],
             "user": f"store-{asked.store:04}",
             "stream": caller.is_streamed,
         }
-        begun = time.perf_counter()
-        try:
-            async with session.post(url, json=body, headers=_headers(asked.application)) as answer:
-                text, status = await answer.text(), answer.status
-        except aiohttp.ClientError:
-            text, status = "", 0
+        turned_away = 0
+        while True:
+            begun = time.perf_counter()
+            try:
+                async with session.post(url, json=body, headers=_headers(asked.application)) as answer:
+                    text, status = await answer.text(), answer.status
+                    again_seconds = float(answer.headers.get("retry-after", 1))
+            except aiohttp.ClientError:
+                text, status = "", 0
+            is_turned_away = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+            if not is_turned_away or turned_away == TURNED_AWAY_AT_MOST:
+                break
+            turned_away += 1
+            await asyncio.sleep(again_seconds)  # as any SDK does
         if status == 200 and caller.is_streamed and not text.endswith("data: [DONE]\n\n"):
             status = 0
-        return Answered(asked, late_seconds, time.perf_counter() - begun, status)
+        return Answered(asked, late_seconds, time.perf_counter() - begun, status, turned_away)
 
     under_way = []
     for asked in day:
@@ -276,7 +290,7 @@ async def _show_record(clickhouse: ClickHouse, count: int, answered: Sequence[An
         FROM gyre.interactions WHERE tenant != '{WARM_UP}'"""  # noqa: S608 - our own
     )
     held = Counter(each.asked.holds for each in answered)
-    turned_away = sum(each.status not in (200, 403) for each in answered)
+    statuses = Counter(each.status for each in answered)
     print(
         f"on record: {row['requests']:,} requests in {row['rows']:,} rows, of {row['stores']:,} stores and "
         f"{row['conversations']:,} conversations; {row['streams']:,} streams\n"
@@ -284,7 +298,8 @@ async def _show_record(clickhouse: ClickHouse, count: int, answered: Sequence[An
         f"{row['attacks']:,} (attacks were {held[INJECTION]:,}), refused {row['refused']:,}\n"
         f"  with passages {row['with_passages']:,}, with earlier turns {row['with_memory']:,}, without context's "
         f"answer {row['without_context']:,}, by the large model {row['large']:,}\n"
-        f"  errors {row['errors']:,}, unfinished {row['unfinished']:,}; as callers saw it, not answered {turned_away:,}"
+        f"  errors {row['errors']:,}, unfinished {row['unfinished']:,}; told to come again, and did: "
+        f"{sum(each.turned_away for each in answered):,} times; callers' last answers: {dict(statuses)}"
     )
     if (row["rows"], row["requests"]) != (count, count):
         raise SystemExit(f"wanted {count:,} requests on record, in one row each; those turned away are not")
