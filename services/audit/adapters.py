@@ -110,8 +110,6 @@ class ClickHouseLedger:
                 {
                     "async_insert": 0,
                     "input_format_avro_allow_missing_fields": 1,
-                    # A block is in order already, and holds each offset once: nothing to be merged within it.
-                    "optimize_on_insert": 0,
                     # The row that these follow: ClickHouse stores only one block for each token, so an insert that is
                     # repeated, or comes from a process that has just been replaced, cannot fork the chain. A server
                     # that is killed between noting a token and storing its block has used it up: hence the attempt.

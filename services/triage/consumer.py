@@ -327,10 +327,10 @@ class Triage:
         await self._forget(self._items, self._oldest_done, request_id, partition)
 
     def _scrub(self) -> None:
+        partitions, self._unscrubbed = self._unscrubbed, set()
         for table in (self._remembered, self._items):
-            for partition in self._unscrubbed:
+            for partition in partitions:
                 table.scrub(partition)
-        self._unscrubbed.clear()
 
     def _selector(self, tenant: str, task: str, partition: int) -> tuple[str, Selector]:
         key = _key(partition, tenant, task)
