@@ -32,7 +32,8 @@ AS WITH
         ) AS answers USING (candidate_id)
     ),
     answered AS (
-        SELECT candidate_id, min(finished_at) AS first_at, max(finished_at) AS last_at, uniqExact(cityHash64(request_id)) AS answers
+        SELECT candidate_id, min(finished_at) AS first_at, max(finished_at) AS last_at,
+            uniqExact(cityHash64(request_id)) AS answers
         FROM gyre.interactions
         WHERE candidate_id != ''
         GROUP BY candidate_id

@@ -55,6 +55,10 @@ def following(folder: Path) -> Path:
             "ALTER TABLE gyre.router_feedback_v1 ADD COLUMN IF NOT EXISTS mood String COMMENT 'm'",
             "gyre.router_feedback_v1.mood is no field of the event",
         ),
+        (
+            "ALTER TABLE gyre.feedback MODIFY SETTING index_granularity = 1",
+            "gyre.feedback has a setting and is no table",
+        ),
     ],
 )
 def test_a_statement_that_breaks_a_rule_is_named(folder: Path, statement: str, complaint: str) -> None:
