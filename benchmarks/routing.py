@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.router.domain.success import PRIOR, Features, Logistic, Success
+from services.router.domain.success import PRIOR, Features, Success
 from services.runtime.embeddings import space_of
+from services.runtime.logistic import Logistic
 
 Numbers = npt.NDArray[np.float64]
 RESAMPLES = 1000

@@ -13,10 +13,11 @@ from schemas.events import Deployment, Message, Outcome, Tool
 from services.router.domain.catalogue import Candidate
 from services.router.domain.preparation import estimated_tokens, last_user_turn, text_tokens
 from services.router.domain.routing import Estimate
-from services.router.domain.success import PRIOR, Confidence, Features, Success, Vector
+from services.router.domain.success import PRIOR, Confidence, Features, Success
 from services.runtime import telemetry
 from services.runtime.embeddings import Space
 from services.runtime.errors import Fatal
+from services.runtime.logistic import Vector
 
 # Models of tasks that are remembered, at some 10 kB each; those that were heard of least lately are forgotten first.
 REMEMBERED = 4096

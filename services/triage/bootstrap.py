@@ -15,9 +15,9 @@ from services.runtime.settings import ClickHouseSettings, KafkaSettings
 from services.triage.adapters import KafkaLabels
 from services.triage.console import Console
 from services.triage.consumer import Triage
+from services.triage.desk import Desk
 from services.triage.domain.leases import Signer
 from services.triage.domain.queue import Queue
-from services.triage.handlers import Desk
 from services.triage.servicer import Review
 from services.triage.settings import Settings
 from services.triage.state import FollowedBundles, FollowedDrift

@@ -22,8 +22,9 @@ from aiohttp.typedefs import Handler
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, InvalidArgument, NotFound, PermissionDenied, Retryable, ServiceError
+from services.triage.desk import Desk
+from services.triage.domain.answers import wants_call
 from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
-from services.triage.handlers import Desk, wants_call
 from services.triage.overview import PATIENCE_SECONDS, QUERIES, SPANS, Recent, Span, cell, overview
 from services.triage.pages import item_page
 from services.triage.ports import Record

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from schemas.events import Message, Tool
-from services.triage.handlers import Claimed
+from services.triage.desk import Claimed
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from gyre.api.triage.v1 import review_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import EdgeCase, Tool
 from services.runtime.wire import message_value, sensitivity_value
+from services.triage.desk import Desk
 from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
-from services.triage.handlers import Desk
 
 _OUTCOMES = {
     pb.OUTCOME_CONFIRMED: CONFIRMED,

@@ -1,20 +1,16 @@
 """How likely a model answers a request rightly, learned from how it did before.
 
-Each model of a task has a Bayesian logistic regression over what a request looks like, updated outcome by outcome: an
-extended Kalman filter with a drift (West, Harrison and Migon 1985; Spiegelhalter and Lauritzen 1990). What is not known
-yet pulls the chance towards one half (MacKay 1992), so that it is calibrated as it comes: scaling what was foretold by
-what came of it (Platt 1999) made it no better in `benchmarks.routing`.
+Each model of a task has a Bayesian logistic regression over what a request looks like. It is calibrated as it comes:
+scaling what was foretold by what came of it (Platt 1999) made it no better in `benchmarks.routing`.
 """
 
 import math
 import string
 
 import numpy as np
-import numpy.typing as npt
 
 from services.runtime.embeddings import Space
-
-Vector = npt.NDArray[np.float64]
+from services.runtime.logistic import Logistic, Vector, log_odds
 
 # How much of a question is looked at: more costs time and tells little.
 CHARACTERS = 256
@@ -26,8 +22,6 @@ DIRECTIONS = 24
 CONSTANT_VARIANCE, SURFACE_VARIANCE, DIRECTION_VARIANCE = 1.0, 0.1, 0.01
 # How far what sureness counts for may lie from what it says.
 SURENESS_VARIANCE = 0.5
-# By how much of that first variance all grow with each outcome, so that the last few thousand count most.
-DRIFT = 1e-5
 # The chance of a model of which nothing is known.
 PRIOR = {"specialist": 0.7, "small": 0.5, "large": 0.7, "frontier": 0.8}
 
@@ -82,46 +76,6 @@ def _surface(text: str, turns: int, tools: int) -> list[float]:
     ]
 
 
-class Logistic:
-    """A logistic regression whose weights are known as a mean and a covariance."""
-
-    def __init__(self, mean: Vector, variances: Vector) -> None:
-        """Take what is believed before anything is seen, (D,) each."""
-        self._mean = mean
-        self._covariance = np.diag(variances)
-        self._drift = DRIFT * variances
-
-    def chance(self, x: Vector) -> float:
-        """Return the chance that is expected of features (D,)."""
-        score = float(x.dot(self._mean))
-        variance = float(x.dot(self._covariance).dot(x))
-        return _logistic(score / math.sqrt(1 + math.pi * variance / 8))
-
-    def likeliest(self, x: Vector) -> float:
-        """Return the chance by the likeliest weights."""
-        return _logistic(float(x.dot(self._mean)))
-
-    def learn(self, x: Vector, right: float, weight: float) -> None:
-        """Take in an outcome, from 0 to 1, that counts as so many: Laplace's approximation around the new mode.
-
-        Given one outcome the mode moves along one line, and is found there by halving.
-        """
-        spread = self._covariance @ x
-        variance, score = float(x @ spread), float(x @ self._mean)
-        low, high = sorted((0.0, variance * weight * (right - _logistic(score))))
-        for _ in range(40):
-            step = (low + high) / 2
-            if step < variance * weight * (right - _logistic(score + step)):
-                low = step
-            else:
-                high = step
-        chance = _logistic(score + low)
-        self._mean = self._mean + spread * (weight * (right - chance))
-        information = weight * chance * (1 - chance)
-        self._covariance -= np.outer(spread, spread) * (information / (1 + information * variance))
-        self._covariance[np.diag_indices_from(self._covariance)] += self._drift
-
-
 class Success:
     """What is known of one model's success at one task."""
 
@@ -131,7 +85,7 @@ class Success:
         self._ordinary[0] = 1.0
         variances = np.full(dimensions, DIRECTION_VARIANCE)
         variances[: 1 + SURFACE] = CONSTANT_VARIANCE, *[SURFACE_VARIANCE] * SURFACE
-        self._model = Logistic(_logit(prior) * self._ordinary, variances)
+        self._model = Logistic(log_odds(prior) * self._ordinary, variances)
 
     def learn_rate(self, rate: float, outcomes: int) -> None:
         """Take in that it was right at this rate on so many ordinary requests, as a gate found."""
@@ -173,13 +127,3 @@ class Confidence:
 def _sureness(sum_logprob: float) -> Vector:
     # From 2.3, certain, over 0, where it finds another answer likelier, to -4 of one in which every word was doubtful.
     return np.array([1.0, -math.log(0.1 - min(sum_logprob, 0.0))])
-
-
-def _logistic(score: float) -> float:
-    if score < 0:
-        return 1 - _logistic(-score)
-    return 1 / (1 + math.exp(-score))
-
-
-def _logit(chance: float) -> float:
-    return math.log(chance / (1 - chance))

@@ -4,7 +4,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from schemas.bundle import Bundle
 from schemas.events import Tool
+
+
+def wants_call(bundle: Bundle, task: str) -> bool:
+    """Say whether a task wants a function call for an answer."""
+    return task in bundle.tasks and bundle.tasks[task].answers == "function-call"
 
 
 def call_error(text: str, tools: Sequence[Tool]) -> str | None:

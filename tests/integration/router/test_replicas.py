@@ -28,7 +28,7 @@ SAMPLE = Path(__file__).parents[3] / "deploy" / "bundle"
 KEY = "gyre-demo-key"  # of the sample bundle
 IN_FLIGHT = 8
 BUDGET = 40
-# Longer than a replica's total takes to reach the other, on a busy machine too: who has asked is known before the answer.
+# Longer than a total takes to reach the other replica, on a busy machine too.
 ANSWER_SECONDS = 0.25
 
 

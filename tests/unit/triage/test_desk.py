@@ -1,0 +1,163 @@
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+
+import pytest
+
+from schemas.bundle import Bundle
+from schemas.codecs import codec
+from schemas.events import Label
+from schemas.topics import Topic
+from services.runtime.clock import Clock
+from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Retryable
+from services.triage.desk import Desk
+from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
+from services.triage.domain.leases import Lease, Signer
+from services.triage.domain.queue import Queue, QueueName
+from services.triage.domain.rows import Item, Labelled
+from services.triage.domain.selection import Selector
+from tests.unit.triage.builders import CALL, NOW, TASK, TENANT, bundle, edge_case
+
+
+class _World:
+    """A desk over tables that are a dict, and a topic that is a list."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.items: dict[str, Item] = {}
+        self.written: list[Label] = []
+        self.away = False
+        self.queue = Queue()
+        self.desk = Desk(
+            queue=self.queue,
+            tables=self,
+            labels=self,
+            bundles=self,
+            signer=Signer(b"secret"),
+            lease_seconds=60,
+            clock=Clock(now=lambda: self.now, new_id=lambda: "l1"),
+        )
+
+    def add(self, request_id: str = "r1", answer: str = CALL) -> None:
+        record = codec(Topic.EDGE_CASES).encode(edge_case(request_id, answer=answer))
+        self.items[request_id] = Item(partition=0, tenant=TENANT, task=TASK, score=0.5, edge_case=record)
+        self.queue.add(request_id, (TENANT, TASK), 0.5)
+
+    def check_ready(self) -> None:
+        pass
+
+    def item(self, request_id: str) -> Item | None:
+        return self.items.get(request_id)
+
+    def selectors(self) -> Iterable[tuple[QueueName, Selector]]:
+        return [((TENANT, TASK), Selector(seen=10, flagged=2)), ((TENANT, TASK), Selector(seen=5, flagged=1))]
+
+    def labelled(self) -> Iterable[tuple[QueueName, Labelled]]:
+        return [((TENANT, TASK), Labelled(labelled=1, skipped=1))]
+
+    def current(self) -> Bundle:
+        return bundle()
+
+    async def write(self, label: Label) -> None:
+        if self.away:
+            raise Retryable("Kafka is away")
+        self.written.append(label)
+
+
+@pytest.fixture
+def world() -> _World:
+    world = _World()
+    world.add()
+    return world
+
+
+WRONG = '{"name": "find_film", "arguments": {"title": "Alien", "day": "today"}}'
+
+
+async def test_a_correction_is_a_label_with_its_delta(world: _World) -> None:
+    claimed = world.desk.claim("ann")
+    assert await world.desk.submit(claimed.token, Judgement(CORRECTED, WRONG, seconds_spent=4.0)) == "l1"
+    (label,) = world.written
+    assert (label.outcome, label.answer, label.model_answer, label.expert) == ("corrected", WRONG, CALL, "ann")
+    assert label.delta
+    assert 0 < label.distance < 1
+
+
+async def test_a_confirmation_keeps_the_answer_and_an_unsafe_one_keeps_none(world: _World) -> None:
+    world.add("r2")
+    await world.desk.submit(world.desk.claim("ann").token, Judgement(CONFIRMED))
+    await world.desk.submit(world.desk.claim("ann").token, Judgement(UNSAFE))
+    assert [(label.outcome, label.answer) for label in world.written] == [("confirmed", CALL), ("unsafe", "")]
+
+
+@pytest.mark.parametrize(
+    ("judgement", "problem"),
+    [
+        (Judgement(CORRECTED), "answer: must be given"),
+        (Judgement(CORRECTED, CALL), "answer: is the model's own"),
+        (Judgement(CORRECTED, "Alien"), "answer: must be a call of one of the item's tools; not JSON"),
+        (Judgement(CORRECTED, WRONG.replace("find_film", "fly")), "'fly' is not one of the tools: find_film"),
+        (Judgement(CONFIRMED, WRONG), "answer: only a corrected one may differ"),
+    ],
+)
+async def test_a_judgement_that_makes_no_sense_is_refused_and_the_lease_holds(
+    world: _World, judgement: Judgement, problem: str
+) -> None:
+    token = world.desk.claim("ann").token
+    with pytest.raises(InvalidArgument, match=re.escape(problem)):
+        await world.desk.submit(token, judgement)
+    await world.desk.submit(token, Judgement(CONFIRMED))
+    assert len(world.written) == 1
+
+
+async def test_an_answer_that_is_no_call_cannot_be_confirmed(world: _World) -> None:
+    world.add("r2", answer="I cannot")
+    world.queue.remove("r1")
+    with pytest.raises(InvalidArgument, match="outcome: the model's answer is not a call"):
+        await world.desk.submit(world.desk.claim("ann").token, Judgement(CONFIRMED))
+
+
+async def test_a_second_submission_is_refused(world: _World) -> None:
+    token = world.desk.claim("ann").token
+    await world.desk.submit(token, Judgement(CONFIRMED))
+    with pytest.raises(FailedPrecondition, match="done already"):
+        await world.desk.submit(token, Judgement(CONFIRMED))
+    world.items["r1"] = Item(partition=0, tenant=TENANT, task=TASK, outcome="confirmed")
+    with pytest.raises(FailedPrecondition, match=r"done already \(confirmed\)"):
+        await world.desk.skip(token, "too late")
+    assert len(world.written) == 1
+
+
+async def test_an_expired_lease_cannot_submit_and_the_item_goes_to_the_next(world: _World) -> None:
+    token = world.desk.claim("ann").token
+    world.now += timedelta(seconds=60)
+    with pytest.raises(FailedPrecondition, match="lease: expired"):
+        await world.desk.submit(token, Judgement(CONFIRMED))
+    assert world.desk.claim("bob").item.request_id == "r1"
+
+
+async def test_a_lease_of_an_item_that_is_not_here_says_so(world: _World) -> None:
+    token = world.desk.signer.sign(Lease("elsewhere", "ann", NOW + timedelta(seconds=60)))
+    with pytest.raises(NotFound, match="not in this replica's queue"):
+        await world.desk.submit(token, Judgement(CONFIRMED))
+
+
+async def test_a_label_that_was_not_acknowledged_can_be_submitted_again(world: _World) -> None:
+    token = world.desk.claim("ann").token
+    world.away = True
+    with pytest.raises(Retryable):
+        await world.desk.submit(token, Judgement(CONFIRMED))
+    world.away = False
+    assert await world.desk.submit(token, Judgement(CONFIRMED)) == "l1"
+
+
+def test_an_empty_queue_says_what_was_asked_for(world: _World) -> None:
+    with pytest.raises(NotFound, match="nothing is open for task poems"):
+        world.desk.claim("ann", task="poems")
+
+
+def test_stats_add_up_over_partitions(world: _World) -> None:
+    world.add("r2")
+    world.desk.claim("ann")
+    (stats,) = world.desk.stats()
+    assert (stats.seen, stats.flagged, stats.open, stats.leased, stats.labelled, stats.skipped) == (15, 3, 1, 1, 1, 1)
