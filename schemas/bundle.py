@@ -107,14 +107,24 @@ class Routing(_Frozen):
         return self
 
 
+class Experts(_Frozen):
+    """How much experts are asked. Of several budgets that which allows least holds."""
+
+    # Of the traffic.
+    share: Share = 0.2
+    items_per_day: Amount | None = None
+    minutes_per_day: Amount | None = None
+    # Part of what they are asked that is picked at random.
+    exploration: Share = 0.1
+
+
 class Tenant(_Frozen):
     """A business unit."""
 
     region: Name
     memory: Memory = Memory()
-    # Share of its traffic that experts are asked about, and the part of that share that is picked at random.
-    expert_share: Share = 0.2
-    exploration_share: Share = 0.1
+    # For each of its tasks.
+    experts: Experts = Experts()
     # Of all its applications together.
     limits: Limits = ()
     routing: Routing = Routing()
@@ -222,6 +232,7 @@ class Task(_Frozen):
     specialist_price: Price = Price()
     # In place of its tenant's.
     routing: Routing | None = None
+    experts: Experts | None = None
     objectives: Objectives = Objectives()
 
     @model_validator(mode="after")
@@ -353,6 +364,11 @@ class Bundle(_Frozen):
     def routing_of(self, task: str) -> Routing:
         """Return what is wanted of the model that answers a task: its own word, else its tenant's."""
         return self.tasks[task].routing or self.tenants[self.tasks[task].tenant].routing
+
+    def experts_of(self, tenant: str, task: str) -> Experts:
+        """Return how much experts are asked about a task: its own word, else its tenant's."""
+        known = self.tasks.get(task)
+        return (known and known.experts) or self.tenants[tenant].experts
 
     @property
     def version(self) -> str:

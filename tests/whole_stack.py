@@ -62,7 +62,7 @@ def small_bundle() -> Bundle:
     compared on a few requests goes live.
     """
     content = load_bundle(Path("deploy/bundle")).model_dump()
-    content["tenants"][TENANT]["expert_share"] = 1.0
+    content["tenants"][TENANT]["experts"]["share"] = 1.0
     content["applications"]["concierge"]["tasks"] = [TEXT, CALLS]
     content["models"][SMALL]["max_tokens"] = 400
     content["tasks"][CALLS]["max_tokens"] = 64

@@ -71,3 +71,21 @@ ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS after Float64 COMMENT '
 ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS subject String COMMENT 'Of names, the one whose share moved most';
 
 ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS requests Int64 COMMENT 'Requests seen since what is ordinary began to be learned';
+
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS share Float64 COMMENT 'Share of the traffic that experts were asked about then';
+
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS value Float64 COMMENT 'Its place in the queue: what it may tell for a minute of an expert\'s time';
+
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS same_as String COMMENT 'Request that this one repeats, about which experts are asked alone';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS question String COMMENT 'What was asked: the last user turn, masked, its beginning';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS model LowCardinality(String) COMMENT 'Model that answered';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS model_version LowCardinality(String) COMMENT 'Version of the model that answered';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS signals Array(Tuple(name LowCardinality(String), value Float64, explanation String)) COMMENT 'Reasons to think the answer was wrong, when experts were asked';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS propensity Float64 COMMENT 'Probability with which experts were asked; 0: by no chance of triage\'s';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS share Float64 COMMENT 'Share of the traffic that experts were asked about then';

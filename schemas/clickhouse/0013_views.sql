@@ -140,6 +140,8 @@ CREATE OR REPLACE VIEW gyre.edge_cases
     threshold Float64 COMMENT 'Score from which requests were flagged then',
     explored Bool COMMENT 'Picked at random, not for its score',
     propensity Float64 COMMENT 'Probability with which it was picked',
+    share Float64 COMMENT 'Share of the traffic that experts were asked about then',
+    value Float64 COMMENT 'Its place in the queue: what it may tell for a minute of an expert\'s time',
     signals Array(Tuple(name LowCardinality(String), value Float64, explanation String))
         COMMENT 'Reasons to think the answer was wrong',
     messages Array(Tuple(
@@ -159,12 +161,31 @@ CREATE OR REPLACE VIEW gyre.edge_cases
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
-    request_id, tenant, task, flagged_at, score, threshold, explored, propensity, signals, messages, tools,
-    answer, model, model_version, sum_logprob, sensitivity, bundle_version, _partition AS partition,
+    request_id, tenant, task, flagged_at, score, threshold, explored, propensity, share, value, signals, messages,
+    tools, answer, model, model_version, sum_logprob, sensitivity, bundle_version, _partition AS partition,
     _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_edge_cases_v1
-WHERE _error = ''
+WHERE _error = '' AND same_as = ''
 COMMENT 'Requests that triage found worth an expert\'s time';
+
+CREATE OR REPLACE VIEW gyre.repeated_requests
+(
+    request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
+    same_as String COMMENT 'The request that it repeats, about which experts are asked alone',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the request is for',
+    flagged_at DateTime64(6, 'UTC') COMMENT 'When triage flagged the request',
+    score Float64 COMMENT 'How likely the answer is wrong, by triage',
+    partition UInt32 COMMENT 'Kafka partition of its record',
+    offset UInt64 COMMENT 'Kafka offset of its record',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    request_id, same_as, tenant, task, flagged_at, score, _partition AS partition, _offset AS offset,
+    lower(hex(_hash)) AS hash
+FROM gyre.triage_edge_cases_v1
+WHERE _error = '' AND same_as != ''
+COMMENT 'Requests that were worth an expert\'s time and are asked about already';
 
 CREATE OR REPLACE VIEW gyre.labels
 (
@@ -184,14 +205,21 @@ CREATE OR REPLACE VIEW gyre.labels
     seconds_spent Float64 COMMENT 'Seconds the expert took',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    question String COMMENT 'What was asked: the last user turn, masked, its beginning',
+    model LowCardinality(String) COMMENT 'Model that answered',
+    model_version LowCardinality(String) COMMENT 'Version of the model that answered',
+    signals Array(Tuple(name LowCardinality(String), value Float64, explanation String))
+        COMMENT 'Reasons to think the answer was wrong, when experts were asked',
+    propensity Float64 COMMENT 'Probability with which experts were asked; 0: by no chance of triage\'s',
+    share Float64 COMMENT 'Share of the traffic that experts were asked about then',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
     label_id, request_id, tenant, task, expert, labelled_at, outcome, answer, model_answer, delta, distance,
-    comment, seconds_spent, sensitivity, bundle_version, _partition AS partition, _offset AS offset,
-    lower(hex(_hash)) AS hash
+    comment, seconds_spent, sensitivity, bundle_version, question, model, model_version, signals, propensity, share,
+    _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_labels_v1
 WHERE _error = ''
 COMMENT 'What experts said of edge cases';

@@ -211,6 +211,38 @@ WHERE one.expert < two.expert
 GROUP BY tenant, task, expert, other
 COMMENT 'How far two experts agree on the requests that both have judged';
 
+CREATE OR REPLACE VIEW gyre.calibration
+(
+    day Date COMMENT 'Day (UTC) on which experts judged',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the requests are for',
+    model LowCardinality(String) COMMENT 'Model that answered',
+    model_version LowCardinality(String) COMMENT 'Version of the model that answered',
+    band Float64 COMMENT 'Lower end of the tenth in which triage\'s chance of a wrong answer lay',
+    labelled UInt64 COMMENT 'Requests that experts judged',
+    expected Float64 COMMENT 'Mean chance of a wrong answer that triage gave them, each weighed by 1 / propensity',
+    found Float64 COMMENT 'Share of them that experts found wrong, weighed in the same way'
+)
+AS SELECT
+    toDate(judged_at) AS day, tenant, task, model, model_version, band, count() AS labelled,
+    sum(score / propensity) / sum(1 / propensity) AS expected, sum(wrong / propensity) / sum(1 / propensity) AS found
+FROM (
+    SELECT
+        cases.tenant AS tenant, cases.task AS task, cases.model AS model, cases.model_version AS model_version,
+        cases.score AS score, cases.propensity AS propensity, least(floor(cases.score * 10) / 10, 0.9) AS band,
+        labels.judged_at AS judged_at, labels.outcome != 'confirmed' AS wrong
+    FROM gyre.edge_cases AS cases
+    INNER JOIN (
+        SELECT request_id, argMin(labels.outcome, labelled_at) AS outcome, min(labelled_at) AS judged_at
+        FROM gyre.labels AS labels
+        WHERE labels.outcome IN ('confirmed', 'corrected', 'unsafe')
+        GROUP BY request_id
+    ) AS labels USING (request_id)
+    WHERE cases.propensity > 0
+)
+GROUP BY day, tenant, task, model, model_version, band
+COMMENT 'How far the chances that triage gives answers of being wrong are what experts then find';
+
 CREATE OR REPLACE VIEW gyre.runs
 (
     run_id String COMMENT 'Training run',

@@ -26,6 +26,9 @@ class EdgeCase(Event, frozen=True, kw_only=True):
     threshold: float
     explored: bool  # picked at random, not for its score
     propensity: float  # probability with which it was picked
+    share: float = 0.0  # of the traffic that experts were asked about then
+    value: float = 0.0  # its place in the queue: what it may tell for a minute of an expert's time
+    same_as: str = ""  # the request that this one repeats: experts are asked about that one alone
     signals: tuple[Signal, ...] = ()
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
@@ -64,6 +67,13 @@ class Label(Event, frozen=True, kw_only=True):
     seconds_spent: float = 0.0
     sensitivity: Sensitivity
     bundle_version: str
+    # Of what was judged, so that whoever learns from labels needs nothing else.
+    question: str = ""  # the last user turn, masked, its beginning
+    model: str = ""
+    model_version: str = ""
+    signals: tuple[Signal, ...] = ()
+    propensity: float = 0.0  # with which experts were asked; 0: by no chance of triage's
+    share: float = 0.0  # of the traffic that they were asked about then
 
 
 class Outcome(Event, frozen=True, kw_only=True):

@@ -54,6 +54,10 @@ class Logistic:
         self._covariance -= np.outer(spread, spread) * (information / (1 + information * variance))
         self._covariance[np.diag_indices_from(self._covariance)] += self._drift
 
+    def loosen(self, place: int, variance: float) -> None:
+        """Be less sure of one weight."""
+        self._covariance[place, place] += variance
+
 
 def logistic(score: float) -> float:
     """Return the chance of log-odds."""

@@ -41,11 +41,13 @@ class Knowledge:
         self.deployments[deployment.tenant, deployment.task] = deployment
 
     def take_edge_case(self, case: EdgeCase) -> None:
-        """Remember an edge case, whose label may come.
+        """Remember an edge case, whose label may come; of one that repeats another none will.
 
         Raises:
             Rejected: It is not a request that a model could learn to answer; the message names the field.
         """
+        if case.same_as:
+            return
         try:
             shown(case, prompt="")
             for tool in case.tools:

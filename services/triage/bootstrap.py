@@ -8,6 +8,7 @@ from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.clock import Clock
+from services.runtime.embeddings import space_of
 from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
@@ -18,6 +19,7 @@ from services.triage.consumer import Triage
 from services.triage.desk import Desk
 from services.triage.domain.leases import Signer
 from services.triage.domain.queue import Queue
+from services.triage.experience import Experience
 from services.triage.servicer import Review
 from services.triage.settings import Settings
 from services.triage.state import FollowedBundles, FollowedDrift
@@ -28,9 +30,20 @@ async def build(stack: AsyncExitStack) -> Service:
     settings, kafka, clock = Settings(), KafkaSettings(), Clock()
     producer = await stack.enter_async_context(Producer(kafka))
     bundles, drift = FollowedBundles(), FollowedDrift(settings.drift_hours, settings.drift_exploration)
-    follower = Follower(kafka, {Topic.BUNDLES: bundles.apply, Topic.DRIFT: drift.apply}, name="triage-state")
+    experience = Experience(space_of(settings.models_dir)())
+    follower = Follower(
+        kafka,
+        {
+            Topic.BUNDLES: bundles.apply,
+            Topic.DRIFT: drift.apply,
+            Topic.EDGE_CASES: experience.take_edge_case,
+            Topic.LABELS: experience.take_label,
+            Topic.ERASURES: experience.take_erasure,
+        },
+        name="triage-state",
+    )
     queue = Queue()
-    triage = Triage(settings, kafka, bundles, drift, queue, producer, clock)
+    triage = Triage(settings, kafka, bundles, drift, queue, experience, producer, clock)
     desk = Desk(
         queue=queue,
         tables=triage,
@@ -44,6 +57,10 @@ async def build(stack: AsyncExitStack) -> Service:
     stack.push_async_callback(record.close)
     await stack.enter_async_context(Console(settings, desk, record))
 
+    async def decide() -> None:
+        await follower.caught_up()  # what experts have said before is known before anything is picked
+        await triage.run()
+
     async def ready() -> None:
         # Without a bundle nobody is asked anything; calls say so.
         await follower.caught_up()
@@ -56,7 +73,7 @@ async def build(stack: AsyncExitStack) -> Service:
         servicers=[
             Registration(review_pb2_grpc.add_ReviewServicer_to_server, Review(desk), "gyre.api.triage.v1.Review")
         ],
-        loops=[follower.run, triage.run],
+        loops=[follower.run, decide],
         ready=[ready],
     )
 

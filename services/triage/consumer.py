@@ -38,7 +38,8 @@ from services.triage.domain.outcomes import of_feedback, of_label
 from services.triage.domain.queue import Queue, QueueName
 from services.triage.domain.rows import Item, Labelled, Remembered
 from services.triage.domain.selection import Selector
-from services.triage.handlers import Considered, consider, reconsider
+from services.triage.experience import Experience
+from services.triage.handlers import Considered, Picker
 from services.triage.settings import Settings
 from services.triage.state import FollowedBundles, FollowedDrift
 
@@ -60,6 +61,7 @@ class Triage:
         bundles: FollowedBundles,
         drift: FollowedDrift,
         queue: Queue,
+        experience: Experience,
         producer: Producer,
         clock: Clock,
     ) -> None:
@@ -68,6 +70,8 @@ class Triage:
         self._bundles = bundles
         self._drift = drift
         self._queue = queue
+        self._experience = experience
+        self._picker = Picker(experience, clock, kafka.partitions)
         self._producer = producer
         self._clock = clock
         self._ready = asyncio.Event()
@@ -212,9 +216,9 @@ class Triage:
         async with self._deciding:
             known = self._remembered.get(interaction.request_id) or Remembered(partition=record.partition)
             key, selector = self._selector(interaction.tenant, interaction.task, record.partition)
-            bundle, clock = self._bundles.current(), self._clock
-            exploration = self._drift.exploration(interaction.tenant, interaction.task, clock.now())
-            considered = consider(interaction, record.value, known, selector, bundle, clock, exploration)
+            bundle = self._bundles.current()
+            drift = self._drift.exploration(interaction.tenant, interaction.task, self._clock.now())
+            considered = self._picker.consider(interaction, record.value, known, selector, bundle, drift)
             for each in considered.remembered.feedback if considered else ():  # it came before its interaction
                 await self._tell(of_feedback(each, interaction, bundle))
             await self._keep(interaction.request_id, key, considered, record)
@@ -225,7 +229,7 @@ class Triage:
             asked = self._asked(feedback.request_id, known)
             key, selector = self._selector(feedback.tenant, asked.task if asked else "", record.partition)
             bundle = self._bundles.current()
-            considered = reconsider(feedback, known, selector, bundle, self._clock)
+            considered = self._picker.reconsider(feedback, known, selector, bundle)
             if considered is not None and asked is not None:
                 await self._tell(of_feedback(feedback, asked, bundle))
             await self._keep(feedback.request_id, key, considered, record)
@@ -234,6 +238,8 @@ class Triage:
         if considered is None:
             return
         if considered.edge_case is not None:
+            if not considered.edge_case.same_as:  # the next one may be it again; the topic tells it too late
+                self._experience.take_edge_case(considered.edge_case)
             await self._edge_cases.send(
                 key=request_id.encode(),
                 value=codec(Topic.EDGE_CASES).encode(considered.edge_case),
@@ -265,17 +271,17 @@ class Triage:
             await until_answered("Kafka", lambda: self._producer.send(Topic.OUTCOMES, outcome))
 
     async def _edge_case(self, edge_case: EdgeCase, record: Record) -> None:
-        if self._items.get(edge_case.request_id) is not None:
+        if edge_case.same_as or self._items.get(edge_case.request_id) is not None:
             return
         item = Item(
             partition=record.partition,
             tenant=edge_case.tenant,
             task=edge_case.task,
-            score=edge_case.score,
+            value=edge_case.value,
             edge_case=record.value,
         )
         await self._items.put(edge_case.request_id, item, record.partition)
-        self._queue.add(edge_case.request_id, (edge_case.tenant, edge_case.task), edge_case.score)
+        self._queue.add(edge_case.request_id, (edge_case.tenant, edge_case.task), edge_case.value)
         telemetry.OPEN_ITEMS.labels(edge_case.tenant, edge_case.task).inc()
 
     async def _label(self, label: Label, record: Record) -> None:
@@ -363,7 +369,7 @@ class Triage:
             if item.outcome:
                 self._oldest_done.setdefault(item.partition, deque()).append(request_id)
             else:
-                self._queue.add(request_id, (item.tenant, item.task), item.score)
+                self._queue.add(request_id, (item.tenant, item.task), item.value)
                 telemetry.OPEN_ITEMS.labels(item.tenant, item.task).inc()
 
     async def _ends(self, topic: Topic) -> dict[TopicPartition, int]:

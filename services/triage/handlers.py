@@ -5,14 +5,19 @@ from dataclasses import dataclass
 
 from schemas.bundle import Bundle
 from schemas.codecs import codec
-from schemas.events import EdgeCase, Feedback, Interaction
+from schemas.events import EdgeCase, Feedback, Interaction, Signal
 from schemas.topics import Topic
 from services.runtime.clock import Clock
 from services.runtime.errors import Rejected
 from services.triage.domain.answers import wants_call
+from services.triage.domain.neighbours import Known
 from services.triage.domain.rows import Remembered
 from services.triage.domain.selection import Budget, Decision, Selector
-from services.triage.domain.signals import answer_text, asked_about, score, signals
+from services.triage.domain.signals import asked_about, signals
+from services.triage.domain.texts import answer_of
+from services.triage.experience import Experience
+
+DAY_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Considered:
     Attributes:
         remembered: What is to be known of the request from now on.
         selector: What is to be known of its tenant and task; nothing when that has not changed.
-        edge_case: For the experts; nothing when it was not picked.
+        edge_case: For the experts, or one that repeats what they are asked already; nothing when it was not picked.
     """
 
     remembered: Remembered
@@ -30,109 +35,171 @@ class Considered:
     edge_case: EdgeCase | None = None
 
 
-def consider(
-    interaction: Interaction,
-    record: bytes,
-    known: Remembered,
-    selector: Selector,
-    bundle: Bundle,
-    clock: Clock,
-    exploration: float = 0.0,
-) -> Considered | None:
-    """Decide about an interaction; nothing when it is none to ask about, was decided about before, or was erased.
+@dataclass(frozen=True)
+class _Judged:
+    """An answer as it looks now."""
 
-    Args:
-        interaction: To decide about.
-        record: Its bytes, as the topic holds them.
-        known: What is known of the request already.
-        selector: Of its tenant and task.
-        bundle: Holds the budget.
+    known: Known
+    found: tuple[Signal, ...]
+    chance: float
+
+
+@dataclass(frozen=True)
+class Picker:
+    """Picks the answers that experts are asked about.
+
+    Attributes:
+        experience: What experts have said so far.
         clock: Gives time and chance.
-        exploration: Least part of the budget that is spent at random, whatever the bundle says.
-
-    Raises:
-        Rejected: The bundle does not know its tenant, so there is no budget for it.
+        partitions: That share out what a budget allows a day.
     """
-    if known.erased or known.decided or not asked_about(interaction):
-        return None
-    said = tuple(each for each in known.feedback if each.tenant == interaction.tenant)
-    found = signals(interaction, said, function_call=wants_call(bundle, interaction.task))
-    selector, decision = selector.decide(score(found), _budget(bundle, interaction.tenant, exploration), clock.chance())
-    remembered = Remembered(
-        partition=known.partition,
-        decided=True,
-        flagged=decision.flagged,
-        interaction=b"" if decision.flagged else record,
-        feedback=said,
-    )
-    edge_case = _edge_case(interaction, said, bundle, decision, clock) if decision.flagged else None
-    return Considered(remembered, selector, edge_case)
 
+    experience: Experience
+    clock: Clock
+    partitions: int
 
-def reconsider(
-    feedback: Feedback, known: Remembered, selector: Selector, bundle: Bundle, clock: Clock
-) -> Considered | None:
-    """Decide again about an interaction that was not picked; nothing when the feedback is a repeat, or all was erased.
+    def consider(
+        self,
+        interaction: Interaction,
+        record: bytes,
+        remembered: Remembered,
+        selector: Selector,
+        bundle: Bundle,
+        drift: float = 0.0,
+    ) -> Considered | None:
+        """Decide about an interaction; nothing when it is none to ask about, was decided about before, or was erased.
 
-    Feedback that comes before its interaction waits for it.
+        Args:
+            interaction: To decide about.
+            record: Its bytes, as the topic holds them.
+            remembered: What is known of the request already.
+            selector: Of its tenant and task.
+            bundle: Holds the budget.
+            drift: Least part of the budget that is spent at random, because the task has changed; 0 where it has not.
 
-    Raises:
-        Rejected: The request is another tenant's, or the bundle does not know its tenant.
-    """
-    if known.erased or any(each.feedback_id == feedback.feedback_id for each in known.feedback):
-        return None
-    said = (*known.feedback, feedback)
-    waiting = Remembered(
-        partition=known.partition,
-        decided=known.decided,
-        flagged=known.flagged,
-        interaction=known.interaction,
-        feedback=said,
-    )
-    if not known.decided or known.flagged:
-        return Considered(waiting)
-    interaction: Interaction = codec(Topic.INTERACTIONS).decode(known.interaction)
-    if feedback.tenant != interaction.tenant:
-        raise Rejected(f"tenant: {feedback.tenant!r} has no say in a request of {interaction.tenant!r}")
-    function_call = wants_call(bundle, interaction.task)
-    before = score(signals(interaction, known.feedback, function_call=function_call))
-    now = score(signals(interaction, said, function_call=function_call))
-    if now <= before:
-        return Considered(waiting)
-    selector, decision = selector.reconsider(now, _budget(bundle, interaction.tenant), clock.chance())
-    if not decision.flagged:
-        return Considered(waiting, selector)
-    flagged = Remembered(partition=known.partition, decided=True, flagged=True, feedback=said)
-    return Considered(flagged, selector, _edge_case(interaction, said, bundle, decision, clock))
+        Raises:
+            Rejected: The bundle does not know its tenant, so there is no budget for it.
+        """
+        if remembered.erased or remembered.decided or not asked_about(interaction):
+            return None
+        said = tuple(each for each in remembered.feedback if each.tenant == interaction.tenant)
+        judged = self._judged(interaction, said, bundle, drift > 0)
+        budget = self._budget(bundle, interaction, drift)
+        selector, decision = selector.decide(
+            judged.chance, budget, self.clock.chance(), interaction.received_at.timestamp()
+        )
+        row = Remembered(
+            partition=remembered.partition,
+            decided=True,
+            flagged=decision.flagged,
+            interaction=b"" if decision.flagged else record,
+            feedback=said,
+        )
+        return self._considered(interaction, row, selector, decision, judged, budget)
 
+    def reconsider(
+        self, feedback: Feedback, remembered: Remembered, selector: Selector, bundle: Bundle
+    ) -> Considered | None:
+        """Decide again about an interaction that was not picked.
 
-def _budget(bundle: Bundle, tenant: str, exploration: float = 0.0) -> Budget:
-    if tenant not in bundle.tenants:
-        raise Rejected(f"tenant: {tenant!r} is not in bundle {bundle.version}, so there is no budget for it")
-    known = bundle.tenants[tenant]
-    return Budget(share=known.expert_share, exploration=max(known.exploration_share, exploration))
+        Nothing comes of feedback that is a repeat, nor where all was erased. Feedback that comes
+        before its interaction waits for it.
 
+        Raises:
+            Rejected: The request is another tenant's, or the bundle does not know its tenant.
+        """
+        if remembered.erased or any(each.feedback_id == feedback.feedback_id for each in remembered.feedback):
+            return None
+        said = (*remembered.feedback, feedback)
+        waiting = Remembered(
+            partition=remembered.partition,
+            decided=remembered.decided,
+            flagged=remembered.flagged,
+            interaction=remembered.interaction,
+            feedback=said,
+        )
+        if not remembered.decided or remembered.flagged:
+            return Considered(waiting)
+        interaction: Interaction = codec(Topic.INTERACTIONS).decode(remembered.interaction)
+        if feedback.tenant != interaction.tenant:
+            raise Rejected(f"tenant: {feedback.tenant!r} has no say in a request of {interaction.tenant!r}")
+        before = self._judged(interaction, remembered.feedback, bundle)
+        now = self._judged(interaction, said, bundle)
+        if now.chance <= before.chance:
+            return Considered(waiting)
+        budget = self._budget(bundle, interaction)
+        selector, decision = selector.reconsider(now.chance, budget, self.clock.chance())
+        if not decision.flagged:
+            return Considered(waiting, selector)
+        flagged = Remembered(partition=remembered.partition, decided=True, flagged=True, feedback=said)
+        return self._considered(interaction, flagged, selector, decision, now, budget)
 
-def _edge_case(
-    interaction: Interaction, feedback: Sequence[Feedback], bundle: Bundle, decision: Decision, clock: Clock
-) -> EdgeCase:
-    found = signals(interaction, feedback, function_call=wants_call(bundle, interaction.task))
-    return EdgeCase(
-        request_id=interaction.request_id,
-        tenant=interaction.tenant,
-        task=interaction.task,
-        flagged_at=clock.now(),
-        score=score(found),
-        threshold=decision.threshold,
-        explored=decision.explored,
-        propensity=decision.propensity,
-        signals=found,
-        messages=interaction.messages,
-        tools=interaction.tools,
-        answer=answer_text(interaction),
-        model=interaction.model,
-        model_version=interaction.model_version,
-        sum_logprob=interaction.sum_logprob,
-        sensitivity=interaction.sensitivity,
-        bundle_version=interaction.bundle_version,
-    )
+    def _judged(
+        self, interaction: Interaction, feedback: Sequence[Feedback], bundle: Bundle, drifted: bool = False
+    ) -> _Judged:
+        known = self.experience.known(interaction)
+        function_call = wants_call(bundle, interaction.task)
+        found = signals(interaction, feedback, known, function_call=function_call, drifted=drifted)
+        chance = self.experience.chance(interaction.tenant, interaction.task, interaction.model, found)
+        return _Judged(known, found, chance)
+
+    def _budget(self, bundle: Bundle, interaction: Interaction, drift: float = 0.0) -> Budget:
+        tenant, task = interaction.tenant, interaction.task
+        if tenant not in bundle.tenants:
+            raise Rejected(f"tenant: {tenant!r} is not in bundle {bundle.version}, so there is no budget for it")
+        experts = bundle.experts_of(tenant, task)
+        a_day = [
+            *([experts.items_per_day] if experts.items_per_day is not None else []),
+            *(
+                [60 * experts.minutes_per_day / self.experience.seconds_per_item(tenant, task)]
+                if experts.minutes_per_day is not None
+                else []
+            ),
+        ]
+        per_second = min(a_day) / DAY_SECONDS / self.partitions if a_day else None
+        return Budget(experts.share, max(experts.exploration, drift), per_second)
+
+    def _considered(
+        self,
+        interaction: Interaction,
+        remembered: Remembered,
+        selector: Selector,
+        decision: Decision,
+        judged: _Judged,
+        budget: Budget,
+    ) -> Considered:
+        if not decision.flagged:
+            return Considered(remembered, selector)
+        if judged.known.same_as is not None:
+            edge_case = self._edge_case(
+                interaction, decision, judged, selector.share(budget), same_as=judged.known.same_as
+            )
+            return Considered(remembered, selector.not_asked(), edge_case)
+        return Considered(remembered, selector, self._edge_case(interaction, decision, judged, selector.share(budget)))
+
+    def _edge_case(
+        self, interaction: Interaction, decision: Decision, judged: _Judged, share: float, same_as: str = ""
+    ) -> EdgeCase:
+        minutes = self.experience.seconds_per_item(interaction.tenant, interaction.task) / 60
+        return EdgeCase(
+            request_id=interaction.request_id,
+            tenant=interaction.tenant,
+            task=interaction.task,
+            flagged_at=self.clock.now(),
+            score=judged.chance,
+            threshold=decision.threshold,
+            explored=decision.explored,
+            propensity=decision.propensity,
+            share=share,
+            value=judged.chance / minutes,
+            same_as=same_as,
+            signals=judged.found,
+            messages=interaction.messages,
+            tools=interaction.tools,
+            answer=answer_of(interaction),
+            model=interaction.model,
+            model_version=interaction.model_version,
+            sum_logprob=interaction.sum_logprob,
+            sensitivity=interaction.sensitivity,
+            bundle_version=interaction.bundle_version,
+        )

@@ -8,6 +8,7 @@ from services.runtime.errors import InvalidArgument
 from services.triage.domain.answers import call_error
 from services.triage.domain.deltas import delta
 from services.triage.domain.leases import Lease
+from services.triage.domain.texts import question_of
 
 CONFIRMED, CORRECTED, UNSAFE, SKIPPED = "confirmed", "corrected", "unsafe", "skipped"
 # Of an item whose request was erased; no expert says so.
@@ -65,6 +66,12 @@ def label(
         seconds_spent=judgement.seconds_spent,
         sensitivity=item.sensitivity,
         bundle_version=item.bundle_version,
+        question=question_of(item.messages),
+        model=item.model,
+        model_version=item.model_version,
+        signals=item.signals,
+        propensity=item.propensity,
+        share=item.share,
     )
 
 

@@ -6,10 +6,8 @@ from schemas.bundle import Bundle
 from schemas.events import EdgeCase, Feedback, Interaction, Label, Outcome
 from services.triage.domain.deltas import delta
 from services.triage.domain.labels import CONFIRMED, SKIPPED
-from services.triage.domain.signals import ASKED_AGAIN, RATED_WORST, answer_text, edited
-
-# Of a question: enough to judge its kind by.
-QUESTION_CHARACTERS = 1000
+from services.triage.domain.signals import ASKED_AGAIN, RATED_WORST, edited
+from services.triage.domain.texts import answer_of, question_of
 
 
 def of_label(label: Label, asked: EdgeCase, bundle: Bundle) -> Outcome | None:
@@ -31,7 +29,7 @@ def of_feedback(feedback: Feedback, asked: Interaction | EdgeCase, bundle: Bundl
 
     It leaves as much doubt as triage's signals have: who edits an answer is likelier than not to have found it wrong.
     """
-    said = asked.answer if isinstance(asked, EdgeCase) else answer_text(asked)
+    said = asked.answer if isinstance(asked, EdgeCase) else answer_of(asked)
     if feedback.tenant != asked.tenant or not said:
         return None
     if feedback.kind == "rating" and feedback.rating is not None:
@@ -49,7 +47,7 @@ def of_feedback(feedback: Feedback, asked: Interaction | EdgeCase, bundle: Bundl
 def _outcome(
     asked: Interaction | EdgeCase, success: float, source: str, propensity: float, found_at: datetime, bundle: Bundle
 ) -> Outcome | None:
-    question = next((message.content for message in reversed(asked.messages) if message.role == "user"), "")
+    question = question_of(asked.messages)
     if not asked.model or not question:
         return None
     generic = bundle.models.get(asked.model)
@@ -65,7 +63,7 @@ def _outcome(
         model_version=asked.model_version,
         tier=generic.tier if generic else "specialist",
         sum_logprob=asked.sum_logprob,
-        question=question[:QUESTION_CHARACTERS],
+        question=question,
         turns=len(asked.messages),
         tools=len(asked.tools),
         sensitivity=asked.sensitivity,

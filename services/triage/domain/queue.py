@@ -10,7 +10,7 @@ QueueName = tuple[str, str]  # tenant, task
 @dataclass
 class _Entry:
     queue: QueueName
-    score: float
+    value: float
     leased_until: datetime | None = None
     settled: bool = False  # its label is written; the table's row will say so soon
 
@@ -20,13 +20,13 @@ class Queue:
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        self._open: dict[QueueName, list[tuple[float, str]]] = {}  # heaps of (-score, request_id)
+        self._open: dict[QueueName, list[tuple[float, str]]] = {}  # heaps of (-value, request_id)
         self._leased: list[tuple[datetime, str]] = []  # heap
 
-    def add(self, request_id: str, queue: QueueName, score: float) -> None:
+    def add(self, request_id: str, queue: QueueName, value: float) -> None:
         """Put an item in; one that is there already stays as it is."""
         if request_id not in self._entries:
-            self._entries[request_id] = _Entry(queue, score)
+            self._entries[request_id] = _Entry(queue, value)
             self._put_back(request_id)
 
     def remove(self, request_id: str) -> None:
@@ -40,7 +40,7 @@ class Queue:
         self._leased.clear()
 
     def lease(self, now: datetime, until: datetime, *, tenant: str = "", task: str = "") -> str | None:
-        """Take the item with the highest score that nobody holds; nothing when there is none.
+        """Take the item with the highest value that nobody holds; nothing when there is none.
 
         Args:
             now: Leases that end before are over.
@@ -103,4 +103,4 @@ class Queue:
 
     def _put_back(self, request_id: str) -> None:
         entry = self._entries[request_id]
-        heappush(self._open.setdefault(entry.queue, []), (-entry.score, request_id))
+        heappush(self._open.setdefault(entry.queue, []), (-entry.value, request_id))

@@ -32,7 +32,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         partition: Where it came from.
         tenant: Whose.
         task: Of which task.
-        score: Its place in the queue.
+        value: Its place in the queue.
         edge_case: The record's bytes; empty when done.
         outcome: What the experts said of it; empty while it is open.
     """
@@ -40,7 +40,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     tenant: str
     task: str
-    score: float = 0.0
+    value: float = 0.0
     edge_case: bytes = b""
     outcome: str = ""
 

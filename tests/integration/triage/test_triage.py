@@ -92,9 +92,9 @@ async def _all_handled(kafka: str, topics: Collection[Topic]) -> bool:
 async def _play(producer: Producer, count: int) -> list[str]:
     ids = [CLOCK.new_id() for _ in range(count)]
     for request_id in ids:
-        await producer.send(
-            Topic.INTERACTIONS, interaction(request_id, mean_logprob=-CLOCK.chance(), received_at=CLOCK.now())
-        )
+        asked = (Message(role="user", content=f"Find me film number {request_id}"),)
+        doubtful = interaction(request_id, messages=asked, sum_logprob=-CLOCK.chance(), received_at=CLOCK.now())
+        await producer.send(Topic.INTERACTIONS, doubtful)
     return ids
 
 

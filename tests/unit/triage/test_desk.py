@@ -40,7 +40,7 @@ class _World:
 
     def add(self, request_id: str = "r1", answer: str = CALL) -> None:
         record = codec(Topic.EDGE_CASES).encode(edge_case(request_id, answer=answer))
-        self.items[request_id] = Item(partition=0, tenant=TENANT, task=TASK, score=0.5, edge_case=record)
+        self.items[request_id] = Item(partition=0, tenant=TENANT, task=TASK, value=0.5, edge_case=record)
         self.queue.add(request_id, (TENANT, TASK), 0.5)
 
     def check_ready(self) -> None:

@@ -8,9 +8,9 @@ from schemas.events import Drift
 from services.runtime.clock import Clock
 from services.triage.domain.rows import Remembered
 from services.triage.domain.selection import Selector
-from services.triage.handlers import consider
+from services.triage.handlers import Picker
 from services.triage.state import FollowedDrift
-from tests.unit.triage.builders import NOW, TASK, TENANT, bundle, interaction
+from tests.unit.triage.builders import NOW, TASK, TENANT, bundle, experience, interaction
 
 LANGUAGE = Drift(
     task_key=f"{TENANT}/{TASK}",
@@ -54,11 +54,11 @@ def test_what_says_nothing_of_a_task_s_answers_changes_nothing(drift: FollowedDr
 
 def test_the_share_is_held_and_half_of_it_is_random_with_the_propensity_that_it_had() -> None:
     selector, random, wanted = Selector(), Random(1), bundle(share=0.2)
+    picker = Picker(experience(), Clock(now=lambda: NOW, chance=random.random), partitions=1)
     picked, explored, weights = 0, 0, 0.0
     for number in range(3000):
         asked = interaction(str(number), mean_logprob=-random.random())
-        clock = Clock(now=lambda: NOW, chance=random.random)
-        considered = consider(asked, b"record", Remembered(partition=0), selector, wanted, clock, exploration=0.5)
+        considered = picker.consider(asked, b"record", Remembered(partition=0), selector, wanted, drift=0.5)
         assert considered is not None
         assert considered.selector is not None
         selector = considered.selector

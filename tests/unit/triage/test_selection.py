@@ -12,7 +12,7 @@ from services.triage.domain.selection import WINDOW, Budget, Selector
 def _play(scores: list[float], budget: Budget, seed: int = 1) -> tuple[Selector, list[bool]]:
     chance, selector, flags = random.Random(seed), Selector(), []
     for score in scores:
-        selector, decision = selector.decide(score, budget, chance.random())
+        selector, decision = selector.decide(score, budget, chance.random(), 0.0)
         flags.append(decision.flagged)
     return selector, flags
 
@@ -59,7 +59,7 @@ def test_exploration_picks_its_part_of_the_share_with_the_propensity_it_logs() -
     source, selector, budget = random.Random(7), Selector(), Budget(0.2, 0.25)
     explored, weighted = 0, 0.0
     for _ in range(20_000):
-        selector, decision = selector.decide(source.random(), budget, source.random())
+        selector, decision = selector.decide(source.random(), budget, source.random(), 0.0)
         explored += decision.explored
         if decision.flagged:
             assert 0 < decision.propensity <= 1
@@ -79,7 +79,7 @@ def test_nothing_is_picked_without_a_budget_and_everything_with_all_of_it() -> N
 def test_late_feedback_is_paid_from_the_same_budget() -> None:
     source, selector, budget = random.Random(11), Selector(), Budget(0.2, 0.1)
     for i in range(4000):
-        selector, _ = selector.decide(source.random() / 2, budget, source.random())
+        selector, _ = selector.decide(source.random() / 2, budget, source.random(), 0.0)
         if i % 4 == 0:
             selector, _ = selector.reconsider(0.9, budget, source.random())
     assert selector.seen == 4000
@@ -90,3 +90,40 @@ def test_memory_is_bounded_and_survives_the_table() -> None:
     selector, _ = _play([0.5] * (3 * WINDOW), Budget(0.2, 0.1))
     assert len(selector.scores) == 4 * WINDOW
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(selector), type=Selector) == selector
+
+
+def test_a_budget_of_items_a_day_is_held_through_nights_and_rushes() -> None:
+    source, selector = random.Random(13), Selector()
+    budget = Budget(share=1.0, exploration=0.1, per_second=100 / 86400)
+    asked = []
+    for day in range(6):
+        flagged = selector.flagged
+        # Nothing by night, an hour in which five times as many come as in the others.
+        hours = [*(source.uniform(8, 20) for _ in range(1500)), *(source.uniform(20, 21) for _ in range(625))]
+        for hour in sorted(hours):
+            selector, _ = selector.decide(source.random(), budget, source.random(), day * 86400 + hour * 3600)
+        asked.append(selector.flagged - flagged)
+    assert asked[1:] == pytest.approx([100] * 5, abs=15)
+
+
+def test_of_a_share_and_so_much_a_day_the_lesser_holds() -> None:
+    def flagged(budget: Budget) -> int:
+        source, selector = random.Random(17), Selector()
+        for second in range(0, 86400, 43):
+            selector, _ = selector.decide(source.random(), budget, source.random(), float(second))
+        return selector.flagged
+
+    assert flagged(Budget(0.2, 0.1, per_second=50 / 86400)) == pytest.approx(50, abs=10)
+    assert flagged(Budget(0.01, 0.1, per_second=500 / 86400)) == pytest.approx(20, abs=6)
+
+
+def test_what_was_asked_before_costs_nothing() -> None:
+    source, selector, budget, asked = random.Random(19), Selector(), Budget(0.2, 0.1), 0
+    for number in range(5000):
+        selector, decision = selector.decide(source.random(), budget, source.random(), 0.0)
+        if decision.flagged and number % 2:
+            selector = selector.not_asked()
+        else:
+            asked += decision.flagged
+    assert selector.flagged == asked
+    assert asked / 5000 == pytest.approx(0.2, abs=0.02)

@@ -1,0 +1,102 @@
+"""How likely an answer is wrong, learned from what experts said of others.
+
+Each model of a task has a Bayesian logistic regression (`services.runtime.logistic`) over what the signals of its
+answers say, as log-odds. Before anything is labelled a signal counts for about that, so that the first chances are
+sensible; each label then moves the weights a little.
+
+Experts see doubtful answers more often than others. So a label counts by the share of the traffic that experts see
+divided by the chance that this answer had to be seen (inverse propensity): what is learned holds for all the traffic.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.events import Signal
+from services.runtime.logistic import Logistic, Vector, log_odds
+from services.triage.domain.signals import NAMES
+
+# No signal is taken for more certain than this, either way.
+SUREST = 0.98
+CONSTANT_VARIANCE = 1.0
+# By which the constant is in doubt again when another version of the model answers.
+VERSION_VARIANCE = 0.5
+# The weight of one label lies between these: a rare one must not drown all others, nor a common one count for nothing.
+LEAST_WEIGHT, GREATEST_WEIGHT = 0.2, 5.0
+
+
+@dataclass(frozen=True)
+class Weight:
+    """How a signal counts before anything is known.
+
+    Attributes:
+        neutral: The value at which it says nothing.
+        mean: By how much of what it says the log-odds rise.
+        variance: How far the mean may be wrong.
+    """
+
+    neutral: float
+    mean: float
+    variance: float = 0.25
+
+
+# Of signals that most answers have.
+WEIGHTS = {
+    "unlikely": Weight(0.5, 1.0),
+    "improbable": Weight(0.3, 1.0),
+    "doubtful": Weight(0.4, 0.0),
+    "similar": Weight(0.3, 0.5),
+    "called": Weight(0.3, 0.5),
+    "new": Weight(0.5, 0.1),
+}
+# Of all others. That one is there at all may mean more or less than it says: by so much.
+OTHER = Weight(0.3, 1.0)
+PRESENCE_VARIANCE = 1.0
+
+
+class Estimator:
+    """What is known of when one model's answers to one task are wrong."""
+
+    def __init__(self) -> None:
+        """Begin with what is believed of every signal."""
+        self._weights = {name: WEIGHTS.get(name, OTHER) for name in NAMES}
+        self._places = {name: place for place, name in enumerate(NAMES, 1)}
+        rare = [name for name in NAMES if name not in WEIGHTS]
+        self._presences = {name: place for place, name in enumerate(rare, 1 + len(NAMES))}
+        mean = [0.0, *(weight.mean for weight in self._weights.values()), *[0.0] * len(rare)]
+        variances = [weight.variance for weight in self._weights.values()]
+        self._dimensions = len(mean)
+        self._model = Logistic(
+            np.array(mean), np.array([CONSTANT_VARIANCE, *variances, *[PRESENCE_VARIANCE] * len(rare)])
+        )
+        self._versions: set[str] = set()
+
+    def chance(self, found: Iterable[Signal]) -> float:
+        """Return the chance that an answer with these signals is wrong."""
+        return self._model.chance(self._features(found))
+
+    def learn(self, found: Iterable[Signal], failed: bool, weight: float, version: str = "") -> None:
+        """Take in what an expert said of an answer.
+
+        Args:
+            found: Its signals, when it was picked.
+            failed: It was wrong.
+            weight: As how many it counts.
+            version: Of the model. How often a new one fails is in doubt; what its signals mean is much the same.
+        """
+        if self._versions and version not in self._versions:
+            self._model.loosen(0, VERSION_VARIANCE)
+        self._versions.add(version)
+        self._model.learn(self._features(found), float(failed), min(max(weight, LEAST_WEIGHT), GREATEST_WEIGHT))
+
+    def _features(self, found: Iterable[Signal]) -> Vector:
+        features = np.zeros(self._dimensions)
+        features[0] = 1.0
+        for signal in found:
+            name, value = signal.name, min(max(signal.value, 1 - SUREST), SUREST)
+            if name in self._places:  # one that is told by a later version of triage is not
+                features[self._places[name]] = log_odds(value) - log_odds(self._weights[name].neutral)
+            if name in self._presences:
+                features[self._presences[name]] = 1.0
+        return features

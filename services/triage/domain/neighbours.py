@@ -1,0 +1,184 @@
+"""Requests that experts were asked about, and what they said: what is known of others like them."""
+
+import re
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from services.runtime.embeddings import Vectors
+
+# Requests that are remembered of one tenant and task, the latest.
+REMEMBERED = 2048
+# How many of the nearest are looked at, and how fast one counts for less the further away it is.
+NEAREST = 8
+REACH = 0.15
+# From here on two requests are alike enough to be told of as such.
+ALIKE = 0.85
+# Requests of the same words are one request made twice. So are those of nearly the same that got the same answer: from
+# this cosine and this share of common words on.
+SAME_DIRECTION, SAME_WORDS = 0.95, 0.8
+# What is believed before anything is known: this share of answers fail, as if so many had been seen.
+SHARE, DOUBT = 0.3, 1.0
+# A label of another model's answer tells less of this one's.
+OTHER_MODEL = 0.25
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that experts were asked about.
+
+    Attributes:
+        request_id: Which.
+        vector: What it asks, (D,), of length 1.
+        words: Of the conversation.
+        model: Who answered, with its version.
+        called: The function that was called; empty where none was.
+        answer: What was answered.
+        failed: Whether an expert found the answer wrong; None while nobody has said.
+    """
+
+    request_id: str
+    vector: Vectors
+    words: frozenset[str]
+    model: str
+    called: str
+    answer: str
+    failed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the neighbours say of an answer.
+
+    Attributes:
+        same_as: The request that experts were asked about already, if this is that one again.
+        nearest: Cosine between the request and the most alike that was asked about; None where nothing was.
+        similar: Labelled requests that are much like it.
+        similar_failed: Answers to these that were wrong.
+        similar_share: Share of such answers that are expected to be wrong, in (0, 1).
+        called: Labelled answers that called the same function.
+        called_failed: Those of them that were wrong.
+        called_share: Share of such answers that are expected to be wrong, in (0, 1).
+    """
+
+    same_as: str | None = None
+    nearest: float | None = None
+    similar: int = 0
+    similar_failed: int = 0
+    similar_share: float = SHARE
+    called: int = 0
+    called_failed: int = 0
+    called_share: float = SHARE
+
+
+def words_of(text: str) -> frozenset[str]:
+    """Return the words of a text, as two are compared by."""
+    return frozenset(_WORD.findall(text.casefold()))
+
+
+class Neighbours:
+    """The latest requests of one tenant and task that experts were asked about, in memory."""
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[str, int] = OrderedDict()  # by request, oldest first
+        self._asked: dict[int, Asked] = {}
+        self._vectors: Vectors = np.zeros((0, 0), np.float32)
+        self._free: list[int] = []
+        self._calls: defaultdict[str, defaultdict[str, Counter[bool]]] = defaultdict(lambda: defaultdict(Counter))
+
+    def add(self, asked: Asked) -> str | None:
+        """Take in a request, unless it is known; return the one that is forgotten for it."""
+        if asked.request_id in self._rows:
+            return None
+        oldest = next(iter(self._rows)) if len(self._rows) >= REMEMBERED else None
+        if oldest is not None:
+            self.forget(oldest)
+        if not self._free:
+            self._grow(len(asked.vector))
+        row = self._free.pop()
+        self._rows[asked.request_id] = row
+        self._asked[row] = asked
+        self._vectors[row] = asked.vector
+        self._count(asked, 1)
+        return oldest
+
+    def judged(self, request_id: str) -> bool:
+        """Say whether an expert's word on a request is known."""
+        return request_id in self._rows and self._asked[self._rows[request_id]].failed is not None
+
+    def judge(self, request_id: str, failed: bool | None) -> None:
+        """Take in what an expert said of a request, or that it is taken back."""
+        if request_id in self._rows:
+            row = self._rows[request_id]
+            self._count(self._asked[row], -1)
+            self._asked[row] = replace(self._asked[row], failed=failed)
+            self._count(self._asked[row], 1)
+
+    def forget(self, request_id: str) -> None:
+        """Drop a request, if it is there."""
+        row = self._rows.pop(request_id, None)
+        if row is not None:
+            self._count(self._asked.pop(row), -1)
+            self._vectors[row] = 0.0
+            self._free.append(row)
+
+    def of(self, new: Asked) -> Known:
+        """Return what is known of an answer that experts are not asked about yet."""
+        if not self._rows:
+            return Known()
+        alike = self._vectors @ new.vector
+        count = min(NEAREST, len(self._rows))
+        nearest = [(float(alike[row]), self._asked[row]) for row in self._nearest(alike, count)]
+        labelled = [(cosine, asked) for cosine, asked in nearest if asked.failed is not None]
+        close = [asked for cosine, asked in labelled if cosine >= ALIKE]
+        weights = [_weight(cosine, asked.model == new.model) for cosine, asked in labelled]
+        failed = sum(weight for weight, (_, asked) in zip(weights, labelled, strict=True) if asked.failed)
+        calls = self._calls[new.called].items() if new.called in self._calls else ()
+        counted = [(1.0 if name == new.model else OTHER_MODEL, counts) for name, counts in calls]
+        return Known(
+            same_as=next((asked.request_id for cosine, asked in nearest if _is_same(cosine, new, asked)), None),
+            nearest=max(cosine for cosine, _ in nearest),
+            similar=len(close),
+            similar_failed=sum(bool(asked.failed) for asked in close),
+            similar_share=_share(failed, sum(weights)),
+            called=sum(counts.total() for _, counts in counted),
+            called_failed=sum(counts[True] for _, counts in counted),
+            called_share=_share(
+                sum(weight * counts[True] for weight, counts in counted),
+                sum(weight * counts.total() for weight, counts in counted),
+            ),
+        )
+
+    def _nearest(self, alike: npt.NDArray[np.float32], count: int) -> Iterator[int]:
+        rows = np.argpartition(-alike, count - 1)[:count] if count < len(alike) else range(len(alike))
+        # A row that is free is all noughts, and as alike as any where nothing is.
+        return (int(row) for row in rows if int(row) in self._asked)
+
+    def _count(self, asked: Asked, by: int) -> None:
+        if asked.failed is not None and asked.called:
+            self._calls[asked.called][asked.model][asked.failed] += by
+
+    def _grow(self, dimensions: int) -> None:
+        size = len(self._vectors)
+        more = np.zeros((max(64, size), dimensions), np.float32)
+        self._vectors = np.concatenate((self._vectors.reshape(size, dimensions), more))
+        self._free = list(range(len(self._vectors) - 1, size - 1, -1))
+
+
+def _weight(cosine: float, same_model: bool) -> float:
+    return float(np.exp((cosine - 1) / REACH)) * (1.0 if same_model else OTHER_MODEL)
+
+
+def _share(failed: float, seen: float) -> float:
+    return (failed + DOUBT * SHARE) / (seen + DOUBT)
+
+
+def _is_same(cosine: float, new: Asked, asked: Asked) -> bool:
+    if not new.words or new.words == asked.words:
+        return bool(new.words)
+    alike = cosine >= SAME_DIRECTION and len(new.words & asked.words) >= SAME_WORDS * len(new.words | asked.words)
+    return alike and bool(new.answer) and new.answer == asked.answer
