@@ -18,7 +18,7 @@ from services.runtime.clock import Clock
 from services.runtime.kafka import Producer
 from services.triage.consumer import GROUP
 from tests.integration.triage.conftest import SHARE, Process
-from tests.unit.triage.builders import TASK, TENANT, feedback, interaction
+from tests.unit.triage.builders import CALL, TASK, TENANT, feedback, interaction
 
 CLOCK = Clock()
 
@@ -92,8 +92,10 @@ async def _all_handled(kafka: str, topics: Collection[Topic]) -> bool:
 async def _play(producer: Producer, count: int) -> list[str]:
     ids = [CLOCK.new_id() for _ in range(count)]
     for request_id in ids:
-        asked = (Message(role="user", content=f"Find me film number {request_id}"),)
-        doubtful = interaction(request_id, messages=asked, sum_logprob=-CLOCK.chance(), received_at=CLOCK.now())
+        # Each another request, or experts would be asked about them once.
+        asked = (Message(role="user", content=f"Find me film {request_id}"),)
+        answer, doubt = CALL.replace("Alien", f"Alien {request_id}"), -CLOCK.chance()
+        doubtful = interaction(request_id, messages=asked, answer=answer, sum_logprob=doubt, received_at=CLOCK.now())
         await producer.send(Topic.INTERACTIONS, doubtful)
     return ids
 
