@@ -71,3 +71,9 @@ ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS after Float64 COMMENT '
 ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS subject String COMMENT 'Of names, the one whose share moved most';
 
 ALTER TABLE gyre.audit_drift_v1 ADD COLUMN IF NOT EXISTS requests Int64 COMMENT 'Requests seen since what is ordinary began to be learned';
+
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS imported Bool COMMENT 'Labelled elsewhere, so nobody was to be asked about it';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS kind LowCardinality(String) DEFAULT 'first' COMMENT 'first, overlap, adjudication, gold or imported';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS guideline_version LowCardinality(String) COMMENT 'Version of the guideline that the expert had before them';

@@ -154,17 +154,18 @@ CREATE OR REPLACE VIEW gyre.edge_cases
     sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    imported Bool COMMENT 'Labelled elsewhere, so nobody was to be asked about it',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
     request_id, tenant, task, flagged_at, score, threshold, explored, propensity, signals, messages, tools,
-    answer, model, model_version, sum_logprob, sensitivity, bundle_version, _partition AS partition,
+    answer, model, model_version, sum_logprob, sensitivity, bundle_version, imported, _partition AS partition,
     _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_edge_cases_v1
 WHERE _error = ''
-COMMENT 'Requests that triage found worth an expert\'s time';
+COMMENT 'Requests that triage found worth an expert\'s time, and those whose labels were imported';
 
 CREATE OR REPLACE VIEW gyre.labels
 (
@@ -174,7 +175,9 @@ CREATE OR REPLACE VIEW gyre.labels
     task LowCardinality(String) COMMENT 'What the request is for',
     expert LowCardinality(String) COMMENT 'Who answered',
     labelled_at DateTime64(6, 'UTC') COMMENT 'When the expert answered',
-    outcome LowCardinality(String) COMMENT 'confirmed, corrected, unsafe or skipped',
+    outcome LowCardinality(String)
+        COMMENT 'confirmed, corrected, unsafe, skipped, escalated, or retracted: it takes the label of its id back',
+    kind LowCardinality(String) COMMENT 'first, overlap, adjudication, gold or imported',
     answer String COMMENT 'The right answer, when confirmed or corrected',
     model_answer String COMMENT 'What the model had answered',
     delta Array(Tuple(start Int64, end Int64, text String))
@@ -183,18 +186,19 @@ CREATE OR REPLACE VIEW gyre.labels
     comment String COMMENT 'Comment in free text',
     seconds_spent Float64 COMMENT 'Seconds the expert took',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
+    guideline_version LowCardinality(String) COMMENT 'Version of the guideline that the expert had before them',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
-    label_id, request_id, tenant, task, expert, labelled_at, outcome, answer, model_answer, delta, distance,
-    comment, seconds_spent, sensitivity, bundle_version, _partition AS partition, _offset AS offset,
+    label_id, request_id, tenant, task, expert, labelled_at, outcome, kind, answer, model_answer, delta, distance,
+    comment, seconds_spent, sensitivity, guideline_version, bundle_version, _partition AS partition, _offset AS offset,
     lower(hex(_hash)) AS hash
 FROM gyre.triage_labels_v1
 WHERE _error = ''
-COMMENT 'What experts said of edge cases';
+COMMENT 'Every record of what experts said of edge cases; gyre.judgements has what stands of it';
 
 CREATE OR REPLACE VIEW gyre.candidates
 (
