@@ -200,6 +200,35 @@ FROM gyre.triage_labels_v1
 WHERE _error = ''
 COMMENT 'Every record of what experts said of edge cases; gyre.judgements has what stands of it';
 
+CREATE OR REPLACE VIEW gyre.judgements
+(
+    label_id String COMMENT 'Id of the label',
+    request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the request is for',
+    expert LowCardinality(String) COMMENT 'Who answered',
+    labelled_at DateTime64(6, 'UTC') COMMENT 'When the expert answered',
+    outcome LowCardinality(String) COMMENT 'confirmed, corrected or unsafe',
+    kind LowCardinality(String) COMMENT 'first, overlap, adjudication or imported',
+    answer String COMMENT 'The right answer, when confirmed or corrected',
+    model_answer String COMMENT 'What the model had answered',
+    distance Float64 COMMENT '0 the same, 1 nothing in common',
+    comment String COMMENT 'Comment in free text',
+    seconds_spent Float64 COMMENT 'Seconds the expert took',
+    sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
+    guideline_version LowCardinality(String) COMMENT 'Version of the guideline that the expert had before them',
+    bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    label_id, request_id, tenant, task, expert, labelled_at, outcome, kind, answer, model_answer, distance, comment,
+    seconds_spent, sensitivity, guideline_version, bundle_version, hash
+FROM gyre.labels
+WHERE outcome IN ('confirmed', 'corrected', 'unsafe') AND kind != 'gold'
+    AND label_id NOT IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted')
+LIMIT 1 BY label_id
+COMMENT 'What stands of what experts said of models: each label once, without gold questions and what was taken back';
+
 CREATE OR REPLACE VIEW gyre.candidates
 (
     candidate_id String COMMENT 'Id of the candidate',
