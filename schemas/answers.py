@@ -21,7 +21,7 @@ def same_answer(one: str, other: str) -> bool:
     without regard to case and white space, objects without regard to the order of keys, lists in order; the answer must
     be the call's JSON and nothing else. Plain texts are the same when normalised. A call is never the same as a text.
     """
-    return _canonical_answer(one) == _canonical_answer(other)
+    return bool(_canonical_answer(one) == _canonical_answer(other))
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
@@ -36,7 +36,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
     return (name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
 
 
-def _canonical_answer(text: str) -> Any:
+def _canonical_answer(text: str) -> str | tuple[str, Any]:
     called = parse_call(text)
     if called is None:
         return normalise_text(text)
