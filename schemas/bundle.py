@@ -40,6 +40,7 @@ CLASSIFIED: frozenset[Kind] = frozenset({"injection", "toxicity", "topic"})
 OF_ANSWERS: frozenset[Kind] = frozenset({"leak", "format"})
 # Fewer requests do not say what a topic is.
 FEWEST_EXAMPLES = 5
+Accepted = Literal["provisional", "agreed", "adjudicated"]
 Direction = Literal["input", "output", "document"]
 # Guardrails of the tenants that have no list of their own.
 DEFAULT = "default"
@@ -194,6 +195,15 @@ class Learning(_Frozen):
     holdout_share: float = Field(default=0.2, gt=0, lt=1)
     holdout_minimum: int = Field(default=40, ge=1, description="fewest held-out labels that a gate may decide on")
     minimum_gain: float = Field(default=0.0, ge=-1, lt=1, description="the gain's lower bound must lie above this")
+    # States of requests (`schemas.labels`) whose labels are learned from. What is disputed, escalated or taken back, or
+    # was called unsafe, never is.
+    accepts: tuple[Accepted, ...] = Field(default=("provisional", "agreed", "adjudicated"), min_length=1)
+
+    @model_validator(mode="after")
+    def _accepts_each_once(self) -> Self:
+        if len(set(self.accepts)) < len(self.accepts):
+            raise ValueError("accepts: wanted each state once")
+        return self
 
 
 class Cascade(_Frozen):

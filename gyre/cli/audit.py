@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gyre.cli.stack import state_dir_option
+from gyre.cli.stack import clickhouse_address, clickhouse_options, settings_of, state_dir_option
 
 if TYPE_CHECKING:
     from gyre.auditor.verify import Finding
@@ -76,10 +76,7 @@ def verify(path: Path, keys: Sequence[str], kept: Sequence[Path]) -> None:
 
 @audit.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
-@click.option(
-    "--url", envvar="GYRE_CLICKHOUSE_URL", show_envvar=True, help="Of ClickHouse; this machine's if not told."
-)
-@click.option("--user", envvar="GYRE_CLICKHOUSE_USER", default="gyre", show_default=True, show_envvar=True)
+@clickhouse_options
 @state_dir_option
 def export(folder: Path, url: str | None, user: str, state_dir: Path) -> None:
     """Write the record into DIR, as far as it is signed.
@@ -89,12 +86,10 @@ def export(folder: Path, url: str | None, user: str, state_dir: Path) -> None:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from embedded.environment import clickhouse_password
     from gyre.auditor.export import ExportError
     from gyre.auditor.export import export as write
 
-    settings = _stack(state_dir)
-    password = os.environ.get("GYRE_CLICKHOUSE_PASSWORD") or (clickhouse_password(settings, user) if not url else "")
+    address, password = clickhouse_address(settings_of(state_dir), url, user)
     console = Console(highlight=False)
     rows = unsigned = 0
     try:
@@ -102,7 +97,7 @@ def export(folder: Path, url: str | None, user: str, state_dir: Path) -> None:
             task = bar.add_task("Asking ClickHouse")
             for each in write(
                 folder,
-                url or f"http://{settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
+                address,
                 user,
                 password,
                 lambda chain, count: bar.update(task, description=f"{chain}: {count:,} rows"),
@@ -213,16 +208,10 @@ def show_key(state_dir: Path) -> None:
     from schemas.ledger.notes import InvalidKeyError, SigningKey
 
     try:
-        for text in (os.environ.get("GYRE_AUDIT_SIGNING_KEYS") or audit_signing_keys(_stack(state_dir))).split():
+        for text in (os.environ.get("GYRE_AUDIT_SIGNING_KEYS") or audit_signing_keys(settings_of(state_dir))).split():
             click.echo(str(SigningKey.parse(text).verifying))
     except InvalidKeyError as error:
         raise click.ClickException(f"GYRE_AUDIT_SIGNING_KEYS: {error}") from error
-
-
-def _stack(state_dir: Path) -> Any:
-    from embedded.settings import Settings
-
-    return Settings.from_environment({**os.environ, "GYRE_STATE_DIR": str(state_dir)})
 
 
 def _ask(target: str | None, state_dir: Path, call: Callable[[Any], Awaitable[_T]]) -> _T:
@@ -232,7 +221,7 @@ def _ask(target: str | None, state_dir: Path, call: Callable[[Any], Awaitable[_T
     from gyre.api.audit.v1 import audit_pb2_grpc
     from services.runtime.rpc import channel
 
-    at = target or _stack(state_dir).address("GYRE_AUDIT_GRPC_PORT")
+    at = target or settings_of(state_dir).address("GYRE_AUDIT_GRPC_PORT")
 
     async def ask() -> _T:
         async with channel(at) as to:

@@ -142,7 +142,7 @@ async def _publish(bundle: Bundle) -> Bundle | None:
     try:
         async with asyncio.timeout(KAFKA_SECONDS):
             await ensure_topics(settings)
-            before = await _in_force()
+            before = await in_force()
             async with Producer(settings) as producer:
                 event = BundlePublished(
                     version=bundle.version, published_at=Clock().now(), content=bundle.model_dump_json()
@@ -156,7 +156,8 @@ async def _publish(bundle: Bundle) -> Bundle | None:
     return before
 
 
-async def _in_force() -> Bundle | None:
+async def in_force() -> Bundle | None:
+    """Return the bundle that was published last; None where there is none, or none that can still be read."""
     from pydantic import ValidationError
 
     from schemas.bundle import Bundle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,30 @@ def state_dir_option(command: _Command) -> _Command:
         show_envvar=True,
         help="The folder with everything that the stack stores.",
     )(command)
+
+
+def clickhouse_options(command: _Command) -> _Command:
+    """Give a command `--url` and `--user`, of ClickHouse."""
+    url = click.option(
+        "--url", envvar="GYRE_CLICKHOUSE_URL", show_envvar=True, help="Of ClickHouse; this machine's if not told."
+    )
+    user = click.option("--user", envvar="GYRE_CLICKHOUSE_USER", default="gyre", show_default=True, show_envvar=True)
+    return url(user(command))
+
+
+def clickhouse_address(settings: Settings, url: str | None, user: str) -> tuple[str, str]:
+    """Return where ClickHouse is, and the user's password: GYRE_CLICKHOUSE_PASSWORD, or what this machine's stack has."""
+    from embedded.environment import clickhouse_password
+
+    password = os.environ.get("GYRE_CLICKHOUSE_PASSWORD") or (clickhouse_password(settings, user) if not url else "")
+    return url or f"http://{settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}", password
+
+
+def settings_of(state_dir: Path) -> Settings:
+    """Return the settings of the stack whose state is in a folder."""
+    from embedded.settings import Settings
+
+    return Settings.from_environment({**os.environ, "GYRE_STATE_DIR": str(state_dir)})
 
 
 def show_addresses(console: Console, settings: Settings) -> None:

@@ -89,3 +89,9 @@ ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS signals Array(Tuple(n
 ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS propensity Float64 COMMENT 'Probability with which experts were asked; 0: by no chance of triage\'s';
 
 ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS share Float64 COMMENT 'Share of the traffic that experts were asked about then';
+
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS imported Bool COMMENT 'Labelled elsewhere, so nobody was to be asked about it';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS kind LowCardinality(String) DEFAULT 'first' COMMENT 'first, overlap, adjudication, gold or imported';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS guideline_version LowCardinality(String) COMMENT 'Version of the guideline that the expert had before them';

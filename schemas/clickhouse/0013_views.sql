@@ -156,17 +156,18 @@ CREATE OR REPLACE VIEW gyre.edge_cases
     sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    imported Bool COMMENT 'Labelled elsewhere, so nobody was to be asked about it',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
     request_id, tenant, task, flagged_at, score, threshold, explored, propensity, share, value, signals, messages,
-    tools, answer, model, model_version, sum_logprob, sensitivity, bundle_version, _partition AS partition,
-    _offset AS offset, lower(hex(_hash)) AS hash
+    tools, answer, model, model_version, sum_logprob, sensitivity, bundle_version, imported,
+    _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_edge_cases_v1
 WHERE _error = '' AND same_as = ''
-COMMENT 'Requests that triage found worth an expert\'s time';
+COMMENT 'Requests that triage found worth an expert\'s time, and those whose labels were imported';
 
 CREATE OR REPLACE VIEW gyre.repeated_requests
 (
@@ -195,7 +196,9 @@ CREATE OR REPLACE VIEW gyre.labels
     task LowCardinality(String) COMMENT 'What the request is for',
     expert LowCardinality(String) COMMENT 'Who answered',
     labelled_at DateTime64(6, 'UTC') COMMENT 'When the expert answered',
-    outcome LowCardinality(String) COMMENT 'confirmed, corrected, unsafe or skipped',
+    outcome LowCardinality(String)
+        COMMENT 'confirmed, corrected, unsafe, skipped, escalated, or retracted: it takes the label of its id back',
+    kind LowCardinality(String) COMMENT 'first, overlap, adjudication, gold or imported',
     answer String COMMENT 'The right answer, when confirmed or corrected',
     model_answer String COMMENT 'What the model had answered',
     delta Array(Tuple(start Int64, end Int64, text String))
@@ -204,6 +207,7 @@ CREATE OR REPLACE VIEW gyre.labels
     comment String COMMENT 'Comment in free text',
     seconds_spent Float64 COMMENT 'Seconds the expert took',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
+    guideline_version LowCardinality(String) COMMENT 'Version of the guideline that the expert had before them',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
     question String COMMENT 'What was asked: the last user turn, masked, its beginning',
     model LowCardinality(String) COMMENT 'Model that answered',
@@ -217,12 +221,41 @@ CREATE OR REPLACE VIEW gyre.labels
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
-    label_id, request_id, tenant, task, expert, labelled_at, outcome, answer, model_answer, delta, distance,
-    comment, seconds_spent, sensitivity, bundle_version, question, model, model_version, signals, propensity, share,
-    _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+    label_id, request_id, tenant, task, expert, labelled_at, outcome, kind, answer, model_answer, delta, distance,
+    comment, seconds_spent, sensitivity, guideline_version, bundle_version, question, model, model_version, signals,
+    propensity, share, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_labels_v1
 WHERE _error = ''
-COMMENT 'What experts said of edge cases';
+COMMENT 'Every record of what experts said of edge cases; gyre.judgements has what stands of it';
+
+CREATE OR REPLACE VIEW gyre.judgements
+(
+    label_id String COMMENT 'Id of the label',
+    request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the request is for',
+    expert LowCardinality(String) COMMENT 'Who answered',
+    labelled_at DateTime64(6, 'UTC') COMMENT 'When the expert answered',
+    outcome LowCardinality(String) COMMENT 'confirmed, corrected or unsafe',
+    kind LowCardinality(String) COMMENT 'first, overlap, adjudication or imported',
+    answer String COMMENT 'The right answer, when confirmed or corrected',
+    model_answer String COMMENT 'What the model had answered',
+    distance Float64 COMMENT '0 the same, 1 nothing in common',
+    comment String COMMENT 'Comment in free text',
+    seconds_spent Float64 COMMENT 'Seconds the expert took',
+    sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
+    guideline_version LowCardinality(String) COMMENT 'Version of the guideline that the expert had before them',
+    bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
+)
+AS SELECT
+    label_id, request_id, tenant, task, expert, labelled_at, outcome, kind, answer, model_answer, distance, comment,
+    seconds_spent, sensitivity, guideline_version, bundle_version, hash
+FROM gyre.labels
+WHERE outcome IN ('confirmed', 'corrected', 'unsafe') AND kind != 'gold'
+    AND label_id NOT IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted')
+LIMIT 1 BY label_id
+COMMENT 'What stands of what experts said of models: each label once, without gold questions and what was taken back';
 
 CREATE OR REPLACE VIEW gyre.candidates
 (

@@ -52,7 +52,8 @@ SELECT request_id, 'consequence', 'edge case', request_id, flagged_at,
         arrayStringConcat(signals.name, ', ')), hash
 FROM gyre.edge_cases
 UNION ALL
-SELECT request_id, 'consequence', 'label', label_id, labelled_at, concat(outcome, ' by ', expert), hash
+SELECT request_id, 'consequence', 'label', label_id, labelled_at,
+    concat(outcome, ' by ', expert, if(kind = 'first', '', concat(' (', kind, ')'))), hash
 FROM gyre.labels
 UNION ALL
 SELECT request_id, direction, step.1 AS kind, step.2 AS id, created_at, step.3 AS summary, hash
@@ -96,10 +97,17 @@ AS SELECT
     answers.finished_at AS at, concat('answered by ', answers.model, ' ', answers.model_version) AS summary,
     answers.hash AS hash
 FROM (
-    SELECT label_id, request_id FROM gyre.labels WHERE outcome IN ('confirmed', 'corrected')
+    -- What was taken back has taught those who learned from it before.
+    SELECT label_id, request_id, minIf(labelled_at, outcome = 'retracted') AS retracted_at,
+        countIf(outcome = 'retracted') = 0 AS stands
+    FROM gyre.labels
+    WHERE outcome IN ('confirmed', 'corrected', 'retracted') AND kind != 'gold'
+    GROUP BY label_id, request_id
+    HAVING countIf(outcome != 'retracted') > 0
 ) AS labels
 INNER JOIN (
-    SELECT candidate_id, arrayJoin(training_request_ids) AS request_id FROM gyre.candidates
+    SELECT candidate_id, created_at, arrayJoin(training_request_ids) AS request_id FROM gyre.candidates
 ) AS learned ON learned.request_id = labels.request_id
 INNER JOIN gyre.interactions AS answers ON answers.candidate_id = learned.candidate_id
+WHERE stands OR created_at < retracted_at
 COMMENT 'From a label to the answers that specialists have given since they learned from it: filter by label_id';

@@ -117,13 +117,17 @@ AS WITH
         GROUP BY tenant, task, model, model_version, tier
         HAVING requests > 0
     ),
-    -- The same last words as in gyre.flywheel.
+    -- The same last words as in gyre.flywheel: of labels that stand, as an outcome has the time of its label.
     last_words AS (
         SELECT
             tenant, task, model, model_version, tier, request_id,
             argMax(success, found_at) AS right, 1 / argMax(propensity, found_at) AS weight
         FROM gyre.outcomes
         WHERE source = 'label' AND propensity > 0
+            AND (request_id, found_at) NOT IN (
+                SELECT request_id, labelled_at FROM gyre.labels
+                WHERE kind = 'gold' OR label_id IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted')
+            )
         GROUP BY tenant, task, model, model_version, tier, request_id
     ),
     judged AS (
@@ -177,22 +181,84 @@ GROUP BY day, tenant, application, task, model, tier
 HAVING requests > 0
 COMMENT 'What answers cost per day, and what they would have cost elsewhere, by the estimates that the router had';
 
+CREATE OR REPLACE VIEW gyre.label_states
+(
+    request_id String COMMENT 'Id of the request',
+    tenant LowCardinality(String) COMMENT 'Business unit',
+    task LowCardinality(String) COMMENT 'What the request is for',
+    state LowCardinality(String)
+        COMMENT 'open (no judgement stands), provisional (one does), agreed, disputed, adjudicated (a lead decided) or escalated (a lead is to decide)',
+    label_id String COMMENT 'Label that counts; empty where none does: open, disputed, escalated',
+    outcome LowCardinality(String) COMMENT 'What that label says: confirmed, corrected or unsafe',
+    experts Array(String) COMMENT 'Whose judgements and escalations stand',
+    labelled_at DateTime64(6, 'UTC') COMMENT 'Time of the newest record of a label of it, one taking a label back included'
+)
+AS WITH
+    -- As schemas/labels.py has it. Of each expert the newest label that stands, decisions of a lead by themselves.
+    of_each AS (
+        SELECT
+            tenant, task, request_id, expert, kind = 'adjudication' AS is_decision,
+            labels.outcome IN ('confirmed', 'corrected', 'unsafe') OR (labels.outcome = 'escalated' AND NOT is_decision)
+                AS says_something,
+            says_something AND label_id NOT IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted') AS stands,
+            max((labels.labelled_at, label_id)) AS age,
+            argMax((label_id, labels.outcome, answer), (labels.labelled_at, label_id)) AS said
+        FROM gyre.labels AS labels
+        WHERE kind != 'gold'
+        GROUP BY tenant, task, request_id, expert, is_decision, stands, says_something
+    ),
+    of_all AS (
+        SELECT
+            tenant, task, request_id, max(age.1) AS newest_at,
+            argMaxIf((said.1, said.2), age, stands AND is_decision) AS decided,
+            argMinIf((said.1, said.2), age, stands AND NOT is_decision) AS first_said,
+            countIf(stands AND is_decision) AS decisions,
+            countIf(stands AND NOT is_decision) AS experts_who_said,
+            countIf(stands AND said.2 = 'escalated') AS escalations,
+            groupUniqArrayIf(said.2, stands AND NOT is_decision) AS outcomes,
+            groupUniqArrayIf(said.3, stands AND NOT is_decision) AS answers,
+            arraySort(groupUniqArrayIf(expert, stands)) AS experts
+        FROM of_each
+        GROUP BY tenant, task, request_id
+    )
+SELECT
+    request_id, tenant, task,
+    decisions = 0 AND escalations = 0 AND length(outcomes) = 1 AND length(answers) > 1 AS may_say_the_same,
+    -- Answers are the same by schemas/answers.py: texts without regard to case and white space, calls by value. Where JSON
+    -- is compared here, null is the same as absent. It takes long, so only what may be in dispute is looked at.
+    arrayUniq(arrayMap(
+        each -> (JSONExtractString(each, 'name'), ifNull(toString(accurateCastOrNull(
+            trimBoth(replaceRegexpAll(caseFoldUTF8(normalizeUTF8NFKC(each)), '\\s+', ' ')), 'JSON(max_dynamic_paths=0)'
+        )), trimBoth(replaceRegexpAll(caseFoldUTF8(normalizeUTF8NFKC(each)), '\\s+', ' ')))),
+        if(may_say_the_same, answers, [])
+    )) = 1 AS say_the_same,
+    multiIf(
+        decisions > 0, 'adjudicated', escalations > 0, 'escalated', experts_who_said = 0, 'open',
+        experts_who_said = 1, 'provisional',
+        length(outcomes) = 1 AND (length(answers) = 1 OR say_the_same), 'agreed', 'disputed'
+    ) AS state,
+    multiIf(state = 'adjudicated', decided, state IN ('provisional', 'agreed'), first_said, ('', '')) AS counts,
+    counts.1 AS label_id, counts.2 AS outcome, experts, newest_at AS labelled_at
+FROM of_all
+COMMENT 'What the labels of each request come to, and which of them counts';
+
 CREATE OR REPLACE VIEW gyre.agreement
 (
     tenant LowCardinality(String) COMMENT 'Business unit',
     task LowCardinality(String) COMMENT 'What the requests are for',
     expert LowCardinality(String) COMMENT 'One expert',
     other LowCardinality(String) COMMENT 'The other expert, later in the alphabet',
-    requests UInt64 COMMENT 'Requests that both judged (skipping is no judgement; of several labels the last counts)',
+    requests UInt64
+        COMMENT 'Requests that both judged by themselves, gold questions aside; of several labels of one the last counts',
     agreement Float64 COMMENT 'Share of them with the same outcome: confirmed, corrected or unsafe',
     kappa Nullable(Float64)
         COMMENT 'Cohen\'s kappa: 1 full agreement, 0 no more than by chance; null where chance alone would agree always'
 )
 AS WITH
     judgements AS (
-        SELECT tenant, task, request_id, expert, argMax(labels.outcome, (labelled_at, label_id)) AS outcome
-        FROM gyre.labels AS labels
-        WHERE labels.outcome != 'skipped'
+        SELECT tenant, task, request_id, expert, argMax(each.outcome, (labelled_at, label_id)) AS outcome
+        FROM gyre.judgements AS each
+        WHERE kind != 'adjudication'
         GROUP BY tenant, task, request_id, expert
     )
 SELECT
@@ -334,6 +400,10 @@ AS WITH
             argMax(success, found_at) AS right, 1 / argMax(propensity, found_at) AS weight
         FROM gyre.outcomes
         WHERE source = 'label' AND propensity > 0
+            AND (request_id, found_at) NOT IN (
+                SELECT request_id, labelled_at FROM gyre.labels
+                WHERE kind = 'gold' OR label_id IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted')
+            )
         GROUP BY tenant, task, model, model_version, tier, request_id
     ),
     days AS (
@@ -379,8 +449,8 @@ CREATE OR REPLACE VIEW gyre.days
     p95_us Nullable(Float64) COMMENT '95th percentile of the microseconds they took',
     cost Float64 COMMENT 'What they cost, in the unit of the bundle\'s prices',
     saved_by_specialist Float64 COMMENT 'What the cheapest generic model would have cost more than specialists did, as expected',
-    flagged UInt64 COMMENT 'Edge cases found that day',
-    labelled UInt64 COMMENT 'Requests labelled that day'
+    flagged UInt64 COMMENT 'Edge cases found that day, imported ones aside',
+    labelled UInt64 COMMENT 'Requests judged that day, as far as the labels stand'
 )
 AS SELECT
     day, tenant, task, sum(each.requests) AS requests, sum(each.by_specialist) AS by_specialist,
@@ -400,11 +470,11 @@ FROM (
     UNION ALL
     SELECT toDate(flagged_at) AS day, tenant, task, 0, 0, 0, 0, 0, 0, 0, uniqExact(request_id), 0
     FROM gyre.edge_cases
+    WHERE NOT imported
     GROUP BY day, tenant, task
     UNION ALL
     SELECT toDate(labelled_at) AS day, tenant, task, 0, 0, 0, 0, 0, 0, 0, 0, uniqExact(request_id)
-    FROM gyre.labels
-    WHERE outcome != 'skipped'
+    FROM gyre.judgements
     GROUP BY day, tenant, task
 ) AS each
 GROUP BY day, tenant, task

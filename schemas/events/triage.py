@@ -38,6 +38,7 @@ class EdgeCase(Event, frozen=True, kw_only=True):
     sum_logprob: float | None = None  # of the answer's tokens
     sensitivity: Sensitivity
     bundle_version: str
+    imported: bool = False  # labelled elsewhere, so nobody is to be asked about it
 
 
 class Edit(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +50,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Label(Event, frozen=True, kw_only=True):
-    """What an expert said of an edge case."""
+    """What an expert said of an edge case; what all that was said of it comes to, says `schemas.labels`."""
 
     label_id: str
     request_id: str
@@ -57,8 +58,12 @@ class Label(Event, frozen=True, kw_only=True):
     task: str
     expert: str
     labelled_at: datetime
-    # confirmed, corrected, unsafe, skipped
+    # confirmed, corrected, unsafe; skipped and escalated are no judgement; retracted takes the label of this id back
     outcome: str
+    # first, overlap (another expert judged the same), adjudication (a lead decided), gold (a question with a known
+    # answer: it says something of the expert and nothing of the model), imported
+    kind: str = "first"
+    guideline_version: str = ""  # of the task's text that the expert had before them
     answer: str = ""  # the right answer, when confirmed or corrected
     model_answer: str = ""
     delta: tuple[Edit, ...] = ()

@@ -1,50 +1,16 @@
-"""Answers as text: what counts as the same answer, the order of a call's arguments, and the schema of a task's answers.
+"""Answers as a specialist learns to write them: the order of a call's arguments, and the schema of a task's answers.
 
-A function call is the JSON text `{"name": ..., "arguments": {...}}`; any other answer is plain text. Pure.
+What is a call, and what the same answer, says `schemas.answers`. Pure.
 """
 
 import json
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from schemas.answers import parse_call
 from schemas.prompts import call_schema, decodable_schema
 
 Tool = Mapping[str, Any]
-
-
-def normalise_text(text: str) -> str:
-    """Text as it is compared: NFKC, case folded, runs of white space made one space, ends trimmed."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
-
-
-def is_correct(answer: str, label: str) -> bool:
-    """Whether a model's answer says the same as the expert's label.
-
-    A labelled function call is matched by the same function name and equal arguments: numbers by value (1 equals 1.0),
-    strings without regard to case and white space, objects without regard to the order of keys, lists in order; the
-    answer must be the call's JSON and nothing else. A plain-text label is matched by the same normalised text.
-    """
-    called = parse_call(label)
-    if called is None:
-        return normalise_text(answer) == normalise_text(label)
-    answered = parse_call(answer)
-    if answered is None:
-        return False
-    return answered[0] == called[0] and _canonical(answered[1]) == _canonical(called[1])
-
-
-def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
-    """(name, arguments) of a function call; None of any other answer."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(value, dict) or value.keys() != {"name", "arguments"}:
-        return None
-    name, arguments = value["name"], value["arguments"]
-    return (name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
 
 
 def arrange_completion(completion: str, tools: Sequence[Tool]) -> str:
@@ -83,20 +49,6 @@ def answer_schema(labelled: Iterable[tuple[str, Sequence[Tool]]]) -> dict[str, A
         variant = call_schema(called[0], parameters)
         variants.setdefault(json.dumps(variant), variant)
     return {"anyOf": [variants[key] for key in sorted(variants)]} if variants else None
-
-
-def _canonical(value: Any) -> Any:
-    match value:
-        case bool() | None:
-            return (type(value).__name__, value)  # so that True does not equal 1
-        case str():
-            return normalise_text(value)
-        case list():
-            return [_canonical(item) for item in value]
-        case dict():
-            return {key: _canonical(item) for key, item in value.items()}
-        case _:
-            return value
 
 
 def _parameters_by_name(tools: Sequence[Tool]) -> dict[str, dict[str, Any]]:

@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import msgspec
 
+from schemas.answers import same_answer
 from schemas.events import Candidate, GateAnswer
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
-from services.trainer.answers import answer_schema, is_correct
+from services.trainer.answers import answer_schema
 from services.trainer.dataset import LabelledRow, read_rows
 from services.trainer.domain import Contestant, highest, incumbent
 from services.trainer.gate import GateRule, judge
@@ -137,7 +138,7 @@ class Contest:
                     lambda: self._models.answer(question, ANSWER_SECONDS), self._clock, PATIENCE_SECONDS
                 )
             run.gated += 1
-            return GateAnswer(right=is_correct(answer, row.completion), sum_logprob=generated.sum_logprob)
+            return GateAnswer(right=same_answer(answer, row.completion), sum_logprob=generated.sum_logprob)
 
         try:
             # A group, so that one that fails takes the others along.

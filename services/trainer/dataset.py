@@ -30,7 +30,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.trainer.answers import arrange_completion, normalise_text
+from schemas.answers import normalise_text
+from services.trainer.answers import arrange_completion
 
 Split = Literal["train", "holdout"]
 Sensitivity = Literal["public", "internal", "confidential", "restricted"]

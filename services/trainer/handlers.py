@@ -116,7 +116,8 @@ class Training:
             if task.learning is None:
                 continue
             given = self._runs.labels_given(task.tenant, name)
-            fresh = sum(label.label_id not in given for label in self._knowledge.learnable(task.tenant, name))
+            labels = self._knowledge.learnable(task.tenant, name, task.learning.accepts)
+            fresh = sum(label.label_id not in given for label in labels)
             counts.append((task.tenant, name, fresh, task.learning.labels_needed))
         return counts
 
@@ -170,7 +171,7 @@ class Training:
             try:
                 dataset = await asyncio.to_thread(
                     build_dataset,
-                    self._knowledge.rows(tenant, task, settings.specialist_prompt),
+                    self._knowledge.rows(tenant, task, settings.specialist_prompt, learning.accepts),
                     DatasetPolicy(
                         holdout_share=learning.holdout_share,
                         minimum_train_rows=1,

@@ -1,30 +1,32 @@
 """What the topics say: the bundle, what is live, and what there is to learn."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 
 from schemas.bundle import Bundle, Learning, Task
 from schemas.events import BundlePublished, Deployment, EdgeCase, Erasure, Label
+from schemas.labels import LEARNABLE, Standing, standing
 from schemas.prompts import decodable_schema
 from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
 from services.runtime.errors import FailedPrecondition, NotFound, Rejected
 from services.trainer.dataset import LabelledRow
 from services.trainer.domain import row, shown, tool_document
 
-LEARNABLE = ("confirmed", "corrected")
-
 
 @dataclass
 class Knowledge:
-    """What the topics say: the bundle, what is live, and every edge case with its newest label."""
+    """What the topics say: the bundle, what is live, and every edge case with all that experts said of it."""
 
     bundle: Bundle | None = None
     bundle_version: str = ""
     deployments: dict[tuple[str, str], Deployment] = field(default_factory=dict)
     edge_cases: dict[str, EdgeCase] = field(default_factory=dict)
-    labels: dict[tuple[str, str], dict[str, Label]] = field(default_factory=dict)  # by task, then by request
+    # By task, then by request. All records are kept, for none is the last word: another may take a label back.
+    labels: defaultdict[tuple[str, str], dict[str, set[Label]]] = field(default_factory=lambda: defaultdict(dict))
+    standings: defaultdict[tuple[str, str], dict[str, Standing]] = field(default_factory=lambda: defaultdict(dict))
     erased: set[str] = field(default_factory=set)  # requests that nothing is to be learned from
 
     def take_bundle(self, published: BundlePublished) -> None:
@@ -58,21 +60,22 @@ class Knowledge:
             self.edge_cases[case.request_id] = case
 
     def take_label(self, label: Label) -> None:
-        """Remember the newest label of a request. One that was skipped says nothing, and takes no other's place."""
+        """Remember what an expert said of a request, and what all that was said of it comes to."""
         if label.request_id in self.erased:
             return
-        labels = self.labels.setdefault((label.tenant, label.task), {})
-        known = labels.get(label.request_id)
-        if label.outcome != "skipped" and (known is None or known.labelled_at <= label.labelled_at):
-            labels[label.request_id] = label
+        task = label.tenant, label.task
+        records = self.labels[task].setdefault(label.request_id, set())
+        records.add(label)
+        self.standings[task][label.request_id] = standing(records)
 
     def take_erasure(self, erasure: Erasure) -> None:
         """Forget a request, and what may still come of it."""
         if erasure.is_whole:
             self.erased.add(erasure.request_id)
             self.edge_cases.pop(erasure.request_id, None)
-            for labels in self.labels.values():
-                labels.pop(erasure.request_id, None)
+            for task in self.labels:
+                self.labels[task].pop(erasure.request_id, None)
+                self.standings[task].pop(erasure.request_id, None)
 
     def task(self, tenant: str, task: str) -> tuple[Task, Learning]:
         """Return a task of the bundle and how it learns.
@@ -90,15 +93,25 @@ class Knowledge:
             raise FailedPrecondition(f"tasks.{task}.learning is not set in bundle {self.bundle_version}")
         return found, found.learning
 
-    def rows(self, tenant: str, task: str, prompt: str) -> list[LabelledRow]:
-        """Return what can be learned from for a task: labels that say what was right, of edge cases that are known."""
-        return [row(self.edge_cases[label.request_id], label, prompt) for label in self.learnable(tenant, task)]
+    def rows(self, tenant: str, task: str, prompt: str, accepts: Collection[str]) -> list[LabelledRow]:
+        """Return what can be learned from for a task, as a specialist with this prompt learns it."""
+        return [
+            row(self.edge_cases[label.request_id], label, prompt) for label in self.learnable(tenant, task, accepts)
+        ]
 
-    def learnable(self, tenant: str, task: str) -> Iterator[Label]:
-        """Yield the labels of a task that `rows` are made of.
+    def learnable(self, tenant: str, task: str, accepts: Collection[str]) -> Iterator[Label]:
+        """Yield the labels of a task that `rows` are made of: those that count, of edge cases that are known.
 
         Not one whose answer is empty: who confirms that a request was rightly refused shows no answer to learn.
+
+        Args:
+            tenant: Whose.
+            task: What it is for.
+            accepts: States of a request whose label is learned from (`schemas.bundle.Learning.accepts`).
         """
-        for label in self.labels.get((tenant, task), {}).values():
-            if label.outcome in LEARNABLE and label.answer.strip() and label.request_id in self.edge_cases:
+        for request_id, said in self.standings[tenant, task].items():
+            label = said.label
+            if label is None or said.state not in accepts or request_id not in self.edge_cases:
+                continue
+            if label.outcome in LEARNABLE and label.answer.strip():
                 yield label

@@ -92,9 +92,9 @@ QUERIES = {
     sum(minutes.cost) AS cost,
     sumIf(generic_price - expected_price, tier = 'specialist') AS saved,
     (SELECT uniqExact(request_id) FROM gyre.edge_cases
-        WHERE flagged_at >= {since} AND flagged_at < {until}) AS edge_cases,
-    (SELECT uniqExact(request_id) FROM gyre.labels
-        WHERE outcome != 'skipped' AND labelled_at >= {since} AND labelled_at < {until}) AS labels,
+        WHERE NOT imported AND flagged_at >= {since} AND flagged_at < {until}) AS edge_cases,
+    (SELECT uniqExact(request_id) FROM gyre.judgements
+        WHERE labelled_at >= {since} AND labelled_at < {until}) AS labels,
     (SELECT count() FROM gyre.gates WHERE live_at >= {since} AND live_at < {until}) AS gone_live,
     (SELECT count() FROM gyre.incidents WHERE kind = 'drift' AND at >= {since} AND at < {until}) AS drift,
     (SELECT count() FROM gyre.incidents WHERE kind != 'drift' AND at >= {since} AND at < {until}) AS incidents
@@ -121,7 +121,7 @@ ORDER BY at""",
     toDateTime(intDiv(toUnixTimestamp(flagged_at), {step}) * {step}, 'UTC') AS at,
     uniqExact(request_id) AS edge_cases
 FROM gyre.edge_cases
-WHERE flagged_at >= {since} AND flagged_at < {until}
+WHERE NOT imported AND flagged_at >= {since} AND flagged_at < {until}
 GROUP BY at
 ORDER BY at""",
         ),
@@ -131,8 +131,8 @@ ORDER BY at""",
             """SELECT
     toDateTime(intDiv(toUnixTimestamp(labelled_at), {step}) * {step}, 'UTC') AS at,
     uniqExact(request_id) AS labels
-FROM gyre.labels
-WHERE outcome != 'skipped' AND labelled_at >= {since} AND labelled_at < {until}
+FROM gyre.judgements
+WHERE labelled_at >= {since} AND labelled_at < {until}
 GROUP BY at
 ORDER BY at""",
         ),

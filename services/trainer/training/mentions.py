@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.trainer.answers import parse_call
+from schemas.answers import parse_call
 from services.trainer.dataset import LabelledRow, Message
 
 

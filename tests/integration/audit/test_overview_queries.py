@@ -26,7 +26,7 @@ async def test_the_overview_says_what_is_on_record(analyst: ClickHouse, told: di
     (recorded,) = await analyst.rows(
         "SELECT count() AS requests, countIf(tier = 'specialist') AS by_specialists, "
         f"(SELECT uniqExact(request_id) FROM gyre.edge_cases WHERE flagged_at {within}) AS edge_cases, "
-        f"(SELECT uniqExact(request_id) FROM gyre.labels WHERE labelled_at {within}) AS labels "
+        f"(SELECT uniqExact(request_id) FROM gyre.judgements WHERE labelled_at {within}) AS labels "
         f"FROM gyre.interactions WHERE state = 'finished' AND received_at {within}",
         {"since": hours[0], "until": hours[-1] + timedelta(minutes=59, seconds=59)},
     )

@@ -53,6 +53,14 @@ def test_a_task_s_word_on_routing_holds_in_place_of_its_tenant_s(folder: Path) -
         ("tasks.yaml", "tenant: customer-care", "tenant: nobody", "tasks.consumer-services.tenant"),
         ("tenants.yaml", "share: 0.95", "share: 2", "tenants.customer-care.experts.share"),
         ("tenants.yaml", "share: 0.95", "sahre: 0.9", "sahre"),
+        ("tasks.yaml", "labels_needed: 410", "labels_needed: 410\n    accepts: [disputed]", "learning.accepts.0"),
+        ("tasks.yaml", "labels_needed: 410", "labels_needed: 410\n    accepts: []", "learning.accepts"),
+        (
+            "tasks.yaml",
+            "labels_needed: 410",
+            "labels_needed: 1\n    accepts: [agreed, agreed]",
+            "wanted each state once",
+        ),
         ("models.yaml", "tier: small", "tier: tiny", "models.small.tier"),
         (
             "models.yaml",

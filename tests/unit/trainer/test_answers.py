@@ -1,59 +1,14 @@
-"""What counts as the same answer, and what a task's answers look like."""
+"""What a task's answers look like."""
 
 import json
 
 import pytest
 
-from services.trainer.answers import answer_schema, arrange_completion, is_correct
-
-LABEL = '{"name": "FindMovies", "arguments": {"city": "San José", "day": 4, "imax": true, "with": ["Ana", "Bo"]}}'
+from services.trainer.answers import answer_schema, arrange_completion
 
 
 def _call(name: str, **arguments: object) -> str:
     return json.dumps({"name": name, "arguments": arguments})
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        LABEL,
-        '{"arguments":{"with":["ana","bo"],"imax":true,"day":4.0,"city":"  san   josé "},"name":"FindMovies"}',
-        _call("FindMovies", city="San Jose\u0301", day=4, imax=True, **{"with": ["Ana", "Bo"]}),
-    ],
-)
-def test_a_call_is_right_whatever_its_spelling(answer: str) -> None:
-    assert is_correct(answer, LABEL)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        _call("findmovies", city="San José", day=4, imax=True, **{"with": ["Ana", "Bo"]}),
-        _call("FindMovies", city="San José", day=5, imax=True, **{"with": ["Ana", "Bo"]}),
-        _call("FindMovies", city="San José", day="4", imax=True, **{"with": ["Ana", "Bo"]}),
-        _call("FindMovies", city="San José", day=4, imax=1, **{"with": ["Ana", "Bo"]}),
-        _call("FindMovies", city="San José", day=4, imax=True, **{"with": ["Bo", "Ana"]}),
-        _call("FindMovies", city="San José", day=4, imax=True),
-        _call("FindMovies", city="San José", day=4, imax=True, seats=None, **{"with": ["Ana", "Bo"]}),
-        LABEL[:-1],
-        f"Sure: {LABEL}",
-        "FindMovies",
-        "[]",
-        "",
-    ],
-)
-def test_a_call_with_another_name_or_other_arguments_is_wrong(answer: str) -> None:
-    assert not is_correct(answer, LABEL)
-
-
-def test_a_boolean_is_not_the_number_it_equals_in_python() -> None:
-    assert not is_correct(_call("f", x=True), _call("f", x=1))
-    assert not is_correct(_call("f", x=[0]), _call("f", x=[False]))
-
-
-def test_plain_text_is_right_when_it_says_the_same_words() -> None:
-    assert is_correct("  The order\nhas SHIPPED ", "the order has shipped")
-    assert not is_correct("the order has not shipped", "the order has shipped")
 
 
 TOOLS = [

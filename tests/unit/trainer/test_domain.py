@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.bundle import load_bundle
+from schemas.bundle import Learning, load_bundle
 from schemas.events import BundlePublished, Deployment, Erasure, Message, Sensitivity, Tool, ToolCall
 from services.router.domain.answers import prompt
 from services.router.domain.catalogue import Candidate
@@ -17,6 +17,7 @@ from services.trainer.domain import Contestant, highest, incumbent
 from services.trainer.state import Knowledge
 from tests.unit.trainer.fakes import NOW, TASK, TENANT, TRACK, edge_case, label
 
+ACCEPTS = Learning(labels_needed=1).accepts
 BUNDLE = load_bundle(Path("deploy/bundle"))
 DEPLOYMENT = Deployment(
     task_key=f"{TENANT}/{TASK}",
@@ -42,7 +43,7 @@ def knowledge() -> Knowledge:
 
 
 def _ids(knowledge: Knowledge) -> list[str]:
-    return [row.label_id for row in knowledge.rows(TENANT, TASK, "Answer.")]
+    return [row.label_id for row in knowledge.rows(TENANT, TASK, "Answer.", ACCEPTS)]
 
 
 @pytest.mark.parametrize("comes_late", [False, True])
@@ -60,7 +61,7 @@ def test_nothing_is_learned_from_a_request_that_was_erased(knowledge: Knowledge,
 
 def test_a_label_and_its_edge_case_make_a_row(knowledge: Knowledge) -> None:
     knowledge.take_label(label(1))
-    (row,) = knowledge.rows(TENANT, TASK, "Answer.")
+    (row,) = knowledge.rows(TENANT, TASK, "Answer.", ACCEPTS)
     assert [(turn.role, turn.content) for turn in row.messages] == [
         ("system", "Answer."),
         ("user", "Where is order 1?"),
@@ -68,7 +69,7 @@ def test_a_label_and_its_edge_case_make_a_row(knowledge: Knowledge) -> None:
     assert row.completion == '{"name": "track", "arguments": {"order": 1}}'
     assert (row.request_id, row.source, row.labelled_at_ms) == ("request-001", "expert-1", 1772323201000)
     assert row.tools[0]["parameters"]["required"] == ["order"]
-    assert knowledge.rows(TENANT, "another", "Answer.") == []
+    assert knowledge.rows(TENANT, "another", "Answer.", ACCEPTS) == []
 
 
 @pytest.mark.parametrize("outcome", ["confirmed", "corrected"])
@@ -100,6 +101,41 @@ def test_a_skipped_label_takes_no_others_place(knowledge: Knowledge) -> None:
     assert _ids(knowledge) == ["label-001"]
 
 
+def test_what_was_taken_back_or_is_in_dispute_is_not_learned(knowledge: Knowledge) -> None:
+    first, second = label(1), label(1, label_id="second", expert="expert-2", kind="overlap", answer="It is lost.")
+    taken_back = label(1, label_id="second", outcome="retracted", answer="", labelled_at=label(3).labelled_at)
+    knowledge.take_label(first)
+    knowledge.take_label(second)
+    assert _ids(knowledge) == []
+    knowledge.take_label(taken_back)
+    assert _ids(knowledge) == ["label-001"]
+    knowledge.take_label(msgspec.structs.replace(first, outcome="retracted"))
+    assert _ids(knowledge) == []
+
+
+@pytest.mark.parametrize("changes", [{"kind": "gold"}, {"outcome": "escalated", "answer": ""}])
+def test_gold_questions_and_what_waits_for_a_lead_are_not_learned(
+    knowledge: Knowledge, changes: dict[str, Any]
+) -> None:
+    knowledge.take_label(label(1, **changes))
+    assert _ids(knowledge) == []
+
+
+def test_only_what_the_bundle_accepts_is_learned(knowledge: Knowledge) -> None:
+    def learned() -> list[list[str]]:
+        return [
+            [row.label_id for row in knowledge.rows(TENANT, TASK, "Answer.", [accepted])]
+            for accepted in ("provisional", "agreed", "adjudicated")
+        ]
+
+    knowledge.take_label(label(1))
+    assert learned() == [["label-001"], [], []]
+    knowledge.take_label(label(1, label_id="second", expert="expert-2", labelled_at=label(2).labelled_at))
+    assert learned() == [[], ["label-001"], []]
+    knowledge.take_label(label(1, label_id="third", expert="lead", kind="adjudication"))
+    assert learned() == [[], [], ["third"]]
+
+
 def test_a_label_waits_for_its_edge_case(knowledge: Knowledge) -> None:
     knowledge.take_label(label(2))
     assert _ids(knowledge) == []
@@ -115,7 +151,7 @@ def test_a_row_is_as_sensitive_as_the_higher_of_case_and_label(of_case: Sensitiv
     knowledge = Knowledge()
     knowledge.take_edge_case(edge_case(1, sensitivity=of_case))
     knowledge.take_label(label(1, sensitivity=of_label))
-    assert knowledge.rows(TENANT, TASK, "Answer.")[0].sensitivity == "restricted"
+    assert knowledge.rows(TENANT, TASK, "Answer.", ACCEPTS)[0].sensitivity == "restricted"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +207,7 @@ def test_the_incumbent_is_asked_as_the_router_asks_it(deployment: Deployment | N
     knowledge = Knowledge()
     knowledge.take_edge_case(edge_case(1, messages=messages))
     knowledge.take_label(label(1))
-    (row,) = knowledge.rows(TENANT, TASK, "Answer.")
+    (row,) = knowledge.rows(TENANT, TASK, "Answer.", ACCEPTS)
     task, small = BUNDLE.tasks[TASK], BUNDLE.models["small"]
     candidate = (
         Candidate("small", "small", small.served_as, "", "small", small.max_tokens)
@@ -207,7 +243,7 @@ def test_the_incumbent_is_the_live_specialist_or_else_the_cheapest_generic_model
 
 def test_a_text_task_is_asked_without_a_schema(knowledge: Knowledge) -> None:
     knowledge.take_label(label(1))
-    (row,) = knowledge.rows(TENANT, TASK, "Answer.")
+    (row,) = knowledge.rows(TENANT, TASK, "Answer.", ACCEPTS)
     asked = Contestant(
         name="c", model="m", version="1", prompt="p", schema="", specialist=True, function_call=False, max_tokens=9
     ).question(row)

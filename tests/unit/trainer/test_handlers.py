@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from services.runtime.errors import FailedPrecondition, NotFound, Retryable
 from services.trainer import contest, handlers
 from services.trainer.dataset import build_dataset, read_manifest
 from tests.unit.trainer.fakes import NOW, OTHER_TASK, TASK, TENANT, World, edge_case, label, until
+
+LATER = NOW + timedelta(days=1)
 
 
 @pytest.fixture
@@ -193,6 +196,36 @@ async def test_a_label_that_changes_no_dataset_starts_no_run(world: World) -> No
     world.knowledge.take_label(label(40, labelled_at=label(0).labelled_at))
     await world.training.start_what_is_due()
     assert len(world.training.runs()) == 1
+
+
+async def test_a_label_that_was_taken_back_is_in_no_later_dataset(world: World) -> None:
+    world.label(*range(40))
+    before = await world.run()
+    (told,) = world.announcer.told
+    gone = told.training_request_ids[0]
+    taken_back = label(int(gone.removeprefix("request-")), outcome="retracted", answer="", labelled_at=NOW)
+    world.knowledge.take_label(taken_back)
+    after = await world.run()
+    assert after.training_rows == before.training_rows - 1
+    assert set(world.announcer.told[1].training_request_ids) == {*told.training_request_ids} - {gone}
+    assert gone not in world.learner.shown[1]
+
+
+async def test_labels_that_the_bundle_does_not_accept_do_not_start_a_run(world: World) -> None:
+    world.publish("b2", accepts=("agreed",))
+    world.label(*range(40))
+    assert world.training.label_counts()[0] == (TENANT, TASK, 0, 40)
+    for number in range(30):
+        world.knowledge.take_label(label(number, label_id=f"second-{number}", expert="expert-2", labelled_at=LATER))
+    assert world.training.label_counts()[0] == (TENANT, TASK, 30, 40)
+
+
+async def test_another_expert_who_agrees_makes_nothing_new_to_learn(world: World) -> None:
+    world.label(*range(40))
+    await world.run()
+    for number in range(40):
+        world.knowledge.take_label(label(number, label_id=f"second-{number}", expert="expert-2", labelled_at=LATER))
+    assert world.training.label_counts()[0] == (TENANT, TASK, 0, 40)
 
 
 async def test_a_candidate_that_is_no_better_is_told_as_refused(world: World) -> None:
