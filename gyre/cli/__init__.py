@@ -18,6 +18,7 @@ _COMMANDS = {
     "down": "Stop the stack.",
     "demo": "Play the learning loop once round.",
     "policy": "Check and publish what an operator decides.",
+    "experts": "Say who may judge answers.",
     "audit": "Prove, verify and erase what is on record.",
     "dlq": "Look at dead letters, and send them back.",
     "schemas": "Check the schemas of messages and tables.",

@@ -6,6 +6,7 @@ from typing import Any
 
 from schemas.bundle import Bundle, load_bundle
 from schemas.events import EdgeCase, Feedback, Interaction, Message, Sensitivity, Tool
+from services.triage.domain.access import Person, Role
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TENANT, TASK = "customer-care", "consumer-services"
@@ -74,3 +75,8 @@ def edge_case(request_id: str = "r1", **changes: Any) -> EdgeCase:
         "bundle_version": "b1",
     }
     return EdgeCase(**{**values, **changes})
+
+
+def person(name: str = "ann", **changes: Any) -> Person:
+    values: dict[str, Any] = {"role": Role.EXPERT, "clearance": Sensitivity.INTERNAL, "tenants": frozenset({TENANT})}
+    return Person(name, **{**values, **changes})
