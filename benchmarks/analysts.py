@@ -50,6 +50,7 @@ from schemas.events import (
     Message,
     Outcome,
     Release,
+    ReviewAction,
     RouteCandidate,
     RouteEstimate,
     Sensitivity,
@@ -400,6 +401,7 @@ def _events(chance: random.Random, finished: Interaction) -> Iterator[tuple[Topi
             outcome="confirmed" if right ^ (chance.random() < 0.05) else "corrected", answer=finished.answer,
             model_answer=finished.answer, distance=0.0 if right else 0.3, seconds_spent=20 * chance.random(), **decided,
         )  # fmt: skip
+        yield Topic.ACTIONS, ReviewAction(**own, action_id=_ID, at=later, expert=expert, action="submitted")
     yield Topic.OUTCOMES, Outcome(
         **own, found_at=later, source="label", success=float(right), propensity=propensity, tier=finished.tier,
         question=finished.messages[0].content, turns=1, tools=1, **asked, **decided,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import hashlib
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +14,17 @@ from pathlib import Path
 from embedded.clickhouse.users import READ_ONLY_BY_USER, create_users_file
 from embedded.settings import HOST, PORTS, SERVICES, Settings
 from schemas.ledger.notes import SigningKey
+from services.triage.accounts import changed, hash_password
 
+# The demo's stand-in for a person; its account is made beside that of whoever started the stack.
+REPLAYED_EXPERT = "replayed-expert"
 # The one service that each secret is for.
 _SECRETS = {
     "GYRE_CLICKHOUSE_PASSWORD": "audit",
     "GYRE_AUDIT_SIGNING_KEYS": "audit",
     "GYRE_TRIAGE_LEASE_SECRET": "triage",
+    "GYRE_TRIAGE_SESSION_SECRET": "triage",
+    "GYRE_TRIAGE_ACCOUNTS": "triage",
 }
 
 
@@ -37,6 +45,8 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "GYRE_TRIAGE_DATA_DIR": str(settings.triage_dir),
         "GYRE_CONTEXT_SNAPSHOT_DIR": str(settings.state_dir / "context"),
         "GYRE_TRIAGE_LEASE_SECRET": _secret(settings, "triage-lease"),
+        "GYRE_TRIAGE_SESSION_SECRET": _secret(settings, "triage-session"),
+        "GYRE_TRIAGE_ACCOUNTS": str(_accounts(settings)),
         "GYRE_AUDIT_SIGNING_KEYS": audit_signing_keys(settings),
         "GYRE_AUDIT_CHECKPOINTS_FILE": str(settings.state_dir / "audit" / "checkpoints"),
         **{f"GYRE_{name.upper()}_HOST": HOST for name in SERVICES},
@@ -92,16 +102,52 @@ def clickhouse_users_file(settings: Settings) -> Path:
     return settings.run_dir / "clickhouse-users.json"
 
 
+def person() -> str:
+    """Return the name of the account of whoever started the stack: their own on this machine, where it can be one."""
+    with contextlib.suppress(OSError, KeyError):  # a container may run as somebody without a name
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name := getpass.getuser()):
+            return name
+    return "admin"
+
+
+def console_password_file(settings: Settings) -> Path:
+    """Return where that person's first password for the console lies, made where there is none yet."""
+    _secret(settings, "console-password")
+    return _secret_file(settings, "console-password")
+
+
+def replayed_expert_token(settings: Settings) -> str:
+    """Return what the demo's replayed expert shows to triage, made where there is none yet."""
+    return _secret(settings, "replayed-expert-token")
+
+
+def _accounts(settings: Settings) -> Path:
+    """Return the file of who may judge answers, made where there is none yet; it may be changed by `gyre experts`."""
+    path = settings.accounts_file
+    if not path.exists():
+        everything = {"clearance": "restricted", "tenants": "all"}
+        token = hashlib.sha256(replayed_expert_token(settings).encode()).hexdigest()
+        password = console_password_file(settings).read_text().strip()
+        with changed(path) as content:
+            content[person()] = {"role": "admin", **everything, "password": hash_password(password)}
+            content[REPLAYED_EXPERT] = {"role": "expert", **everything, "token_sha256": token}
+    return path
+
+
 def audit_signing_keys(settings: Settings) -> str:
     """Return what checkpoints of the record are signed with, made where there is nothing yet."""
     return _secret(settings, "audit-signing-keys", lambda: SigningKey.generate("gyre-audit").secret())
 
 
 def _secret(settings: Settings, name: str, make: Callable[[], str] = secrets.token_urlsafe) -> str:
-    path = settings.run_dir / "secrets" / name
+    path = _secret_file(settings, name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(make())
     return path.read_text().strip()
+
+
+def _secret_file(settings: Settings, name: str) -> Path:
+    return settings.run_dir / "secrets" / name

@@ -142,6 +142,11 @@ class Settings:
         return self.state_dir / "run"
 
     @property
+    def accounts_file(self) -> Path:
+        """Who may sign in to the console."""
+        return self.run_dir / "secrets" / "accounts.yaml"
+
+    @property
     def logs_dir(self) -> Path:
         """One log per part."""
         return self.state_dir / "logs"

@@ -20,6 +20,7 @@ class Topic(StrEnum):
     EDGE_CASES = "triage.edge-cases.v1"
     LABELS = "triage.labels.v1"
     OUTCOMES = "triage.outcomes.v1"
+    ACTIONS = "triage.actions.v1"
     CANDIDATES = "trainer.candidates.v1"
     DEPLOYMENTS = "serving.deployments.v1"
     CHECKPOINTS = "audit.checkpoints.v1"
@@ -66,6 +67,8 @@ SPECS: dict[Topic, TopicSpec] = {
     Topic.EDGE_CASES: TopicSpec(key="request_id", partitioned=True),
     Topic.LABELS: TopicSpec(key="request_id", partitioned=True),
     Topic.OUTCOMES: TopicSpec(key="request_id", partitioned=True),
+    # Few, and those of one expert in their order. An erasure leaves them: they hold nothing of what was asked.
+    Topic.ACTIONS: TopicSpec(key="expert"),
     # Every candidate has a key of its own, so all of them stay: a rollback or an export may need an old one.
     Topic.CANDIDATES: TopicSpec(key="candidate_id", compacted=True),
     Topic.DEPLOYMENTS: TopicSpec(key="task_key", compacted=True),

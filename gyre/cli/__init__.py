@@ -19,6 +19,7 @@ _COMMANDS = {
     "demo": "Play the learning loop once round.",
     "policy": "Check and publish what an operator decides.",
     "labels": "Take labels out into files, and in from other tools.",
+    "experts": "Say who may judge answers.",
     "audit": "Prove, verify and erase what is on record.",
     "dlq": "Look at dead letters, and send them back.",
     "schemas": "Check the schemas of messages and tables.",

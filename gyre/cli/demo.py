@@ -30,7 +30,7 @@ def demo(bundle: Path, state_dir: Path) -> None:
     # Here, so that help is quick.
     from rich.console import Console
 
-    from embedded.environment import service_environment
+    from embedded.environment import replayed_expert_token, service_environment
     from embedded.settings import Settings
     from embedded.stack import Stack
     from gyre.cli.policy import publish
@@ -53,7 +53,7 @@ def demo(bundle: Path, state_dir: Path) -> None:
         serving=settings.address("GYRE_SERVING_GRPC_PORT"),
     )
     try:
-        report = asyncio.run(Story(addresses, console).tell())
+        report = asyncio.run(Story(addresses, replayed_expert_token(settings), console).tell())
     except DemoError as error:
         raise click.ClickException(str(error)) from error
     figures, plot = reporting.write(report, settings.state_dir / "demo")

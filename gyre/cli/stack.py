@@ -56,6 +56,8 @@ def settings_of(state_dir: Path) -> Settings:
 
 def show_addresses(console: Console, settings: Settings) -> None:
     """Print where a person goes from here, to be pasted."""
+    from embedded.environment import console_password_file, person
+
     router = settings.address("GYRE_ROUTER_HTTP_PORT")
     clickhouse = settings.address("GYRE_EMBEDDED_CLICKHOUSE_PORT")
     password_file = settings.run_dir / "secrets" / "clickhouse-analyst"
@@ -67,8 +69,9 @@ def show_addresses(console: Console, settings: Settings) -> None:
 [bold]Ask[/] (KEY is an application's in that bundle)
   curl http://{router}/v1/models -H "Authorization: Bearer $KEY"
 
-[bold]See what experts are asked[/]
+[bold]See what experts are asked[/], as {person()}; others are let in by gyre experts add
   http://{settings.address("GYRE_TRIAGE_CONSOLE_PORT")}
+  cat '{console_password_file(settings)}'
 
 [bold]Query the record[/], as a user who may only read
   curl "http://{clickhouse}/?query=SHOW+TABLES+FROM+gyre" --user "analyst:$(cat '{password_file}')"

@@ -10,13 +10,16 @@ from gyre.api.triage.v1 import review_pb2, review_pb2_grpc
 from gyre.demo.checker import is_right
 from gyre.demo.traffic import TrafficRequest
 
-EXPERT = "replayed-expert"
 IDLE_SECONDS = 5.0
 TIMEOUT_SECONDS = 10.0
 
 
 async def answer_queue(
-    triage: str, asked: Mapping[str, TrafficRequest], flagged: Callable[[], None], quiet_seconds: float = IDLE_SECONDS
+    triage: str,
+    token: str,
+    asked: Mapping[str, TrafficRequest],
+    flagged: Callable[[], None],
+    quiet_seconds: float = IDLE_SECONDS,
 ) -> int:
     """Claim items until none has come for a while, and answer each; return how many were labelled.
 
@@ -24,16 +27,18 @@ async def answer_queue(
 
     Args:
         triage: Address of the Review service.
+        token: Of the expert's account.
         asked: The requests that may be answered, by the interaction's id.
         flagged: Called after each label.
         quiet_seconds: How long an empty queue means that it is done.
     """
     labelled, quiet = 0, 0.0
+    shown = (("authorization", f"Bearer {token}"),)
     async with grpc.aio.insecure_channel(triage) as channel:
         review = review_pb2_grpc.ReviewStub(channel)
         while quiet < quiet_seconds:
             try:
-                claim = await review.Claim(review_pb2.ClaimRequest(expert=EXPERT), timeout=TIMEOUT_SECONDS)
+                claim = await review.Claim(review_pb2.ClaimRequest(), metadata=shown, timeout=TIMEOUT_SECONDS)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.NOT_FOUND:
                     raise
@@ -44,7 +49,7 @@ async def answer_queue(
             request = asked.get(claim.item.request_id)
             if request is None:
                 skip = review_pb2.SkipRequest(lease=claim.lease, reason="kept unseen, to measure with")
-                await review.Skip(skip, timeout=TIMEOUT_SECONDS)
+                await review.Skip(skip, metadata=shown, timeout=TIMEOUT_SECONDS)
                 continue
             right = is_right(request, claim.item.answer)
             await review.Submit(
@@ -54,6 +59,7 @@ async def answer_queue(
                     answer=claim.item.answer if right else request.expected_call_json,
                     comment="replayed from the traffic's ground truth",
                 ),
+                metadata=shown,
                 timeout=TIMEOUT_SECONDS,
             )
             labelled += 1

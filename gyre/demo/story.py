@@ -46,8 +46,9 @@ class Addresses:
 class Story:
     """Plays one round against a running stack, showing progress on a console."""
 
-    def __init__(self, addresses: Addresses, console: Console) -> None:
+    def __init__(self, addresses: Addresses, expert_token: str, console: Console) -> None:
         self._at = addresses
+        self._expert_token = expert_token
         self._console = console
 
     async def tell(self) -> reporting.Report:
@@ -145,7 +146,7 @@ class Story:
         asked = {each.request_id: by_id[each.traffic_id] for each in played}
         async with self._progress() as progress:
             task = progress.add_task("labels", total=len(asked), note="")
-            labelled = await answer_queue(self._at.triage, asked, lambda: progress.advance(task))
+            labelled = await answer_queue(self._at.triage, self._expert_token, asked, lambda: progress.advance(task))
             progress.update(task, total=labelled, note=f"the expert saw {labelled / len(asked):.0%} of the traffic")
         if not labelled:
             raise DemoError("No request was flagged for the expert. Look at `gyre logs triage`.")

@@ -24,7 +24,7 @@ from schemas.events.router import (
 )
 from schemas.events.serving import Deployment
 from schemas.events.trainer import Candidate, GateAnswer
-from schemas.events.triage import EdgeCase, Edit, Label, Outcome, Signal
+from schemas.events.triage import EdgeCase, Edit, Label, Outcome, ReviewAction, Signal
 from schemas.topics import Topic
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "PeriodUsage",
     "Place",
     "Release",
+    "ReviewAction",
     "RouteCandidate",
     "RouteEstimate",
     "Sensitivity",
@@ -73,6 +74,7 @@ EVENTS: dict[Topic, type[Event]] = {
     Topic.EDGE_CASES: EdgeCase,
     Topic.LABELS: Label,
     Topic.OUTCOMES: Outcome,
+    Topic.ACTIONS: ReviewAction,
     Topic.CANDIDATES: Candidate,
     Topic.DEPLOYMENTS: Deployment,
     Topic.CHECKPOINTS: Checkpoint,

@@ -102,3 +102,17 @@ class Outcome(Event, frozen=True, kw_only=True):
     tools: int
     sensitivity: Sensitivity
     bundle_version: str
+
+
+class ReviewAction(Event, frozen=True, kw_only=True):
+    """What somebody did, or was refused, at the experts' console or its gRPC service. It holds no content of items."""
+
+    action_id: str
+    at: datetime
+    expert: str  # account; empty where it is not known whose it is
+    action: str  # signed-in, sign-in-refused, signed-out, claimed, submitted, skipped, refused, accounts-changed
+    # Of the item that it is about, if there is one.
+    request_id: str = ""
+    tenant: str = ""
+    task: str = ""
+    detail: str = ""  # how, or why not, in a few words

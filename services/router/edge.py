@@ -3,7 +3,6 @@
 import re
 
 from services.router.domain.errors import InvalidField
-from services.runtime.errors import Unauthenticated
 
 # Header and metadata that name the request in every answer.
 REQUEST_ID = "x-request-id"
@@ -11,18 +10,6 @@ REQUEST_ID = "x-request-id"
 IDEMPOTENCY_KEY = "idempotency-key"
 MAX_IDEMPOTENCY_KEY = 255
 _VISIBLE = re.compile(rf"[!-~]{{1,{MAX_IDEMPOTENCY_KEY}}}")
-
-
-def bearer_key(value: str) -> str:
-    """Return the key in an authorization header.
-
-    Raises:
-        Unauthenticated: It holds none.
-    """
-    scheme, _, key = value.partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthenticated("authorization: wanted `Bearer <key>`")
-    return key.strip()
 
 
 def checked_idempotency_key(key: str) -> str:

@@ -16,7 +16,6 @@ from services.router.domain.request import Request
 from services.router.edge import (
     IDEMPOTENCY_KEY,
     REQUEST_ID,
-    bearer_key,
     checked_idempotency_key,
     refuse_idempotency_key,
 )
@@ -26,6 +25,7 @@ from services.router.journal import Call
 from services.router.openai import answers, requests
 from services.router.openai.document import document
 from services.runtime import errors, telemetry
+from services.runtime.authorization import bearer_key
 from services.runtime.clock import Clock
 from services.runtime.exchange import MAX_MESSAGE_BYTES
 

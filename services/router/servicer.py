@@ -16,13 +16,13 @@ from services.router.domain.request import Feedback, Request, Sampling
 from services.router.edge import (
     IDEMPOTENCY_KEY,
     REQUEST_ID,
-    bearer_key,
     checked_idempotency_key,
     refuse_idempotency_key,
 )
 from services.router.handlers import Explanation, Router
 from services.router.idempotency import Idempotency, Kept
 from services.router.journal import Call, Completion, Piece
+from services.runtime.authorization import bearer_key, metadata
 from services.runtime.clock import Clock
 from services.runtime.errors import Unauthenticated
 from services.runtime.wire import message_of, message_value, sensitivity_value
@@ -59,7 +59,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     ) -> AsyncGenerator[router_pb2.CompleteStreamResponse, None]:
         """Answer piece by piece; the last message carries `final`."""
         call = await self._call(context)
-        if _metadata(context, IDEMPOTENCY_KEY) is not None:
+        if metadata(context, IDEMPOTENCY_KEY) is not None:
             raise refuse_idempotency_key()
         async with aclosing(self._router.stream(call, _request(request.request))) as pieces:
             async for piece in pieces:
@@ -94,7 +94,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         answer: Callable[[Call], Awaitable[M]],
     ) -> M:
         """Answer, or answer again as before if the call has an idempotency key that stands for an answer."""
-        key = _metadata(context, IDEMPOTENCY_KEY)
+        key = metadata(context, IDEMPOTENCY_KEY)
         if key is None:
             return await answer(await self._call(context))
         call, named = self._arrived(context), False
@@ -140,15 +140,8 @@ async def _name(context: ServicerContext, request_id: str) -> None:
     await context.send_initial_metadata(((REQUEST_ID, request_id),))
 
 
-def _metadata(context: ServicerContext, wanted: str) -> str | None:
-    for name, value in context.invocation_metadata() or ():
-        if name == wanted:
-            return value if isinstance(value, str) else value.decode(errors="replace")
-    return None
-
-
 def _key(context: ServicerContext) -> str:
-    authorization = _metadata(context, "authorization")
+    authorization = metadata(context, "authorization")
     if authorization is None:
         raise Unauthenticated("no application key was shown; wanted the metadata `authorization: Bearer <key>`")
     return bearer_key(authorization)

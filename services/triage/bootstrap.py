@@ -2,6 +2,9 @@
 
 import secrets
 from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from pydantic import SecretStr
 
 from gyre.api.triage.v1 import review_pb2_grpc
 from schemas.topics import Topic
@@ -13,16 +16,21 @@ from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
 from services.runtime.settings import ClickHouseSettings, KafkaSettings
-from services.triage.adapters import KafkaLabels
+from services.triage.adapters import KafkaActions, KafkaLabels
 from services.triage.console import Console
 from services.triage.consumer import Triage
 from services.triage.desk import Desk
 from services.triage.domain.leases import Signer
 from services.triage.domain.queue import Queue
+from services.triage.domain.sessions import Patience, Sessions
+from services.triage.entrance import CALLBACK_PATH, Entrance
 from services.triage.experience import Experience
+from services.triage.identity import Identity
+from services.triage.oidc import Provider
+from services.triage.rendering import Pages
 from services.triage.servicer import Review
 from services.triage.settings import Settings
-from services.triage.state import FollowedBundles, FollowedDrift
+from services.triage.state import FollowedAccounts, FollowedBundles, FollowedDrift
 
 
 async def build(stack: AsyncExitStack) -> Service:
@@ -44,18 +52,28 @@ async def build(stack: AsyncExitStack) -> Service:
     )
     queue = Queue()
     triage = Triage(settings, kafka, bundles, drift, queue, experience, producer, clock)
+    actions = await stack.enter_async_context(KafkaActions(producer))
     desk = Desk(
         queue=queue,
         tables=triage,
         labels=KafkaLabels(producer),
+        actions=actions,
         bundles=bundles,
-        signer=Signer(_secret(settings)),
+        signer=Signer(_secret(settings.lease_secret, "GYRE_TRIAGE_LEASE_SECRET", "leases")),
         lease_seconds=settings.lease_seconds,
         clock=clock,
     )
     record = ClickHouse(ClickHouseSettings())
     stack.push_async_callback(record.close)
-    await stack.enter_async_context(Console(settings, desk, record))
+    session_secret = _secret(settings.session_secret, "GYRE_TRIAGE_SESSION_SECRET", "sessions")
+    patience = Patience(timedelta(minutes=settings.session_idle_minutes), timedelta(hours=settings.session_hours))
+    accounts = FollowedAccounts(settings.accounts) if settings.accounts is not None else None
+    identity = Identity(
+        accounts, Sessions(session_secret, patience), actions, settings.session_requests_per_minute, clock
+    )
+    pages = Pages()
+    entrance = Entrance(settings, identity, pages, _provider(settings, session_secret))
+    await stack.enter_async_context(Console(settings, desk, record, entrance, pages))
 
     async def decide() -> None:
         await follower.caught_up()  # what experts have said before is known before anything is picked
@@ -71,16 +89,29 @@ async def build(stack: AsyncExitStack) -> Service:
         name="triage",
         settings=settings,
         servicers=[
-            Registration(review_pb2_grpc.add_ReviewServicer_to_server, Review(desk), "gyre.api.triage.v1.Review")
+            Registration(
+                review_pb2_grpc.add_ReviewServicer_to_server, Review(desk, identity), "gyre.api.triage.v1.Review"
+            )
         ],
-        loops=[follower.run, decide],
+        loops=[follower.run, decide, identity.run],
         ready=[ready],
     )
 
 
-def _secret(settings: Settings) -> bytes:
-    secret = settings.lease_secret.get_secret_value()
-    if not secret:
-        telemetry.log().warning("no GYRE_TRIAGE_LEASE_SECRET: leases end with this process")
+def _secret(secret: SecretStr, variable: str, what: str) -> bytes:
+    if not secret.get_secret_value():
+        telemetry.log().warning(f"no {variable}: {what} end with this process, and are none to other replicas")
         return secrets.token_bytes(32)
-    return secret.encode()
+    return secret.get_secret_value().encode()
+
+
+def _provider(settings: Settings, secret: bytes) -> Provider | None:
+    if not settings.oidc_issuer:
+        return None
+    return Provider(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret.get_secret_value(),
+        f"{settings.console_url}{CALLBACK_PATH}",
+        secret,
+    )

@@ -1,72 +1,49 @@
 """The experts' console: a small web application over the same use cases as the gRPC service, and the overview.
 
-Pages are rendered here and work without anything from another host. A person signs in with a name and the console's
-token; a signed cookie holds the name, and a token against cross-site requests is derived from it.
+Pages are rendered here and work without anything from another host. `entrance.py` lets people in.
 """
 
 import asyncio
-import hashlib
-import hmac
-import secrets
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import jinja2
-import msgspec
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from services.runtime import telemetry
 from services.runtime.clock import Clock
-from services.runtime.errors import Fatal, InvalidArgument, NotFound, PermissionDenied, Retryable, ServiceError
+from services.runtime.errors import Fatal, InvalidArgument, PermissionDenied, Retryable, ServiceError
 from services.triage.desk import Desk
 from services.triage.domain.answers import wants_call
 from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
+from services.triage.entrance import VISITOR, Entrance
+from services.triage.identity import NOT_LOCAL
 from services.triage.overview import PATIENCE_SECONDS, QUERIES, SPANS, Recent, Span, cell, overview
 from services.triage.pages import item_page
 from services.triage.ports import Record
+from services.triage.rendering import HERE, Pages, sentence, status_of
 from services.triage.settings import Settings
 
-HERE = Path(__file__).parent
-COOKIE = "gyre_console"
-SESSION_SECONDS = 12 * 60 * 60
 MAX_FORM_BYTES = 1024 * 1024
 LOOPBACK = "127.0.0.1"
-# What a browser may load: our own files.
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; "
-    "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 class Console:
     """Serves the console while entered."""
 
-    def __init__(self, settings: Settings, desk: Desk, record: Record) -> None:
+    def __init__(self, settings: Settings, desk: Desk, record: Record, entrance: Entrance, pages: Pages) -> None:
         self._settings = settings
         self._desk = desk
         self._record = Recent(record, Clock())
-        self._token = settings.console_token.get_secret_value()
-        self._key = secrets.token_bytes(32)  # sessions end with the process
-        self._pages = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._entrance = entrance
+        self._pages = pages
         self._runner: web.AppRunner | None = None
 
     @property
     def host(self) -> str:
-        """Where it listens: never beyond this machine without a token."""
-        return self._settings.console_host or self._settings.host if self._token else LOOPBACK
+        """Where it listens: never beyond this machine without accounts."""
+        return self._settings.console_host or self._settings.host if self._settings.accounts else LOOPBACK
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -74,14 +51,13 @@ class Console:
         Raises:
             Fatal: The port is taken.
         """
-        app = web.Application(middlewares=[self._edge], client_max_size=MAX_FORM_BYTES)
+        app = web.Application(middlewares=[self._entrance.guard], client_max_size=MAX_FORM_BYTES)
         app.add_routes(
             [
                 web.get("/", self._home),
                 web.get("/overview", self._overview),
                 web.get("/overview/queries/{name}", self._query),
-                web.post("/sign-in", self._sign_in),
-                web.post("/sign-out", self._sign_out),
+                *self._entrance.routes,
                 web.post("/claim", self._claim),
                 web.post("/submit", self._submit),
                 web.static("/static", HERE / "static"),
@@ -97,8 +73,8 @@ class Console:
                 f"cannot listen on {self.host}:{self._settings.console_port} (GYRE_TRIAGE_CONSOLE_PORT); "
                 "is something else there?"
             ) from error
-        if not self._token:
-            telemetry.log().warning("no GYRE_TRIAGE_CONSOLE_TOKEN: the console is open to this machine alone")
+        if not self._settings.accounts:
+            telemetry.log().warning(NOT_LOCAL)
         return self
 
     async def __aexit__(
@@ -111,29 +87,28 @@ class Console:
     # Pages
 
     async def _home(self, request: web.Request) -> web.Response:
-        expert = self._expert(request)
-        if expert is None:
-            return self._sign_in_page()
-        return self._queue_page(expert)
+        return self._queue_page(request)
 
     async def _overview(self, request: web.Request) -> web.Response:
-        expert, span, now = self._reader(request), _span(request), datetime.now(UTC)
+        self._check_overview(request)
+        span, now = _span(request), datetime.now(UTC)
         shown, problem = None, ""
         try:
             shown = await overview(self._record, span, now)
         except (ServiceError, TimeoutError) as error:
             problem = _unread(error)
-        return self._render(
+        return self._pages.response(
             "flywheel.html",
             503 if problem else 200,
-            **self._page(expert, "overview", problem),
+            **self._page(request, "overview", problem),
             span=span,
             since=span.beginnings(now)[0],
             shown=shown,
         )
 
     async def _query(self, request: web.Request) -> web.Response:
-        expert, span = self._reader(request), _span(request)
+        self._check_overview(request)
+        span = _span(request)
         query = QUERIES.get(request.match_info["name"])
         if query is None:
             raise web.HTTPNotFound(text=f"There is no such query; there are {', '.join(QUERIES)}.")
@@ -143,10 +118,10 @@ class Console:
                 rows = await self._record.rows(statement)
         except (ServiceError, TimeoutError) as error:
             problem = _unread(error)
-        return self._render(
+        return self._pages.response(
             "query.html",
             503 if problem else 200,
-            **self._page(expert, "overview", problem),
+            **self._page(request, "overview", problem),
             query=query,
             span=span,
             statement=statement,
@@ -154,43 +129,18 @@ class Console:
             cell=cell,
         )
 
-    async def _sign_in(self, request: web.Request) -> web.Response:
-        form = await request.post()
-        name, token = str(form.get("name", "")).strip(), str(form.get("token", ""))
-        if not 1 <= len(name) <= 128:
-            return self._sign_in_page("Your name must have 1 to 128 characters.", status=400)
-        if self._token and not hmac.compare_digest(token.encode(), self._token.encode()):
-            return self._sign_in_page("That is not the console's token.", name=name, status=403)
-        response = web.Response(status=303, headers={"Location": "/"})
-        response.set_cookie(
-            COOKIE,
-            self._session(name),
-            max_age=SESSION_SECONDS,
-            httponly=True,
-            samesite="Strict",
-            secure=request.secure,
-        )
-        return response
-
-    async def _sign_out(self, request: web.Request) -> web.Response:
-        await self._form(request)
-        response = web.Response(status=303, headers={"Location": "/"})
-        response.del_cookie(COOKIE)
-        return response
-
     async def _claim(self, request: web.Request) -> web.Response:
-        expert, _ = await self._form(request)
         try:
-            claimed = self._desk.claim(expert)
+            claimed = self._desk.claim(request[VISITOR].person)
         except ServiceError as error:
-            return self._queue_page(expert, problem=_sentence(error), status=_status(error))
+            return self._queue_page(request, problem=sentence(error), status=status_of(error))
         page = item_page(
             claimed, time.time(), function_call=wants_call(self._desk.bundles.current(), claimed.item.task)
         )
-        return self._queue_page(expert, page=page)
+        return self._queue_page(request, page=page)
 
     async def _submit(self, request: web.Request) -> web.Response:
-        _, form = await self._form(request)
+        person, form = request[VISITOR].person, await request.post()
         lease, action = str(form.get("lease", "")), str(form.get("action", ""))
         answer = str(form.get("answer", "")).replace("\r\n", "\n")
         comment = str(form.get("comment", "")).strip()
@@ -198,95 +148,46 @@ class Console:
             if action == "skip":
                 if not comment:
                     raise InvalidArgument("comment: say why you skip it")
-                await self._desk.skip(lease, comment)
+                await self._desk.skip(person, lease, comment)
             elif action in (CONFIRMED, CORRECTED, UNSAFE):
                 given = answer if action == CORRECTED else ""
                 spent = min(86_400.0, max(0.0, time.time() - float(str(form.get("claimed_at", "nan")))))
-                await self._desk.submit(lease, Judgement(action, given, comment, spent))
+                await self._desk.submit(person, lease, Judgement(action, given, comment, spent))
             else:
                 raise InvalidArgument(f"action: must be confirmed, corrected, unsafe or skip, is {action!r}")
         except (ServiceError, ValueError) as error:
             # The browser keeps the page as it is and shows this, so that nothing that was typed is lost.
-            return web.json_response({"problem": _sentence(error)}, status=_status(error))
+            return web.json_response({"problem": sentence(error)}, status=status_of(error))
         return web.json_response({"done": action})
 
-    def _sign_in_page(self, problem: str = "", name: str = "", status: int = 200) -> web.Response:
-        return self._render("sign-in.html", status, problem=problem, name=name, needs_token=bool(self._token))
-
-    def _queue_page(self, expert: str, *, page: Any = None, problem: str = "", status: int = 200) -> web.Response:
+    def _queue_page(
+        self, request: web.Request, *, page: Any = None, problem: str = "", status: int = 200
+    ) -> web.Response:
         try:
-            queues = self._desk.stats()
+            queues = self._desk.stats(request[VISITOR].person)
         except Retryable as error:
-            queues, problem = [], problem or _sentence(error)
-        return self._render(
+            queues, problem = [], problem or sentence(error)
+        return self._pages.response(
             "queue.html",
             status,
-            **self._page(expert, "review", problem),
+            **self._page(request, "review", problem),
             queues=queues,
             open=sum(queue.open for queue in queues),
             page=page,
         )
 
-    def _page(self, expert: str, here: str, problem: str) -> dict[str, str]:
-        """Return what every page of who is signed in is told."""
-        return {"expert": expert, "csrf": self._csrf(expert), "here": here, "problem": problem}
+    def _page(self, request: web.Request, here: str, problem: str) -> dict[str, object]:
+        """Return what every page is told."""
+        return {**self._entrance.context(request), "here": here, "problem": problem}
 
-    def _render(self, template: str, status: int, **values: Any) -> web.Response:
-        text = self._pages.get_template(template).render(**values)
-        return web.Response(text=text, content_type="text/html", status=status)
-
-    # Who is there
-
-    @web.middleware
-    async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            response = await handler(request)
-        except PermissionDenied as error:
-            response = self._sign_in_page(_sentence(error), status=403)
-        response.headers.update(HEADERS)
-        return response
-
-    def _reader(self, request: web.Request) -> str:
-        """Return who reads a page.
+    def _check_overview(self, request: web.Request) -> None:
+        """Do nothing for who may see the numbers of all tenants together.
 
         Raises:
-            PermissionDenied: Nobody is signed in.
+            PermissionDenied: They may not.
         """
-        expert = self._expert(request)
-        if expert is None:
-            raise PermissionDenied("sign in to see this page")
-        return expert
-
-    async def _form(self, request: web.Request) -> tuple[str, Any]:
-        """Return who posted a form, and the form.
-
-        Raises:
-            PermissionDenied: Nobody is signed in, or the form did not come from one of our pages.
-        """
-        expert = self._expert(request)
-        form = await request.post()
-        if expert is None:
-            raise PermissionDenied("you are signed out; sign in again")
-        if not hmac.compare_digest(str(form.get("csrf", "")).encode(), self._csrf(expert).encode()):
-            raise PermissionDenied("this form did not come from the console; sign in again")
-        return expert, form
-
-    def _session(self, expert: str) -> str:
-        content = msgspec.json.encode([expert, int(time.time()) + SESSION_SECONDS]).hex()
-        return f"{content}.{self._mac('session', content)}"
-
-    def _expert(self, request: web.Request) -> str | None:
-        content, _, mac = request.cookies.get(COOKIE, "").partition(".")
-        if not hmac.compare_digest(mac.encode(errors="replace"), self._mac("session", content).encode()):
-            return None
-        expert, expires_at = msgspec.json.decode(bytes.fromhex(content), type=tuple[str, int])
-        return expert if time.time() < expires_at else None
-
-    def _csrf(self, expert: str) -> str:
-        return self._mac("csrf", expert)
-
-    def _mac(self, purpose: str, content: str) -> str:
-        return hmac.new(self._key, f"{purpose}:{content}".encode(), hashlib.sha256).hexdigest()
+        if not request[VISITOR].person.may_see_overview:
+            raise PermissionDenied("the overview, of all tenants, is for leads and admins of all tenants")
 
 
 def _span(request: web.Request) -> Span:
@@ -299,12 +200,3 @@ def _span(request: web.Request) -> Span:
 def _unread(error: Exception) -> str:
     telemetry.log().warning("the record could not be read", error=str(error) or type(error).__name__)
     return "The record (ClickHouse) cannot be read now, so there are no numbers. Reviewing goes on without it."
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def _status(error: Exception) -> int:
-    return 503 if isinstance(error, Retryable) else 404 if isinstance(error, NotFound) else 400

@@ -35,7 +35,7 @@ from services.runtime.settings import KafkaSettings
 from services.triage import tables
 from services.triage.domain.labels import ERASED, SKIPPED
 from services.triage.domain.outcomes import of_feedback, of_label
-from services.triage.domain.queue import Queue, QueueName
+from services.triage.domain.queue import Queue, QueueName, Shelf
 from services.triage.domain.rows import Item, Labelled, Remembered
 from services.triage.domain.selection import Selector
 from services.triage.experience import Experience
@@ -278,10 +278,11 @@ class Triage:
             tenant=edge_case.tenant,
             task=edge_case.task,
             value=edge_case.value,
+            sensitivity=edge_case.sensitivity,
             edge_case=record.value,
         )
         await self._items.put(edge_case.request_id, item, record.partition)
-        self._queue.add(edge_case.request_id, (edge_case.tenant, edge_case.task), edge_case.value)
+        self._queue.add(edge_case.request_id, Shelf(item.tenant, item.task, item.sensitivity), item.value)
         telemetry.OPEN_ITEMS.labels(edge_case.tenant, edge_case.task).inc()
 
     async def _label(self, label: Label, record: Record) -> None:
@@ -369,7 +370,7 @@ class Triage:
             if item.outcome:
                 self._oldest_done.setdefault(item.partition, deque()).append(request_id)
             else:
-                self._queue.add(request_id, (item.tenant, item.task), item.value)
+                self._queue.add(request_id, Shelf(item.tenant, item.task, item.sensitivity), item.value)
                 telemetry.OPEN_ITEMS.labels(item.tenant, item.task).inc()
 
     async def _ends(self, topic: Topic) -> dict[TopicPartition, int]:

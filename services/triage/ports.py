@@ -1,10 +1,11 @@
 """What triage needs from outside."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 from schemas.bundle import Bundle
-from schemas.events import Label
+from schemas.events import Label, ReviewAction
 from services.triage.domain.queue import QueueName
 from services.triage.domain.rows import Item, Labelled
 from services.triage.domain.selection import Selector
@@ -19,6 +20,20 @@ class Labels(Protocol):
         Raises:
             Retryable: It was not acknowledged; whether it was written is unknown.
         """
+
+
+class Actions(Protocol):
+    """Where it goes on record what experts do."""
+
+    def check_room(self) -> None:
+        """Do nothing while more can be taken; to be asked before something is done.
+
+        Raises:
+            Retryable: Too much waits to be written, so nothing more may be done.
+        """
+
+    def record(self, action: ReviewAction) -> asyncio.Future[None]:
+        """Take an action to be written, however long that takes; what is returned is done when it is acknowledged."""
 
 
 class Tables(Protocol):

@@ -1,6 +1,7 @@
-"""gRPC edge: the Review service."""
+"""gRPC edge: the Review service. Who calls shows an account's token: `authorization: Bearer <token>`."""
 
 from typing import Any
+from urllib.parse import unquote
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -8,9 +9,12 @@ from gyre.api.triage.v1 import review_pb2 as pb
 from gyre.api.triage.v1 import review_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.events import EdgeCase, Tool
+from services.runtime.authorization import bearer_key, metadata
 from services.runtime.wire import message_value, sensitivity_value
 from services.triage.desk import Desk
+from services.triage.domain.access import Person, is_this_machine
 from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
+from services.triage.identity import Identity
 
 _OUTCOMES = {
     pb.OUTCOME_CONFIRMED: CONFIRMED,
@@ -22,12 +26,13 @@ _OUTCOMES = {
 class Review(review_pb2_grpc.ReviewServicer):
     """Gives items to experts, and takes their judgements."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, identity: Identity) -> None:
         self._desk = desk
+        self._identity = identity
 
     async def Claim(self, request: pb.ClaimRequest, context: Any) -> pb.ClaimResponse:  # noqa: N802 - as in the proto
         """Lease the most valuable open item."""
-        claimed = self._desk.claim(request.expert, tenant=request.tenant, task=request.task)
+        claimed = self._desk.claim(self._caller(context), tenant=request.tenant, task=request.task)
         expires_at = Timestamp()
         expires_at.FromDatetime(claimed.expires_at)
         return pb.ClaimResponse(item=_item(claimed.item), lease=claimed.token, lease_expires_at=expires_at)
@@ -40,11 +45,11 @@ class Review(review_pb2_grpc.ReviewServicer):
             comment=request.comment,
             seconds_spent=request.seconds_spent,
         )
-        return pb.SubmitResponse(label_id=await self._desk.submit(request.lease, judgement))
+        return pb.SubmitResponse(label_id=await self._desk.submit(self._caller(context), request.lease, judgement))
 
     async def Skip(self, request: pb.SkipRequest, context: Any) -> pb.SkipResponse:  # noqa: N802 - as in the proto
         """Say that an item is not worth a label."""
-        await self._desk.skip(request.lease, request.reason)
+        await self._desk.skip(self._caller(context), request.lease, request.reason)
         return pb.SkipResponse()
 
     async def Stats(self, request: pb.StatsRequest, context: Any) -> pb.StatsResponse:  # noqa: N802 - as in the proto
@@ -61,9 +66,21 @@ class Review(review_pb2_grpc.ReviewServicer):
                     labelled=each.labelled,
                     skipped=each.skipped,
                 )
-                for each in self._desk.stats()
+                for each in self._desk.stats(self._caller(context))
             ]
         )
+
+    def _caller(self, context: Any) -> Person:
+        shown = metadata(context, "authorization")
+        address = _address(context.peer())
+        token = bearer_key(shown) if shown is not None else None
+        return self._identity.caller(token, address, is_local=is_this_machine(address))
+
+
+def _address(peer: str) -> str:
+    """Return the address in what gRPC calls a peer: `ipv4:127.0.0.1:4711`, `ipv6:[::1]:4711`, `unix:...`."""
+    kind, _, rest = unquote(peer).partition(":")
+    return kind if kind == "unix" else rest.rpartition(":")[0].strip("[]")
 
 
 def _item(edge_case: EdgeCase) -> pb.Item:

@@ -1,8 +1,9 @@
 """What triage reads from the environment (`GYRE_TRIAGE_*`)."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.runtime.settings import ModelSettings
@@ -11,7 +12,12 @@ from services.runtime.settings import ModelSettings
 class Settings(ModelSettings):
     """Settings of the triage service."""
 
-    model_config = SettingsConfigDict(env_prefix="GYRE_TRIAGE_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GYRE_TRIAGE_",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # there are secrets in it
+    )
 
     grpc_port: int = 18085
     data_dir: Path = Field(default=Path(".state/triage"), description="local copy of the tables; rebuilt when lost")
@@ -30,8 +36,35 @@ class Settings(ModelSettings):
         default=SecretStr(""), description="signs leases, the same in every replica; empty: made anew at each start"
     )
     lease_seconds: float = Field(default=900.0, gt=0, description="time that an expert has for an item")
-    console_host: str = ""  # empty: as `host`, or loopback where there is no token
+    console_host: str = ""  # empty: as `host`, or loopback where there are no accounts
     console_port: int = Field(default=18090, ge=0, le=65535)
-    console_token: SecretStr = Field(
-        default=SecretStr(""), description="what experts sign in with; empty: anybody, from this machine alone"
+    console_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^/\s]+)?$",
+        description="where browsers reach the console, if not where it listens; of https, cookies are secure",
     )
+    console_proxies: int = Field(
+        default=0, ge=0, description="proxies before the console, of which each adds an address to X-Forwarded-For"
+    )
+    accounts: Path | None = Field(
+        default=None, description="file of accounts; none: one local admin, from this machine alone"
+    )
+    session_secret: SecretStr = Field(
+        default=SecretStr(""), description="signs sessions, the same in every replica; empty: made anew at each start"
+    )
+    session_idle_minutes: float = Field(default=60.0, gt=0, description="a session ends that is not used for so long")
+    session_hours: float = Field(default=12.0, gt=0, description="a session ends after that in any case")
+    session_requests_per_minute: int = Field(default=600, ge=1, description="of one session")
+    oidc_issuer: str = Field(
+        default="", pattern=r"^(https?://\S+)?$", description="identity provider; empty: passwords alone"
+    )
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _identity_provider_can_send_people_back(self) -> Self:
+        if self.oidc_issuer:
+            for name in ("oidc_client_id", "console_url", "accounts"):
+                if not getattr(self, name):
+                    raise ValueError(f"GYRE_TRIAGE_{name.upper()}: wanted with GYRE_TRIAGE_OIDC_ISSUER")
+        return self

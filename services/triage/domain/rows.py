@@ -2,7 +2,7 @@
 
 import msgspec
 
-from schemas.events import Feedback
+from schemas.events import Feedback, Sensitivity
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +33,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         tenant: Whose.
         task: Of which task.
         value: Its place in the queue.
+        sensitivity: Who may see it; of a row that does not say, the fewest.
         edge_case: The record's bytes; empty when done.
         outcome: What the experts said of it; empty while it is open.
     """
@@ -41,6 +42,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     task: str
     value: float = 0.0
+    sensitivity: Sensitivity = Sensitivity.RESTRICTED
     edge_case: bytes = b""
     outcome: str = ""
 

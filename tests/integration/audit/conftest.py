@@ -119,7 +119,9 @@ async def told(audit_process: Any, database: ClickHouse, producer: Producer) -> 
     async def complete() -> bool:
         rows = await database.rows("SELECT 1 FROM gyre.lineage WHERE request_id = {id:String}", {"id": request_id})
         outcomes = await database.rows("SELECT 1 FROM gyre.outcomes WHERE request_id = {id:String}", {"id": request_id})
-        rest = await database.rows("SELECT 1 FROM gyre.agreement, gyre.incidents WHERE kind = 'drift'")
+        rest = await database.rows(
+            "SELECT 1 FROM gyre.agreement, gyre.review_actions, gyre.incidents WHERE kind = 'drift'"
+        )
         return len(rows) == 10 and len(outcomes) == 1 and bool(rest)
 
     await eventually(complete)

@@ -20,6 +20,7 @@ from schemas.events import (
     Outcome,
     Place,
     Release,
+    ReviewAction,
     RouteCandidate,
     RouteEstimate,
     Sensitivity,
@@ -134,6 +135,19 @@ def story() -> tuple[str, list[tuple[Topic, Event]]]:
                 distance=0.4,
                 seconds_spent=12.5,
                 **shared,
+            ),
+        ),
+        (
+            Topic.ACTIONS,
+            ReviewAction(
+                action_id=str(uuid.uuid4()),
+                at=BEGIN + timedelta(minutes=3),
+                expert="e-1",
+                action="submitted",
+                request_id=first,
+                tenant="customer-care",
+                task="consumer-services",
+                detail="corrected",
             ),
         ),
         (

@@ -11,6 +11,7 @@ import numpy as np
 from schemas.bundle import Bundle, Experts, load_bundle
 from schemas.events import EdgeCase, Feedback, Interaction, Label, Message, Sensitivity, Tool
 from services.runtime.embeddings import Background, Space, Vectors
+from services.triage.domain.access import Person, Role
 from services.triage.experience import Experience
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -123,3 +124,8 @@ def label(request_id: str = "r1", **changes: Any) -> Label:
         "share": 0.2,
     }
     return Label(**{**values, **changes})
+
+
+def person(name: str = "ann", **changes: Any) -> Person:
+    values: dict[str, Any] = {"role": Role.EXPERT, "clearance": Sensitivity.INTERNAL, "tenants": frozenset({TENANT})}
+    return Person(name, **{**values, **changes})

@@ -1,6 +1,6 @@
 """The overview's pages, rendered of a record that is a fake."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,9 +9,16 @@ from aiohttp.web import HTTPBadRequest, HTTPNotFound, Response
 
 from services.runtime.clock import Clock
 from services.runtime.errors import PermissionDenied, Rejected, Retryable, ServiceError
-from services.triage.console import COOKIE, Console
+from services.triage.console import Console
+from services.triage.domain.access import LOCAL, Person, Role
+from services.triage.domain.sessions import Patience, Sessions
+from services.triage.entrance import VISITOR, Entrance
+from services.triage.identity import Identity, Visitor
 from services.triage.overview import QUERIES, SPANS, Recent, cell, overview
+from services.triage.rendering import Pages
 from services.triage.settings import Settings
+from tests.unit.triage.builders import TENANT, person
+from tests.unit.triage.fakes import Actions
 
 NOW = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
 TOTALS = {
@@ -72,15 +79,18 @@ class Recorded:
 
 
 def console(record: Recorded) -> Console:
-    return Console(Settings(), None, record)  # type: ignore[arg-type] # these pages ask nothing of the desk
+    settings, pages = Settings(), Pages()
+    sessions = Sessions(b"secret", Patience(timedelta(hours=1), timedelta(hours=12)))
+    identity = Identity(None, sessions, Actions(), 600, Clock())
+    entrance = Entrance(settings, identity, pages, None)
+    return Console(settings, None, record, entrance, pages)  # type: ignore[arg-type] # these pages ask nothing of the desk
 
 
-async def page(record: Recorded, path: str, **match: str) -> Response:
+async def page(record: Recorded, path: str, reader: Person = LOCAL, **match: str) -> Response:
     """Return a page as somebody sees it who is signed in."""
     shown = console(record)
-    request = make_mocked_request(
-        "GET", path, headers={"Cookie": f"{COOKIE}={shown._session('Ann')}"}, match_info=match
-    )
+    request = make_mocked_request("GET", path, match_info=match)
+    request[VISITOR] = Visitor(reader, None)
     return await (shown._query(request) if match else shown._overview(request))
 
 
@@ -130,12 +140,17 @@ async def test_without_the_record_a_page_says_so_and_keeps_its_way_to_the_others
     assert 'href="/"' in text(response)
 
 
-async def test_nobody_who_is_not_signed_in_sees_a_number() -> None:
+@pytest.mark.parametrize(
+    "reader", [person(tenants=None), person(role=Role.LEAD), person(role=Role.ADMIN, tenants=frozenset({TENANT}))]
+)
+async def test_nobody_but_leads_and_admins_of_all_tenants_sees_a_number(reader: Person) -> None:
     record = Recorded()
-    for ask in (console(record)._overview, console(record)._query):
-        with pytest.raises(PermissionDenied):
-            await ask(make_mocked_request("GET", "/overview", match_info={"name": "totals"}))
+    for match in ({}, {"name": "totals"}):
+        with pytest.raises(PermissionDenied, match="of all tenants"):
+            await page(record, "/overview", reader, **match)
     assert record.asked == []
+    lead = person(role=Role.LEAD, tenants=None)
+    assert "41,000" in text(await page(record, "/overview", lead))
 
 
 async def test_whoever_asks_the_same_within_a_minute_is_told_the_same() -> None:

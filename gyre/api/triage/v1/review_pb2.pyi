@@ -48,23 +48,20 @@ Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 class ClaimRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    EXPERT_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
-    expert: _builtins.str
     tenant: _builtins.str
     """Empty: any tenant or task."""
     task: _builtins.str
     def __init__(
         self,
         *,
-        expert: _builtins.str = ...,
         tenant: _builtins.str = ...,
         task: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expert", b"expert", "task", b"task", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
