@@ -117,6 +117,8 @@ class Experts(_Frozen):
     minutes_per_day: Amount | None = None
     # Part of what they are asked that is picked at random.
     exploration: Share = 0.1
+    # Part of it that two of them are asked, so that it is seen how far they agree.
+    overlap: Share = 0.0
 
 
 class Tenant(_Frozen):

@@ -95,3 +95,11 @@ ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS imported Bool COM
 ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS kind LowCardinality(String) DEFAULT 'first' COMMENT 'first, overlap, adjudication, gold or imported';
 
 ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS guideline_version LowCardinality(String) COMMENT 'Version of the guideline that the expert had before them';
+
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS overlap Bool COMMENT 'A second expert is to judge it as well';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS turns Int64 COMMENT 'Messages that were asked, in all';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS tools Int64 COMMENT 'Functions that were offered';

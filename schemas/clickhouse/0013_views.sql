@@ -142,6 +142,7 @@ CREATE OR REPLACE VIEW gyre.edge_cases
     propensity Float64 COMMENT 'Probability with which it was picked',
     share Float64 COMMENT 'Share of the traffic that experts were asked about then',
     value Float64 COMMENT 'Its place in the queue: what it may tell for a minute of an expert\'s time',
+    overlap Bool COMMENT 'A second expert is to judge it as well',
     signals Array(Tuple(name LowCardinality(String), value Float64, explanation String))
         COMMENT 'Reasons to think the answer was wrong',
     messages Array(Tuple(
@@ -162,8 +163,8 @@ CREATE OR REPLACE VIEW gyre.edge_cases
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
-    request_id, tenant, task, flagged_at, score, threshold, explored, propensity, share, value, signals, messages,
-    tools, answer, model, model_version, sum_logprob, sensitivity, bundle_version, imported,
+    request_id, tenant, task, flagged_at, score, threshold, explored, propensity, share, value, overlap, signals,
+    messages, tools, answer, model, model_version, sum_logprob, sensitivity, bundle_version, imported,
     _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_edge_cases_v1
 WHERE _error = '' AND same_as = ''
@@ -212,6 +213,9 @@ CREATE OR REPLACE VIEW gyre.labels
     question String COMMENT 'What was asked: the last user turn, masked, its beginning',
     model LowCardinality(String) COMMENT 'Model that answered',
     model_version LowCardinality(String) COMMENT 'Version of the model that answered',
+    sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens',
+    turns Int64 COMMENT 'Messages that were asked, in all',
+    tools Int64 COMMENT 'Functions that were offered',
     signals Array(Tuple(name LowCardinality(String), value Float64, explanation String))
         COMMENT 'Reasons to think the answer was wrong, when experts were asked',
     propensity Float64 COMMENT 'Probability with which experts were asked; 0: by no chance of triage\'s',
@@ -222,8 +226,8 @@ CREATE OR REPLACE VIEW gyre.labels
 )
 AS SELECT
     label_id, request_id, tenant, task, expert, labelled_at, outcome, kind, answer, model_answer, delta, distance,
-    comment, seconds_spent, sensitivity, guideline_version, bundle_version, question, model, model_version, signals,
-    propensity, share, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+    comment, seconds_spent, sensitivity, guideline_version, bundle_version, question, model, model_version, sum_logprob,
+    turns, tools, signals, propensity, share, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_labels_v1
 WHERE _error = ''
 COMMENT 'Every record of what experts said of edge cases; gyre.judgements has what stands of it';

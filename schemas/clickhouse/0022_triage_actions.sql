@@ -17,11 +17,13 @@ CREATE TABLE IF NOT EXISTS gyre.triage_actions_v1
     at DateTime64(6, 'UTC') COMMENT 'When it was done',
     expert LowCardinality(String) COMMENT 'Account; empty where nobody\'s was named',
     action LowCardinality(String)
-        COMMENT 'signed-in, sign-in-refused, signed-out, claimed, submitted, skipped, refused or accounts-changed',
+        COMMENT 'signed-in, claimed, extended, released, submitted, skipped, escalated, undone, refused and so on',
     request_id String COMMENT 'Request whose item it is about; empty: none',
     tenant LowCardinality(String) COMMENT 'Business unit of that item',
     task LowCardinality(String) COMMENT 'What that request is for',
     detail String COMMENT 'How, or why not, in a few words',
+    lease_id String COMMENT 'Of what was claimed, extended or released: under which lease',
+    until Nullable(DateTime64(6, 'UTC')) COMMENT 'And until when',
     CONSTRAINT hash_follows_from_header CHECK SHA256(concat(
         'gyre.record.v1\n', _topic, '\n', toString(_partition), '\n', toString(_offset), '\n',
         toString(toUnixTimestamp64Milli(_timestamp)), '\n', lower(hex(_digest)), '\n', lower(hex(_prev_hash)), '\n'
@@ -39,18 +41,20 @@ CREATE OR REPLACE VIEW gyre.review_actions
     at DateTime64(6, 'UTC') COMMENT 'When it was done',
     expert LowCardinality(String) COMMENT 'Account; empty where nobody\'s was named',
     action LowCardinality(String)
-        COMMENT 'signed-in, sign-in-refused, signed-out, claimed, submitted, skipped, refused or accounts-changed',
+        COMMENT 'signed-in, claimed, extended, released, submitted, skipped, escalated, undone, refused and so on',
     request_id String COMMENT 'Request whose item it is about; empty: none',
     tenant LowCardinality(String) COMMENT 'Business unit of that item',
     task LowCardinality(String) COMMENT 'What that request is for',
     detail String COMMENT 'How, or why not, in a few words',
+    lease_id String COMMENT 'Of what was claimed, extended or released: under which lease',
+    until Nullable(DateTime64(6, 'UTC')) COMMENT 'And until when',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
-    action_id, at, expert, action, request_id, tenant, task, detail, _partition AS partition, _offset AS offset,
-    lower(hex(_hash)) AS hash
+    action_id, at, expert, action, request_id, tenant, task, detail, lease_id, until, _partition AS partition,
+    _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_actions_v1
 WHERE _error = ''
 COMMENT 'What experts did, and what was refused them';

@@ -28,6 +28,7 @@ class EdgeCase(Event, frozen=True, kw_only=True):
     propensity: float  # probability with which it was picked
     share: float = 0.0  # of the traffic that experts were asked about then
     value: float = 0.0  # its place in the queue: what it may tell for a minute of an expert's time
+    overlap: bool = False  # a second expert is to judge it as well
     same_as: str = ""  # the request that this one repeats: experts are asked about that one alone
     signals: tuple[Signal, ...] = ()
     messages: tuple[Message, ...]
@@ -76,6 +77,9 @@ class Label(Event, frozen=True, kw_only=True):
     question: str = ""  # the last user turn, masked, its beginning
     model: str = ""
     model_version: str = ""
+    sum_logprob: float | None = None  # of the answer's tokens
+    turns: int = 0  # messages in all
+    tools: int = 0  # functions offered
     signals: tuple[Signal, ...] = ()
     propensity: float = 0.0  # with which experts were asked; 0: by no chance of triage's
     share: float = 0.0  # of the traffic that they were asked about then
@@ -110,9 +114,14 @@ class ReviewAction(Event, frozen=True, kw_only=True):
     action_id: str
     at: datetime
     expert: str  # account; empty where it is not known whose it is
-    action: str  # signed-in, sign-in-refused, signed-out, claimed, submitted, skipped, refused, accounts-changed
+    # signed-in, sign-in-refused, signed-out, claimed, extended, released, submitted, skipped, escalated, undone,
+    # refused, accounts-changed
+    action: str
     # Of the item that it is about, if there is one.
     request_id: str = ""
     tenant: str = ""
     task: str = ""
     detail: str = ""  # how, or why not, in a few words
+    # Of what was claimed, extended or released: under which lease, and until when.
+    lease_id: str = ""
+    until: datetime | None = None

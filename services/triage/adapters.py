@@ -1,18 +1,27 @@
-"""Ports made real: labels and actions to their topics."""
+"""Ports made real: labels and actions to their topics, items on disk."""
 
 import asyncio
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import msgspec
+from rocksdict import Options, Rdict
 
 from schemas.events import Label, ReviewAction
 from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.errors import Rejected, Retryable
 from services.runtime.kafka import Producer, until_answered
+from services.triage.domain.rows import Item
 
 # So many actions wait, at most, while Kafka is away.
 MOST_WAITING = 10_000
 STOP_SECONDS = 5.0
+SCRUB_SECONDS = 1.0
 
 
 class KafkaLabels:
@@ -93,3 +102,57 @@ class KafkaActions:
 def _log_lost(action: ReviewAction, reason: str) -> None:
     fields = {f"action_{name}": str(getattr(action, name)) for name in action.__struct_fields__}
     telemetry.log().error("action is not on record", reason=reason, **fields)
+
+
+class ItemsOnDisk:
+    """Items in RocksDB, made anew at each start: the topics have them all."""
+
+    def __init__(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._rows = Rdict(str(folder), Options(raw_mode=True))
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(Item)
+        self._scrubbing: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self._scrubbing is not None:
+            self._scrubbing.cancel()
+        self._rows.close()
+
+    def get(self, request_id: str) -> Item | None:
+        """Return a row."""
+        row = self._rows.get(request_id.encode())
+        return None if row is None else self._decoder.decode(row)
+
+    def put(self, request_id: str, item: Item) -> None:
+        """Write a row."""
+        self._rows[request_id.encode()] = self._encoder.encode(item)
+
+    def delete(self, request_id: str) -> None:
+        """Remove a row."""
+        self._rows.delete(request_id.encode())
+
+    def before(self, time: datetime) -> Iterator[str]:
+        """Yield the requests before a time; ids are UUIDv7, whose order is that of time."""
+        end = f"{int(time.timestamp() * 1000):012x}"
+        end = f"{end[:8]}-{end[8:]}"
+        for key in self._rows.keys():  # noqa: SIM118 - no dict: it cannot be iterated over itself
+            request_id = bytes(key).decode()  # type: ignore[arg-type] # in raw mode keys are bytes
+            if request_id >= end:
+                return
+            yield request_id
+
+    def scrub(self) -> None:
+        """Take what was overwritten or removed out of the files, in which RocksDB leaves it for a time.
+
+        Erasures come many at once, and one pass over the files does for all of them.
+        """
+        if self._scrubbing is None:
+            self._scrubbing = asyncio.get_running_loop().call_later(SCRUB_SECONDS, self._scrub)
+
+    def _scrub(self) -> None:
+        self._scrubbing = None
+        self._rows.flush()
+        self._rows.compact_range(None, None)

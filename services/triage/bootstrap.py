@@ -1,8 +1,10 @@
 """Wires the triage service."""
 
 import secrets
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -16,12 +18,12 @@ from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
 from services.runtime.settings import ClickHouseSettings, KafkaSettings
-from services.triage.adapters import KafkaActions, KafkaLabels
+from services.triage.adapters import ItemsOnDisk, KafkaActions, KafkaLabels
+from services.triage.backlog import Backlog
 from services.triage.console import Console
 from services.triage.consumer import Triage
 from services.triage.desk import Desk
 from services.triage.domain.leases import Signer
-from services.triage.domain.queue import Queue
 from services.triage.domain.sessions import Patience, Sessions
 from services.triage.entrance import CALLBACK_PATH, Entrance
 from services.triage.experience import Experience
@@ -39,23 +41,26 @@ async def build(stack: AsyncExitStack) -> Service:
     producer = await stack.enter_async_context(Producer(kafka))
     bundles, drift = FollowedBundles(), FollowedDrift(settings.drift_hours, settings.drift_exploration)
     experience = Experience(space_of(settings.models_dir)())
+    items = ItemsOnDisk(settings.data_dir / "items")
+    stack.callback(items.close)
+    backlog = Backlog(items, clock)
     follower = Follower(
         kafka,
         {
             Topic.BUNDLES: bundles.apply,
             Topic.DRIFT: drift.apply,
-            Topic.EDGE_CASES: experience.take_edge_case,
-            Topic.LABELS: experience.take_label,
-            Topic.ERASURES: experience.take_erasure,
+            Topic.EDGE_CASES: _each(experience.take_edge_case, backlog.take_edge_case),
+            Topic.LABELS: _each(experience.take_label, backlog.take_label),
+            Topic.ERASURES: _each(experience.take_erasure, backlog.take_erasure),
+            Topic.ACTIONS: backlog.take_action,
         },
         name="triage-state",
     )
-    queue = Queue()
-    triage = Triage(settings, kafka, bundles, drift, queue, experience, producer, clock)
+    triage = Triage(settings, kafka, bundles, drift, backlog, experience, producer, clock)
     actions = await stack.enter_async_context(KafkaActions(producer))
     desk = Desk(
-        queue=queue,
-        tables=triage,
+        backlog=backlog,
+        decided=triage,
         labels=KafkaLabels(producer),
         actions=actions,
         bundles=bundles,
@@ -79,12 +84,6 @@ async def build(stack: AsyncExitStack) -> Service:
         await follower.caught_up()  # what experts have said before is known before anything is picked
         await triage.run()
 
-    async def ready() -> None:
-        # Without a bundle nobody is asked anything; calls say so.
-        await follower.caught_up()
-        if bundles.published.is_set():
-            await triage.ready()
-
     return Service(
         name="triage",
         settings=settings,
@@ -93,9 +92,19 @@ async def build(stack: AsyncExitStack) -> Service:
                 review_pb2_grpc.add_ReviewServicer_to_server, Review(desk, identity), "gyre.api.triage.v1.Review"
             )
         ],
-        loops=[follower.run, decide, identity.run],
-        ready=[ready],
+        loops=[follower.run, decide, lambda: backlog.run(follower.caught_up()), identity.run],
+        ready=[follower.caught_up],
     )
+
+
+def _each(*takes: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return what gives an event to several."""
+
+    def take(event: Any) -> None:
+        for one in takes:
+            one(event)
+
+    return take
 
 
 def _secret(secret: SecretStr, variable: str, what: str) -> bytes:

@@ -131,7 +131,7 @@ class Console:
 
     async def _claim(self, request: web.Request) -> web.Response:
         try:
-            claimed = self._desk.claim(request[VISITOR].person)
+            claimed = await self._desk.claim(request[VISITOR].person)
         except ServiceError as error:
             return self._queue_page(request, problem=sentence(error), status=status_of(error))
         page = item_page(

@@ -2,28 +2,55 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from schemas.codecs import codec
-from schemas.events import EdgeCase, ReviewAction
-from schemas.topics import Topic
+from msgspec import structs
+
+from schemas.events import EdgeCase, Label, ReviewAction
+from schemas.labels import Kind, Outcome, judgements
 from services.runtime.clock import Clock
-from services.runtime.errors import FailedPrecondition, NotFound, PermissionDenied
+from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from services.triage.backlog import Backlog
+from services.triage.domain import holds
 from services.triage.domain.access import Person
 from services.triage.domain.answers import wants_call
-from services.triage.domain.labels import SKIPPED, Judgement, label
+from services.triage.domain.labels import Judgement, label
 from services.triage.domain.leases import Lease, Signer
-from services.triage.domain.queue import Queue, QueueName
+from services.triage.domain.queue import QueueName
 from services.triage.domain.rows import Item
-from services.triage.ports import Actions, Bundles, Labels, Tables
+from services.triage.ports import Actions, Bundles, Decided, Labels
+
+# So long after it was written a label may be taken back by who wrote it.
+UNDO_SECONDS = 600.0
+_ACTIONS = {Outcome.SKIPPED: holds.SKIPPED, Outcome.ESCALATED: holds.ESCALATED}
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """An item in an expert's hands, and the token to be shown on submission."""
+    """An item in an expert's hands.
+
+    Attributes:
+        item: The item.
+        kind: As what it is to be judged.
+        labels: What others said of it, where it is theirs to decide between that.
+        token: To be shown on submission.
+        claimed_at: Since when they hold it.
+        expires_at: Until when.
+    """
 
     item: EdgeCase
+    kind: Kind
+    labels: tuple[Label, ...]
+    token: str
+    claimed_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Extended:
+    """A lease that holds for longer: its token takes the place of the one before."""
+
     token: str
     expires_at: datetime
 
@@ -47,8 +74,8 @@ class Desk:
     """Where experts get and return items.
 
     Attributes:
-        queue: The open items.
-        tables: What the queue is a view of.
+        backlog: The items, and who holds them.
+        decided: What was decided about the traffic.
         labels: Where judgements go.
         actions: Where it goes on record who did what.
         bundles: Says what a task wants for an answer.
@@ -57,8 +84,8 @@ class Desk:
         clock: Gives time and ids.
     """
 
-    queue: Queue
-    tables: Tables
+    backlog: Backlog
+    decided: Decided
     labels: Labels
     actions: Actions
     bundles: Bundles
@@ -66,116 +93,226 @@ class Desk:
     lease_seconds: float
     clock: Clock
 
-    def claim(self, person: Person, *, tenant: str = "", task: str = "") -> Claimed:
+    async def claim(self, person: Person, *, tenant: str = "", task: str = "") -> Claimed:
         """Lease the most valuable open item, of those that they may see, to an expert.
 
         Raises:
             NotFound: Nothing is open for them.
-            Retryable: The tables are not up to date yet, or it cannot be put on record.
+            Retryable: The queue is not complete yet, or the claim cannot be put on record.
         """
         self._check_ready()
-        now = self.clock.now()
-        until = now + timedelta(seconds=self.lease_seconds)
-        while (request_id := self.queue.lease(now, until, person.may_see, tenant=tenant, task=task)) is not None:
-            item = self.tables.item(request_id)
-            if item is not None and not item.outcome:
-                edge_case: EdgeCase = codec(Topic.EDGE_CASES).decode(item.edge_case)
-                self._record(person, "claimed", edge_case)
-                return Claimed(edge_case, self.signer.sign(Lease(request_id, person.name, until)), until)
-            self.queue.remove(request_id)  # its partition has moved to another replica
+        until = self._until()
+        while (
+            request_id := self.backlog.lease(until, person.may_judge, person.name, tenant=tenant, task=task)
+        ) is not None:
+            claimed = await self._claim(person, request_id, until)
+            if claimed is not None:
+                return claimed
         of = "".join(f" for {what} {name}" for what, name in (("tenant", tenant), ("task", task)) if name)
         raise NotFound(f"nothing is open{of}")
+
+    def held(self, person: Person, request_id: str) -> Claimed:
+        """Return an item once more to the expert who holds it.
+
+        Raises:
+            NotFound: They do not, whether or not there is such an item.
+            Retryable: The queue is not complete yet.
+        """
+        self._check_ready()
+        hold, item = self.backlog.held(request_id), self.backlog.item(request_id)
+        if hold is None or hold.expert != person.name or item is None or item.wanted is None:
+            raise NotFound("you do not hold this item; claim the next")
+        return self._claimed(item, Lease(request_id, hold.lease_id, hold.expert, item.wanted, hold.until), hold.since)
+
+    async def extend(self, person: Person, token: str) -> Extended:
+        """Let an expert hold an item for as long again, from now on. Raises as `submit` does."""
+        lease, item = self._leased(person, token)
+        longer = replace(lease, expires_at=self._until())
+        await self._on_record(person, holds.EXTENDED, item, longer, longer.expires_at)
+        return Extended(self.signer.sign(longer), longer.expires_at)
+
+    async def release(self, person: Person, token: str) -> None:
+        """Hand an item back: it is open again, for whoever claims next. Raises as `submit` does."""
+        lease, item = self._leased(person, token)
+        await self._on_record(person, holds.RELEASED, item, lease, self.clock.now())
 
     async def submit(self, person: Person, token: str, judgement: Judgement) -> str:
         """Write a label for an item that they hold, and return its id.
 
-        By then both are acknowledged: the label, and on record that it was submitted.
+        By then both are acknowledged: the label, and on record that it was submitted. Its id is that of the lease: who
+        submits the same again, after an answer that was lost, is answered the same.
 
         Raises:
             InvalidArgument: The lease is not one, or the judgement contradicts itself.
             PermissionDenied: The lease is somebody else's, or the item is no longer theirs to see.
-            FailedPrecondition: The lease has expired, or the item is done.
-            NotFound: This replica does not hold the item.
+            FailedPrecondition: The lease has expired or was handed back, or the item is done.
+            NotFound: There is no such item.
             Retryable: The label was not acknowledged; submit again.
         """
-        now = self.clock.now()
-        lease = self.signer.check(token, now)
-        self._check_ready()
-        item = self._held_item(person, lease)
+        lease, item = self._own(person, token)
+        said = next((each for each in item.labels if each.label_id == lease.lease_id), None)
+        if (
+            said is not None
+            and (said.outcome, said.comment) == (judgement.outcome, judgement.comment)
+            and (said.outcome != Outcome.CORRECTED or said.answer == judgement.answer.strip())
+        ):
+            return said.label_id
+        edge_case = self._check_held(person, lease, item)
+        if judgement.outcome == Outcome.ESCALATED and lease.kind is Kind.ADJUDICATION:
+            raise InvalidArgument("outcome: this is for you to decide; there is nobody to hand it to")
         made = label(
-            item,
+            edge_case,
             lease,
             judgement,
-            label_id=self.clock.new_id(),
-            now=now,
-            function_call=wants_call(self.bundles.current(), item.task),
+            now=self.clock.now(),
+            function_call=wants_call(self.bundles.current(), edge_case.task),
         )
-        self.queue.settle(lease.request_id)
-        try:
-            await self.labels.write(made)
-        except BaseException:  # also who goes away in the middle: if it was written after all, its record says so soon
-            self.queue.unsettle(lease.request_id)
-            raise
-        action = "skipped" if judgement.outcome == SKIPPED else "submitted"
+        arrival = self.backlog.arrival(made.label_id)
+        await self.labels.write(made)
+        await self.backlog.arrived(arrival)
+        action = _ACTIONS.get(Outcome(judgement.outcome), holds.SUBMITTED)
+        detail = judgement.outcome if action == holds.SUBMITTED else ""
         # It is written even where nobody waits for it any more.
-        await asyncio.shield(self._record(person, action, item, "" if action == "skipped" else judgement.outcome))
+        await asyncio.shield(self._record(person, action, edge_case, detail, lease.lease_id, made.labelled_at))
         return made.label_id
 
     async def skip(self, person: Person, token: str, reason: str) -> None:
         """Say that an item is not worth a label; it is not asked again. Raises as `submit` does."""
-        await self.submit(person, token, Judgement(SKIPPED, comment=reason))
+        await self.submit(person, token, Judgement(Outcome.SKIPPED, comment=reason))
 
-    def stats(self, person: Person) -> list[QueueStats]:
-        """Return the totals of each tenant that is theirs, and task, in their order; of items, those they may see.
+    async def undo(self, person: Person) -> Claimed:
+        """Take back the label that they wrote last, and give them its item again.
 
         Raises:
-            Retryable: The tables are not up to date yet.
+            NotFound: They have written none of late.
+            FailedPrecondition: Others have judged the item since.
+            Retryable: It cannot be put on record.
         """
-        self.tables.check_ready()
+        self._check_ready()
+        last = self.backlog.latest(person.name)
+        now = self.clock.now()
+        if (
+            last is None
+            or last.outcome == Outcome.RETRACTED
+            or now - last.labelled_at > timedelta(seconds=UNDO_SECONDS)
+        ):
+            raise NotFound(f"there is nothing to undo: no label of yours of the last {UNDO_SECONDS / 60:.0f} minutes")
+        item = self.backlog.item(last.request_id)
+        if item is None or item.edge_case is None or item.erased:
+            raise NotFound("there is nothing to undo: the item is gone")
+        if any(each.labelled_at > last.labelled_at for each in item.labels if each.expert != person.name):
+            raise FailedPrecondition("others have judged this item since; escalate it, or ask a lead")
+        taken_back = structs.replace(
+            last, outcome=Outcome.RETRACTED, labelled_at=now, answer="", delta=(), distance=0.0, comment=""
+        )
+        arrival = self.backlog.arrival(last.label_id)
+        await self.labels.write(taken_back)
+        await self.backlog.arrived(arrival)
+        await asyncio.shield(self._record(person, "undone", item.edge_case))
+        until = self._until()
+        if self.backlog.lease_one(last.request_id, until):
+            claimed = await self._claim(person, last.request_id, until)
+            if claimed is not None:
+                return claimed
+        raise NotFound("your label is taken back; somebody else has the item now")
+
+    def stats(self, person: Person) -> list[QueueStats]:
+        """Return the totals of each tenant that is theirs, and task, in their order; of items, those they may judge.
+
+        What was seen is of the partitions of this replica, all else of the time that the topics hold.
+
+        Raises:
+            Retryable: The queue is not complete yet.
+        """
+        self.backlog.check_ready()
         seen: Counter[QueueName] = Counter()
-        flagged: Counter[QueueName] = Counter()
-        labelled: Counter[QueueName] = Counter()
-        skipped: Counter[QueueName] = Counter()
-        for name, selector in self.tables.selectors():
+        for name, selector in self.decided.selectors():
             seen[name] += selector.seen
-            flagged[name] += selector.flagged
-        for name, done in self.tables.labelled():
-            labelled[name] += done.labelled
-            skipped[name] += done.skipped
-        counts = self.queue.counts(self.clock.now(), person.may_see)
-        return [
-            QueueStats(*name, seen[name], flagged[name], *counts.get(name, (0, 0)), labelled[name], skipped[name])
-            for name in sorted({*seen, *labelled, *counts})
-            if person.may_see_tenant(name[0])
-        ]
+        counts, totals = self.backlog.counts(person.may_judge), self.backlog.totals()
+        found = []
+        for name in sorted({*seen, *totals, *counts}):
+            if person.may_see_tenant(name[0]):
+                flagged, labelled, skipped = totals.get(name, (0, 0, 0))
+                open_, held = counts.get(name, (0, 0))
+                found.append(QueueStats(*name, seen[name], flagged, open_, held, labelled, skipped))
+        return found
+
+    def _until(self) -> datetime:
+        return self.clock.now() + timedelta(seconds=self.lease_seconds)
 
     def _check_ready(self) -> None:
-        self.tables.check_ready()
+        self.backlog.check_ready()
         self.actions.check_room()
 
-    def _held_item(self, person: Person, lease: Lease) -> EdgeCase:
-        """Return the item of a lease. Who does not hold it learns nothing of the item, not even that it is there."""
+    async def _claim(self, person: Person, request_id: str, until: datetime) -> Claimed | None:
+        """Put on record that somebody claims an item which is kept for them; None where somebody else was first."""
+        item = self.backlog.item(request_id)
+        try:
+            if item is None or item.wanted is None or item.edge_case is None:
+                return None
+            lease = Lease(request_id, self.clock.new_id(), person.name, item.wanted, until)
+            await self._on_record(person, holds.CLAIMED, item.edge_case, lease, until)
+        finally:
+            self.backlog.settle(request_id)
+        hold = self.backlog.held(request_id)
+        if hold is None or hold.lease_id != lease.lease_id:
+            return None
+        return self._claimed(item, lease, hold.since)
+
+    def _claimed(self, item: Item, lease: Lease, since: datetime) -> Claimed:
+        assert item.edge_case is not None
+        said = tuple(judgements(item.labels)) if lease.kind is Kind.ADJUDICATION else ()
+        return Claimed(item.edge_case, lease.kind, said, self.signer.sign(lease), since, lease.expires_at)
+
+    def _own(self, person: Person, token: str) -> tuple[Lease, Item]:
+        """Return a lease and its item. Whose it is not learns nothing of the item, not even that it is there."""
+        lease = self.signer.check(token, self.clock.now())
+        self._check_ready()
         if lease.expert != person.name:
             self._record(person, "refused", detail="the lease is somebody else's")
             raise PermissionDenied("lease: is somebody else's")
-        item: Item | None = self.tables.item(lease.request_id)
-        if item is None:
-            raise NotFound("lease: its item is not in this replica's queue")
-        if item.outcome or self.queue.settled(lease.request_id):
-            raise FailedPrecondition(f"lease: its item is done already ({item.outcome or 'labelled'})")
-        edge_case: EdgeCase = codec(Topic.EDGE_CASES).decode(item.edge_case)
-        if not person.may_see(edge_case.tenant, edge_case.sensitivity):  # any longer
-            self._record(person, "refused", edge_case, "no longer within tenants and clearance")
+        item = self.backlog.item(lease.request_id)
+        if item is None or item.edge_case is None:
+            raise NotFound("lease: its item is gone")
+        return lease, item
+
+    def _check_held(self, person: Person, lease: Lease, item: Item) -> EdgeCase:
+        assert item.edge_case is not None
+        if item.wanted is None:
+            raise FailedPrecondition("lease: its item is done already")
+        hold = self.backlog.held(lease.request_id)
+        if hold is None or hold.lease_id != lease.lease_id:
+            raise FailedPrecondition("lease: is over, for the item was handed back or judged; claim the next")
+        if not person.may_see(item.edge_case.tenant, item.edge_case.sensitivity):  # any longer
+            self._record(person, "refused", item.edge_case, "no longer within tenants and clearance")
             raise PermissionDenied("lease: its item is no longer yours to see")
-        return edge_case
+        return item.edge_case
+
+    def _leased(self, person: Person, token: str) -> tuple[Lease, EdgeCase]:
+        lease, item = self._own(person, token)
+        return lease, self._check_held(person, lease, item)
+
+    async def _on_record(self, person: Person, action: str, item: EdgeCase, lease: Lease, until: datetime) -> None:
+        """Put on record what is done with a lease, and wait until it is read back: then it holds in every replica."""
+        action_id = self.clock.new_id()
+        arrival = self.backlog.arrival(action_id)
+        self._record(person, action, item, lease_id=lease.lease_id, until=until, action_id=action_id)
+        await self.backlog.arrived(arrival)
 
     def _record(
-        self, person: Person, action: str, item: EdgeCase | None = None, detail: str = ""
+        self,
+        person: Person,
+        action: str,
+        item: EdgeCase | None = None,
+        detail: str = "",
+        lease_id: str = "",
+        until: datetime | None = None,
+        action_id: str = "",
     ) -> asyncio.Future[None]:
         """Put on record what somebody did; what is returned is done when that is acknowledged."""
         return self.actions.record(
             ReviewAction(
-                action_id=self.clock.new_id(),
+                action_id=action_id or self.clock.new_id(),
                 at=self.clock.now(),
                 expert=person.name,
                 action=action,
@@ -183,5 +320,7 @@ class Desk:
                 tenant=item.tenant if item is not None else "",
                 task=item.task if item is not None else "",
                 detail=detail,
+                lease_id=lease_id,
+                until=until,
             )
         )

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from schemas.events import EdgeCase, Erasure, Interaction, Label, Message, Signal
+from schemas.labels import JUDGEMENTS, Kind, Outcome
 from services.runtime.embeddings import Space, Vectors
 from services.triage.domain.estimation import Estimator
-from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE
 from services.triage.domain.neighbours import Asked, Known, Neighbours, words_of
 from services.triage.domain.texts import answer_of, called, conversation_of, question_of
 
@@ -73,15 +73,21 @@ class Experience:
             _remember(task, self._asked(edge_case.request_id, edge_case.messages, edge_case.answer, model))
 
     def take_label(self, label: Label) -> None:
-        """Learn from what an expert said; the first word on a request counts."""
-        task = self._tasks[label.tenant, label.task]
-        if label.outcome not in (CONFIRMED, CORRECTED, UNSAFE) or task.neighbours.judged(label.request_id):
+        """Learn from what an expert said: of an answer the first word counts, of requests like it the last."""
+        if label.kind == Kind.GOLD or label.outcome not in (*JUDGEMENTS, Outcome.RETRACTED):
             return
-        failed = label.outcome != CONFIRMED
+        task = self._tasks[label.tenant, label.task]
+        if label.outcome == Outcome.RETRACTED:
+            task.neighbours.judge(label.request_id, None)
+            return
+        failed = label.outcome != Outcome.CONFIRMED
+        known = task.neighbours.judged(label.request_id)
         if label.request_id not in self._erased:
             asked, model = (Message(role="user", content=label.question),), _model(label.model, label.model_version)
             _remember(task, self._asked(label.request_id, asked, label.model_answer, model))
             task.neighbours.judge(label.request_id, failed)
+        if known:
+            return
         if label.propensity > 0:
             estimator = self._estimator(task, label.model)
             estimator.learn(label.signals, failed, label.share / label.propensity, label.model_version)

@@ -95,7 +95,7 @@ class Picker:
             interaction=b"" if decision.flagged else record,
             feedback=said,
         )
-        return self._considered(interaction, row, selector, decision, judged, budget)
+        return self._considered(interaction, row, selector, decision, judged, bundle)
 
     def reconsider(
         self, feedback: Feedback, remembered: Remembered, selector: Selector, bundle: Bundle
@@ -132,7 +132,7 @@ class Picker:
         if not decision.flagged:
             return Considered(waiting, selector)
         flagged = Remembered(partition=remembered.partition, decided=True, flagged=True, feedback=said)
-        return self._considered(interaction, flagged, selector, decision, now, budget)
+        return self._considered(interaction, flagged, selector, decision, now, bundle)
 
     def _judged(
         self, interaction: Interaction, feedback: Sequence[Feedback], bundle: Bundle, drifted: bool = False
@@ -166,33 +166,24 @@ class Picker:
         selector: Selector,
         decision: Decision,
         judged: _Judged,
-        budget: Budget,
+        bundle: Bundle,
     ) -> Considered:
         if not decision.flagged:
             return Considered(remembered, selector)
-        if judged.known.same_as is not None:
-            edge_case = self._edge_case(
-                interaction, decision, judged, selector.share(budget), same_as=judged.known.same_as
-            )
-            return Considered(remembered, selector.not_asked(), edge_case)
-        return Considered(remembered, selector, self._edge_case(interaction, decision, judged, selector.share(budget)))
-
-    def _edge_case(
-        self, interaction: Interaction, decision: Decision, judged: _Judged, share: float, same_as: str = ""
-    ) -> EdgeCase:
-        minutes = self.experience.seconds_per_item(interaction.tenant, interaction.task) / 60
-        return EdgeCase(
+        tenant, task, same_as = interaction.tenant, interaction.task, judged.known.same_as
+        edge_case = EdgeCase(
             request_id=interaction.request_id,
-            tenant=interaction.tenant,
-            task=interaction.task,
+            tenant=tenant,
+            task=task,
             flagged_at=self.clock.now(),
             score=judged.chance,
             threshold=decision.threshold,
             explored=decision.explored,
             propensity=decision.propensity,
-            share=share,
-            value=judged.chance / minutes,
-            same_as=same_as,
+            share=decision.share,
+            value=judged.chance / (self.experience.seconds_per_item(tenant, task) / 60),
+            overlap=self.clock.chance() < bundle.experts_of(tenant, task).overlap,
+            same_as=same_as or "",
             signals=judged.found,
             messages=interaction.messages,
             tools=interaction.tools,
@@ -203,3 +194,4 @@ class Picker:
             sensitivity=interaction.sensitivity,
             bundle_version=interaction.bundle_version,
         )
+        return Considered(remembered, selector if same_as is None else selector.not_asked(), edge_case)

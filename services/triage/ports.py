@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Protocol
 
 from schemas.bundle import Bundle
 from schemas.events import Label, ReviewAction
 from services.triage.domain.queue import QueueName
-from services.triage.domain.rows import Item, Labelled
+from services.triage.domain.rows import Item
 from services.triage.domain.selection import Selector
 
 
@@ -36,24 +37,30 @@ class Actions(Protocol):
         """Take an action to be written, however long that takes; what is returned is done when it is acknowledged."""
 
 
-class Tables(Protocol):
-    """The tables, to be read."""
+class Items(Protocol):
+    """Rows of items, by request."""
 
-    def check_ready(self) -> None:
-        """Do nothing once the tables are up to date.
+    def get(self, request_id: str) -> Item | None:
+        """Return a row."""
 
-        Raises:
-            Retryable: They are not yet.
-        """
+    def put(self, request_id: str, item: Item) -> None:
+        """Write a row."""
 
-    def item(self, request_id: str) -> Item | None:
-        """Return an item of the queue, open or done."""
+    def delete(self, request_id: str) -> None:
+        """Remove a row."""
+
+    def before(self, time: datetime) -> Iterable[str]:
+        """Return the requests of rows that came before a time."""
+
+    def scrub(self) -> None:
+        """Take what was overwritten or removed out of the files, soon."""
+
+
+class Decided(Protocol):
+    """What was decided about the traffic, to be read."""
 
     def selectors(self) -> Iterable[tuple[QueueName, Selector]]:
-        """Yield what was decided, for each partition, tenant and task."""
-
-    def labelled(self) -> Iterable[tuple[QueueName, Labelled]]:
-        """Yield what was labelled, for each partition, tenant and task."""
+        """Yield what was decided, for each partition of this replica, tenant and task."""
 
 
 class Bundles(Protocol):

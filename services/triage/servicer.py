@@ -32,7 +32,7 @@ class Review(review_pb2_grpc.ReviewServicer):
 
     async def Claim(self, request: pb.ClaimRequest, context: Any) -> pb.ClaimResponse:  # noqa: N802 - as in the proto
         """Lease the most valuable open item."""
-        claimed = self._desk.claim(self._caller(context), tenant=request.tenant, task=request.task)
+        claimed = await self._desk.claim(self._caller(context), tenant=request.tenant, task=request.task)
         expires_at = Timestamp()
         expires_at.FromDatetime(claimed.expires_at)
         return pb.ClaimResponse(item=_item(claimed.item), lease=claimed.token, lease_expires_at=expires_at)

@@ -21,9 +21,7 @@ class Settings(ModelSettings):
 
     grpc_port: int = 18085
     data_dir: Path = Field(default=Path(".state/triage"), description="local copy of the tables; rebuilt when lost")
-    remembered: int = Field(
-        default=20_000, ge=1, description="interactions, and labelled items, remembered in each partition"
-    )
+    remembered: int = Field(default=20_000, ge=1, description="interactions remembered in each partition")
     drift_hours: float = Field(
         default=24.0,
         ge=0,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from schemas.events import Sensitivity
+from schemas.labels import Kind
+from services.triage.domain.queue import Shelf
 
 
 class Role(StrEnum):
@@ -38,6 +40,15 @@ class Person:
     def may_see(self, tenant: str, sensitivity: Sensitivity) -> bool:
         """Say whether an item is theirs to see."""
         return self.may_see_tenant(tenant) and sensitivity.level <= self.clearance.level
+
+    @property
+    def decides(self) -> bool:
+        """Whether what experts do not agree on is theirs to decide."""
+        return self.role in (Role.LEAD, Role.ADMIN)
+
+    def may_judge(self, shelf: Shelf) -> bool:
+        """Say whether what lies on a shelf is for them to judge."""
+        return self.may_see(shelf.tenant, shelf.sensitivity) and (shelf.kind is not Kind.ADJUDICATION or self.decides)
 
     @property
     def may_see_overview(self) -> bool:

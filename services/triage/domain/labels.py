@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from schemas.events import EdgeCase, Label
+from schemas.labels import Outcome
 from services.runtime.errors import InvalidArgument
 from services.triage.domain.answers import call_error
 from services.triage.domain.deltas import delta
 from services.triage.domain.leases import Lease
 from services.triage.domain.texts import question_of
 
-CONFIRMED, CORRECTED, UNSAFE, SKIPPED = "confirmed", "corrected", "unsafe", "skipped"
-# Of an item whose request was erased; no expert says so.
-ERASED = "erased"
+CONFIRMED, CORRECTED, UNSAFE = Outcome.CONFIRMED, Outcome.CORRECTED, Outcome.UNSAFE
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,9 @@ class Judgement:
     """What an expert said.
 
     Attributes:
-        outcome: confirmed, corrected, unsafe or skipped.
+        outcome: What they found.
         answer: The right answer, when corrected.
-        comment: In the expert's words; the reason, when skipped.
+        comment: In the expert's words; the reason, when skipped or escalated.
         seconds_spent: Between claim and submission.
     """
 
@@ -32,16 +31,13 @@ class Judgement:
     seconds_spent: float = 0.0
 
 
-def label(
-    item: EdgeCase, lease: Lease, judgement: Judgement, *, label_id: str, now: datetime, function_call: bool
-) -> Label:
+def label(item: EdgeCase, lease: Lease, judgement: Judgement, *, now: datetime, function_call: bool) -> Label:
     """Return the label that a judgement makes of an item.
 
     Args:
         item: What was judged.
         lease: Under which.
         judgement: What was said.
-        label_id: Of the new label.
         now: When it was said.
         function_call: Whether the item's task wants a function call for an answer.
 
@@ -51,13 +47,14 @@ def label(
     answer = _answer(item, judgement, function_call)
     edits, distance = delta(item.answer, answer) if judgement.outcome == CORRECTED else ((), 0.0)
     return Label(
-        label_id=label_id,
+        label_id=lease.lease_id,
         request_id=item.request_id,
         tenant=item.tenant,
         task=item.task,
         expert=lease.expert,
         labelled_at=now,
         outcome=judgement.outcome,
+        kind=lease.kind,
         answer=answer,
         model_answer=item.answer,
         delta=edits,
@@ -69,6 +66,9 @@ def label(
         question=question_of(item.messages),
         model=item.model,
         model_version=item.model_version,
+        sum_logprob=item.sum_logprob,
+        turns=len(item.messages),
+        tools=len(item.tools),
         signals=item.signals,
         propensity=item.propensity,
         share=item.share,
@@ -77,6 +77,8 @@ def label(
 
 def _answer(item: EdgeCase, judgement: Judgement, function_call: bool) -> str:
     answer = judgement.answer.strip()
+    if judgement.outcome in (Outcome.SKIPPED, Outcome.ESCALATED) and not judgement.comment.strip():
+        raise InvalidArgument(f"comment: say why it is {judgement.outcome}")
     if judgement.outcome == CORRECTED:
         if not answer:
             raise InvalidArgument("answer: must be given when the outcome is corrected")

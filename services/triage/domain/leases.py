@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from schemas.labels import Kind
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.triage.domain.tokens import TokenSigner
 
@@ -15,18 +16,24 @@ class Lease:
 
     Attributes:
         request_id: The item.
+        lease_id: Of this lease, and of the label that it leads to.
         expert: Who holds it.
+        kind: As what the judgement is wanted.
         expires_at: Until when; whole milliseconds, with its zone.
     """
 
     request_id: str
+    lease_id: str
     expert: str
+    kind: Kind
     expires_at: datetime
 
 
 class _Content(msgspec.Struct, array_like=True):
     request_id: str
+    lease_id: str
     expert: str
+    kind: Kind
     expires_ms: int
 
 
@@ -39,7 +46,15 @@ class Signer:
     def sign(self, lease: Lease) -> str:
         """Return the token of a lease."""
         return self._tokens.sign(
-            msgspec.json.encode(_Content(lease.request_id, lease.expert, round(lease.expires_at.timestamp() * 1000)))
+            msgspec.json.encode(
+                _Content(
+                    lease.request_id,
+                    lease.lease_id,
+                    lease.expert,
+                    lease.kind,
+                    round(lease.expires_at.timestamp() * 1000),
+                )
+            )
         )
 
     def check(self, token: str, now: datetime) -> Lease:
@@ -53,7 +68,8 @@ class Signer:
             known = msgspec.json.decode(self._tokens.content(token), type=_Content)
         except ValueError as error:
             raise InvalidArgument("lease: not a lease that Claim gave out") from error
-        lease = Lease(known.request_id, known.expert, datetime.fromtimestamp(known.expires_ms / 1000, UTC))
+        expires_at = datetime.fromtimestamp(known.expires_ms / 1000, UTC)
+        lease = Lease(known.request_id, known.lease_id, known.expert, known.kind, expires_at)
         if now >= lease.expires_at:
             raise FailedPrecondition(f"lease: expired at {lease.expires_at:%H:%M:%S} UTC; claim the next item")
         return lease

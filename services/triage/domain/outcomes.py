@@ -4,24 +4,37 @@ from datetime import datetime
 
 from schemas.bundle import Bundle
 from schemas.events import EdgeCase, Feedback, Interaction, Label, Outcome
+from schemas.labels import JUDGEMENTS, Kind
 from services.triage.domain.deltas import delta
-from services.triage.domain.labels import CONFIRMED, SKIPPED
+from services.triage.domain.labels import CONFIRMED
 from services.triage.domain.signals import ASKED_AGAIN, RATED_WORST, edited
 from services.triage.domain.texts import answer_of, question_of
 
 
-def of_label(label: Label, asked: EdgeCase, bundle: Bundle) -> Outcome | None:
-    """Return what a label says of the model that answered; nothing when no model did, or the expert did not judge it.
+def of_label(label: Label, bundle: Bundle) -> Outcome | None:
+    """Return what a label says of the model that answered.
+
+    Nothing when no model did, when the expert did not judge it, or when another one judged it before: an outcome is of
+    the first word on an answer. Nor of labels that came from elsewhere.
 
     Args:
         label: What an expert said.
-        asked: Of what.
         bundle: Tells generic models from specialists.
     """
-    if label.outcome == SKIPPED or not asked.answer:  # an empty answer is a guardrail's refusal
+    judged = label.outcome in JUDGEMENTS and label.kind == Kind.FIRST
+    if not judged or not label.model_answer:  # an empty answer is a guardrail's refusal
         return None
-    success = 1.0 if label.outcome == CONFIRMED else 0.0
-    return _outcome(asked, success, "label", asked.propensity, label.labelled_at, bundle)
+    return _outcome(
+        label,
+        success=1.0 if label.outcome == CONFIRMED else 0.0,
+        source="label",
+        propensity=label.propensity,
+        found_at=label.labelled_at,
+        question=label.question,
+        turns=label.turns,
+        tools=label.tools,
+        bundle=bundle,
+    )
 
 
 def of_feedback(feedback: Feedback, asked: Interaction | EdgeCase, bundle: Bundle) -> Outcome | None:
@@ -41,13 +54,31 @@ def of_feedback(feedback: Feedback, asked: Interaction | EdgeCase, bundle: Bundl
         success = 1 - ASKED_AGAIN
     else:
         return None
-    return _outcome(asked, success, "feedback", 1.0, feedback.given_at, bundle)
+    return _outcome(
+        asked,
+        success=success,
+        source="feedback",
+        propensity=1.0,
+        found_at=feedback.given_at,
+        question=question_of(asked.messages),
+        turns=len(asked.messages),
+        tools=len(asked.tools),
+        bundle=bundle,
+    )
 
 
 def _outcome(
-    asked: Interaction | EdgeCase, success: float, source: str, propensity: float, found_at: datetime, bundle: Bundle
+    asked: Interaction | EdgeCase | Label,
+    *,
+    success: float,
+    source: str,
+    propensity: float,
+    found_at: datetime,
+    question: str,
+    turns: int,
+    tools: int,
+    bundle: Bundle,
 ) -> Outcome | None:
-    question = question_of(asked.messages)
     if not asked.model or not question:
         return None
     generic = bundle.models.get(asked.model)
@@ -64,8 +95,8 @@ def _outcome(
         tier=generic.tier if generic else "specialist",
         sum_logprob=asked.sum_logprob,
         question=question,
-        turns=len(asked.messages),
-        tools=len(asked.tools),
+        turns=turns,
+        tools=tools,
         sensitivity=asked.sensitivity,
         bundle_version=asked.bundle_version,
     )

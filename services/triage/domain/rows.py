@@ -1,8 +1,9 @@
-"""What the tables hold."""
+"""What triage keeps."""
 
 import msgspec
 
-from schemas.events import Feedback, Sensitivity
+from schemas.events import EdgeCase, Feedback, Label
+from schemas.labels import Kind, Outcome, Standing, State, standing
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,29 +27,40 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """An edge case in the experts' queue.
+    """An edge case before the experts, and what they said of it; either may be read first.
 
     Attributes:
-        partition: Where it came from.
-        tenant: Whose.
-        task: Of which task.
-        value: Its place in the queue.
-        sensitivity: Who may see it; of a row that does not say, the fewest.
-        edge_case: The record's bytes; empty when done.
-        outcome: What the experts said of it; empty while it is open.
+        edge_case: None until it is read, and when it was erased.
+        labels: All records of labels of it, each once.
+        erased: Nothing more is wanted of it, whatever still comes.
     """
 
-    partition: int
-    tenant: str
-    task: str
-    value: float = 0.0
-    sensitivity: Sensitivity = Sensitivity.RESTRICTED
-    edge_case: bytes = b""
-    outcome: str = ""
+    edge_case: EdgeCase | None = None
+    labels: tuple[Label, ...] = ()
+    erased: bool = False
 
+    @property
+    def standing(self) -> Standing:
+        """What the labels come to."""
+        return standing(self.labels)
 
-class Labelled(msgspec.Struct, frozen=True, kw_only=True):
-    """Items of one tenant and task that are done; those that were erased count as skipped."""
+    @property
+    def skipped(self) -> bool:
+        """Whether an expert found it not worth a label, and nobody gave one."""
+        taken_back = {label.label_id for label in self.labels if label.outcome == Outcome.RETRACTED}
+        skips = [
+            label for label in self.labels if label.outcome == Outcome.SKIPPED and label.label_id not in taken_back
+        ]
+        return bool(skips) and self.standing.state is State.OPEN
 
-    labelled: int = 0
-    skipped: int = 0
+    @property
+    def wanted(self) -> Kind | None:
+        """As what the next judgement is wanted; None where it is done."""
+        if self.edge_case is None or self.erased or self.edge_case.imported or self.skipped:
+            return None
+        state = self.standing.state
+        if state is State.OPEN:
+            return Kind.FIRST
+        if state is State.PROVISIONAL and self.edge_case.overlap:
+            return Kind.OVERLAP
+        return Kind.ADJUDICATION if state in (State.DISPUTED, State.ESCALATED) else None

@@ -47,12 +47,14 @@ class Decision:
         explored: It does, and was picked at random, not for its score.
         threshold: The score from which an interaction was picked for its score; 1 or more where none was.
         propensity: The chance that it had to be picked, one way or the other.
+        share: Of the traffic that the budget came to.
     """
 
     flagged: bool
     explored: bool
     threshold: float
     propensity: float
+    share: float
 
 
 class Selector(msgspec.Struct, frozen=True):
@@ -88,7 +90,7 @@ class Selector(msgspec.Struct, frozen=True):
             at: When it came, in seconds since the epoch.
         """
         paced = self._paced(at)
-        share = paced.share(budget)
+        share = paced._share(budget)
         window, rank = _ranked(self.scores, score)
         wanted = _clamp(share + self.owed / GAIN) if share else 0.0
         explored_share = min(share * budget.exploration, wanted)
@@ -98,24 +100,26 @@ class Selector(msgspec.Struct, frozen=True):
         flagged = chance < propensity
         # One draw serves both: below the score's own probability it counts as picked for its score.
         explored = flagged and chance >= picked
-        return paced._after(window, share, seen=1, flagged=flagged), Decision(flagged, explored, threshold, propensity)
+        return paced._after(window, share, seen=1, flagged=flagged), Decision(
+            flagged, explored, threshold, propensity, share
+        )
 
     def reconsider(self, score: float, budget: Budget, chance: float) -> tuple["Selector", Decision]:
         """Decide again about an interaction that was not picked, after feedback; nothing is explored here.
 
         It is part of the budget, so later interactions make room for it.
         """
-        share = self.share(budget)
+        share = self._share(budget)
         window, rank = _ranked(self.scores, score)
         threshold, picked = rank.pick(_clamp(share + self.owed / GAIN) if share else 0.0)
         flagged = chance < picked
-        return self._after(window, 0.0, seen=0, flagged=flagged), Decision(flagged, False, threshold, picked)
+        return self._after(window, 0.0, seen=0, flagged=flagged), Decision(flagged, False, threshold, picked, share)
 
     def not_asked(self) -> "Selector":
         """Return it without the latest pick: experts were asked that before, so it costs them nothing."""
         return structs.replace(self, owed=min(DEBT_LIMIT, self.owed + 1), flagged=self.flagged - 1)
 
-    def share(self, budget: Budget) -> float:
+    def _share(self, budget: Budget) -> float:
         """Return the share of the traffic that a budget comes to at its present pace."""
         if budget.per_second is None:
             return budget.share

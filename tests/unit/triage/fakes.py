@@ -1,9 +1,22 @@
 """What triage has outside of itself, in memory."""
 
 import asyncio
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
 
-from schemas.events import ReviewAction
+from schemas.bundle import Bundle
+from schemas.events import EdgeCase, Erasure, Event, Label, ReviewAction
+from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
+from services.triage.backlog import Backlog
+from services.triage.desk import Desk
+from services.triage.domain.leases import Signer
+from services.triage.domain.queue import QueueName
+from services.triage.domain.rows import Item
+from services.triage.domain.selection import Selector
+from tests.unit.triage.builders import NOW, TASK, TENANT, bundle, edge_case
 
 
 class Actions:
@@ -32,3 +45,130 @@ class Actions:
     def told(self) -> list[tuple[str, str, str]]:
         """Who did what, and the detail."""
         return [(each.expert, each.action, each.detail) for each in self.recorded]
+
+
+class Items:
+    """Rows of items in a dict."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Item] = {}
+        self.scrubbed = 0
+
+    def get(self, request_id: str) -> Item | None:
+        return self.rows.get(request_id)
+
+    def put(self, request_id: str, item: Item) -> None:
+        self.rows[request_id] = item
+
+    def delete(self, request_id: str) -> None:
+        del self.rows[request_id]
+
+    def before(self, time: datetime) -> Iterable[str]:
+        return [name for name, row in self.rows.items() if row.edge_case and row.edge_case.flagged_at < time]
+
+    def scrub(self) -> None:
+        self.scrubbed += 1
+
+
+class Replica(Actions):
+    """A desk over its own copy of what is on the topics; it may lag behind them."""
+
+    def __init__(self, topics: "Topics", name: str = "") -> None:
+        super().__init__()
+        self.topics = topics
+        self.behind: list[Event] | None = None
+        self.items = Items()
+        ids = count(1)
+        self.clock = Clock(
+            now=lambda: topics.now, monotonic=lambda: topics.now.timestamp(), new_id=lambda: f"{name}{next(ids)}"
+        )
+        self.backlog = Backlog(self.items, self.clock)
+        self.backlog._complete = True
+        self.desk = Desk(
+            backlog=self.backlog,
+            decided=self,
+            labels=self,
+            actions=self,
+            bundles=self,
+            signer=Signer(b"secret"),
+            lease_seconds=60,
+            clock=self.clock,
+        )
+
+    def selectors(self) -> Iterable[tuple[QueueName, Selector]]:
+        return [
+            ((TENANT, TASK), Selector(seen=10, flagged=2)),
+            ((TENANT, TASK), Selector(seen=5, flagged=1)),
+            (("other", TASK), Selector(seen=7)),
+        ]
+
+    def current(self) -> Bundle:
+        return bundle()
+
+    async def write(self, label: Label) -> None:
+        if self.topics.away:
+            raise Retryable("Kafka is away")
+        self.topics.append(label)
+
+    def record(self, action: ReviewAction) -> asyncio.Future[None]:
+        done = super().record(action)
+        if not self.topics.away:
+            self.topics.append(action)
+        return done
+
+    def take(self, event: Event) -> None:
+        """Take in what is on a topic."""
+        if isinstance(event, EdgeCase):
+            self.backlog.take_edge_case(event)
+        elif isinstance(event, Label):
+            self.backlog.take_label(event)
+        elif isinstance(event, Erasure):
+            self.backlog.take_erasure(event)
+        elif isinstance(event, ReviewAction):
+            self.backlog.take_action(event)
+
+    def catch_up(self) -> None:
+        """Take in what it lags behind."""
+        behind, self.behind = self.behind or [], None
+        for event in behind:
+            self.take(event)
+
+
+class Topics:
+    """What is on record, in one order, and who reads it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.away = False
+        self.events: list[Event] = []
+        self.replicas: list[Replica] = []
+
+    def replica(self, name: str = "") -> Replica:
+        """Start a replica, which reads all there is."""
+        replica = Replica(self, name)
+        self.replicas.append(replica)
+        for event in self.events:
+            replica.take(event)
+        return replica
+
+    def append(self, event: Event) -> None:
+        """Put an event on record; who does not lag reads it at once."""
+        self.events.append(event)
+        for replica in self.replicas:
+            if replica.behind is None:
+                replica.take(event)
+            else:
+                replica.behind.append(event)
+
+    def add(self, request_id: str = "r1", **changes: Any) -> None:
+        """Put an edge case on record."""
+        self.append(edge_case(request_id, **{"value": 0.5, **changes}))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+    @property
+    def labels(self) -> list[Label]:
+        """All labels on record."""
+        return [event for event in self.events if isinstance(event, Label)]

@@ -4,31 +4,18 @@ from typing import Any
 
 import pytest
 
-from schemas.events import Label, Message, Sensitivity
+from schemas.events import Message
 from services.triage.domain.outcomes import of_feedback, of_label
 from services.triage.domain.texts import QUESTION_CHARACTERS
-from tests.unit.triage.builders import CALL, NOW, TASK, TENANT, bundle, edge_case, feedback, interaction
+from tests.unit.triage.builders import CALL, NOW, bundle, edge_case, feedback, interaction, label
 
 BUNDLE = bundle()
 
 
-def label(outcome: str) -> Label:
-    return Label(
-        label_id="l1",
-        request_id="r1",
-        tenant=TENANT,
-        task=TASK,
-        expert="ann",
-        labelled_at=NOW,
-        outcome=outcome,
-        sensitivity=Sensitivity.INTERNAL,
-        bundle_version="b1",
-    )
-
-
 @pytest.mark.parametrize(("said", "success"), [("confirmed", 1.0), ("corrected", 0.0), ("unsafe", 0.0)])
 def test_a_label_says_whether_the_answer_was_right_and_how_likely_it_was_asked_for(said: str, success: float) -> None:
-    outcome = of_label(label(said), edge_case(propensity=0.3, model="small", model_version="1"), BUNDLE)
+    told = label(outcome=said, propensity=0.3, model_version="1", turns=1, tools=1)
+    outcome = of_label(told, BUNDLE)
     assert outcome is not None
     assert (outcome.success, outcome.propensity, outcome.source) == (success, 0.3, "label")
     assert (outcome.model, outcome.model_version, outcome.tier) == ("small", "1", "small")
@@ -36,14 +23,26 @@ def test_a_label_says_whether_the_answer_was_right_and_how_likely_it_was_asked_f
     assert outcome.found_at == NOW
 
 
-def test_what_an_expert_skips_or_a_guardrail_refused_says_nothing_of_a_model() -> None:
-    assert of_label(label("skipped"), edge_case(), BUNDLE) is None
-    assert of_label(label("confirmed"), edge_case(answer=""), BUNDLE) is None
-    assert of_label(label("confirmed"), edge_case(model=""), BUNDLE) is None
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"outcome": "skipped"},
+        {"outcome": "retracted"},
+        {"outcome": "escalated"},
+        {"kind": "overlap"},
+        {"kind": "adjudication"},
+        {"kind": "gold"},
+        {"kind": "imported"},
+        {"model_answer": ""},
+        {"model": ""},
+    ],
+)
+def test_what_is_no_first_judgement_of_a_models_answer_says_nothing_of_it(changes: dict[str, Any]) -> None:
+    assert of_label(label(**changes), BUNDLE) is None
 
 
 def test_a_model_that_is_not_the_bundles_is_a_specialist() -> None:
-    outcome = of_label(label("confirmed"), edge_case(model="specialist-a-b"), BUNDLE)
+    outcome = of_label(label(model="specialist-a-b"), BUNDLE)
     assert outcome is not None
     assert outcome.tier == "specialist"
 
