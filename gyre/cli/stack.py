@@ -40,7 +40,7 @@ def clickhouse_options(command: _Command) -> _Command:
 
 
 def clickhouse_address(settings: Settings, url: str | None, user: str) -> tuple[str, str]:
-    """Return where ClickHouse is, and the user's password: GYRE_CLICKHOUSE_PASSWORD, or what this machine's stack has."""
+    """Return where ClickHouse is, and the user's password: GYRE_CLICKHOUSE_PASSWORD, or this machine's stack's."""
     from embedded.environment import clickhouse_password
 
     password = os.environ.get("GYRE_CLICKHOUSE_PASSWORD") or (clickhouse_password(settings, user) if not url else "")

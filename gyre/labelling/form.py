@@ -145,16 +145,20 @@ class LabelledRequest(_Frozen):
     tenant: Name
     task: Name
     sensitivity: Sensitivity
-    messages: tuple[Turn, ...] = Field(min_length=1)
+    messages: tuple[Turn, ...]
     tools: tuple[Function, ...] = ()
     answer: str = ""
     model: str = ""
     model_version: str = ""
     state: str = ""
-    labels: tuple[GivenLabel, ...] = Field(min_length=1)
+    labels: tuple[GivenLabel, ...]
 
     @model_validator(mode="after")
     def _can_be_learned_from(self) -> LabelledRequest:
+        if not self.labels:
+            raise ValueError("labels: wanted one or more")
+        if not self.messages:
+            raise ValueError("messages: wanted one turn or more")
         if self.messages[-1].role not in ("user", "tool"):
             raise ValueError(f"messages: wanted a last turn to answer (user or tool), got {self.messages[-1].role}")
         for number, label in enumerate(self.labels):

@@ -194,52 +194,49 @@ CREATE OR REPLACE VIEW gyre.label_states
     labelled_at DateTime64(6, 'UTC') COMMENT 'Time of the newest record of a label of it, one taking a label back included'
 )
 AS WITH
-    -- As schemas/labels.py has it. Of each expert the newest label that stands, decisions of a lead by themselves.
-    of_each AS (
+    -- As schemas/labels.py has it: (labelled_at, label_id, expert, kind, outcome, answer) of what stands, oldest first.
+    records AS (
         SELECT
-            tenant, task, request_id, expert, kind = 'adjudication' AS is_decision,
-            labels.outcome IN ('confirmed', 'corrected', 'unsafe') OR (labels.outcome = 'escalated' AND NOT is_decision)
-                AS says_something,
-            says_something AND label_id NOT IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted') AS stands,
-            max((labels.labelled_at, label_id)) AS age,
-            argMax((label_id, labels.outcome, answer), (labels.labelled_at, label_id)) AS said
+            tenant, task, request_id, max(labels.labelled_at) AS newest_at,
+            arraySort(groupArrayIf(
+                (labels.labelled_at, label_id, expert, toString(kind), toString(labels.outcome), answer),
+                labels.outcome IN ('confirmed', 'corrected', 'unsafe', 'escalated')
+                    AND label_id NOT IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted')
+            )) AS standing
         FROM gyre.labels AS labels
         WHERE kind != 'gold'
-        GROUP BY tenant, task, request_id, expert, is_decision, stands, says_something
-    ),
-    of_all AS (
-        SELECT
-            tenant, task, request_id, max(age.1) AS newest_at,
-            argMaxIf((said.1, said.2), age, stands AND is_decision) AS decided,
-            argMinIf((said.1, said.2), age, stands AND NOT is_decision) AS first_said,
-            countIf(stands AND is_decision) AS decisions,
-            countIf(stands AND NOT is_decision) AS experts_who_said,
-            countIf(stands AND said.2 = 'escalated') AS escalations,
-            groupUniqArrayIf(said.2, stands AND NOT is_decision) AS outcomes,
-            groupUniqArrayIf(said.3, stands AND NOT is_decision) AS answers,
-            arraySort(groupUniqArrayIf(expert, stands)) AS experts
-        FROM of_each
         GROUP BY tenant, task, request_id
     )
 SELECT
     request_id, tenant, task,
-    decisions = 0 AND escalations = 0 AND length(outcomes) = 1 AND length(answers) > 1 AS may_say_the_same,
+    arrayFilter(each -> each.4 = 'adjudication' AND each.5 != 'escalated', standing) AS decisions,
+    arrayFilter(each -> each.4 != 'adjudication', standing) AS of_experts,
+    -- Of each expert the newest.
+    arrayFilter(
+        (each, place) -> NOT has(arraySlice(of_experts.3, place + 1), each.3), of_experts, arrayEnumerate(of_experts)
+    ) AS said,
+    notEmpty(decisions) OR has(said.5, 'escalated') OR length(said) < 2 OR arrayUniq(said.5) > 1 AS is_settled,
     -- Answers are the same by schemas/answers.py: texts without regard to case and white space, calls by value. Where JSON
     -- is compared here, null is the same as absent. It takes long, so only what may be in dispute is looked at.
+    arrayMap(
+        each -> trimBoth(replaceRegexpAll(caseFoldUTF8(normalizeUTF8NFKC(each)), '\\s+', ' ')),
+        if(is_settled OR arrayUniq(said.6) = 1, [], said.6)
+    ) AS normalised,
     arrayUniq(arrayMap(
-        each -> (JSONExtractString(each, 'name'), ifNull(toString(accurateCastOrNull(
-            trimBoth(replaceRegexpAll(caseFoldUTF8(normalizeUTF8NFKC(each)), '\\s+', ' ')), 'JSON(max_dynamic_paths=0)'
-        )), trimBoth(replaceRegexpAll(caseFoldUTF8(normalizeUTF8NFKC(each)), '\\s+', ' ')))),
-        if(may_say_the_same, answers, [])
-    )) = 1 AS say_the_same,
+        (each, text) -> (
+            JSONExtractString(each, 'name'),
+            ifNull(toString(accurateCastOrNull(text, 'JSON(max_dynamic_paths=0)')), text)
+        ),
+        if(empty(normalised), [], said.6), normalised
+    )) AS answers,
     multiIf(
-        decisions > 0, 'adjudicated', escalations > 0, 'escalated', experts_who_said = 0, 'open',
-        experts_who_said = 1, 'provisional',
-        length(outcomes) = 1 AND (length(answers) = 1 OR say_the_same), 'agreed', 'disputed'
+        notEmpty(decisions), 'adjudicated', has(said.5, 'escalated'), 'escalated', empty(said), 'open',
+        length(said) = 1, 'provisional', NOT is_settled AND answers < 2, 'agreed', 'disputed'
     ) AS state,
-    multiIf(state = 'adjudicated', decided, state IN ('provisional', 'agreed'), first_said, ('', '')) AS counts,
-    counts.1 AS label_id, counts.2 AS outcome, experts, newest_at AS labelled_at
-FROM of_all
+    multiIf(state = 'adjudicated', decisions[-1], state IN ('provisional', 'agreed'), said[1], said[-1 - length(said)]) AS counts,
+    counts.2 AS label_id, counts.5 AS outcome, arraySort(arrayDistinct(arrayConcat(said.3, decisions.3))) AS experts,
+    newest_at AS labelled_at
+FROM records
 COMMENT 'What the labels of each request come to, and which of them counts';
 
 CREATE OR REPLACE VIEW gyre.agreement

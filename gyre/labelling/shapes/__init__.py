@@ -73,7 +73,7 @@ def read(
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
-    return ((f"line {number}", line) for number, line in enumerate(file, 1) if line.strip())
+    return ((f"line {number}", line.strip()) for number, line in enumerate(file, 1) if line.strip())
 
 
 def _list(file: IO[bytes]) -> Iterator[tuple[str, Any]]:

@@ -97,7 +97,10 @@ def load(document: Mapping[str, Any], defaults: Mapping[str, str]) -> LabelledRe
     agent = record.suggestions["answer"].agent if answer else None
     named = {f"labels[{number}]": f"responses of user {user}" for number, user in enumerate(by_user)}
     named |= {"answer": "suggestions.answer"} | {name: f"metadata.{name}" for name in _METADATA}
-    named |= {name: f"fields.{'request' if 'request' in record.fields else 'conversation'}.{name}" for name in whole}
+    if "request" in record.fields:
+        named |= {name: f"fields.request.{name}" for name in whole}
+    else:
+        named["messages"] = "fields.conversation"
     return validated(
         {
             **defaults,

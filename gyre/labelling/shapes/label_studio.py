@@ -100,6 +100,7 @@ def load(document: Mapping[str, Any], defaults: Mapping[str, str]) -> LabelledRe
 
 
 def _annotation(label: GivenLabel) -> dict[str, Any]:
+    """Return a label as an annotation, without `completed_by`: Label Studio refuses a file with users unknown to it."""
     outcome = {"from_name": "outcome", "to_name": _SHOWN, "type": "choices", "value": {"choices": [label.outcome]}}
     texts = [_text(name, text) for name, text in (("answer", label.answer), ("comment", label.comment)) if text]
     return {
@@ -108,8 +109,6 @@ def _annotation(label: GivenLabel) -> dict[str, Any]:
         "ground_truth": False,
         "lead_time": label.seconds_spent,
         **({"created_at": label.labelled_at.isoformat()} if label.labelled_at else {}),
-        # Label Studio finds members by their address; whose name is none it takes for the one who imports.
-        **({"completed_by": {"email": label.expert}} if "@" in label.expert else {}),
     }
 
 
