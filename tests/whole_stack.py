@@ -18,7 +18,7 @@ import pytest
 from openai import APIError, OpenAI
 from openai.types.chat import ChatCompletion
 
-from embedded.environment import clickhouse_password
+from embedded.environment import clickhouse_password, replayed_expert_token
 from embedded.parts import PARTS
 from embedded.ports import stack_ports
 from embedded.settings import HOST, Settings
@@ -101,6 +101,11 @@ class WholeStack:
     def channel(self, service: str) -> grpc.Channel:
         """Return a channel to a service."""
         return grpc.insecure_channel(self.address(service))
+
+    @property
+    def expert(self) -> tuple[tuple[str, str]]:
+        """What an expert who may see everything shows to triage, as a call's metadata."""
+        return (("authorization", f"Bearer {replayed_expert_token(self.stack.settings)}"),)
 
     def openai(self, key: str = DEMO_KEY, retries: int = 0) -> OpenAI:
         """Return the openai SDK as an application sets it up."""

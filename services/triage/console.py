@@ -45,6 +45,19 @@ class Console:
         """Where it listens: never beyond this machine without accounts."""
         return self._settings.console_host or self._settings.host if self._settings.accounts else LOOPBACK
 
+    @property
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Every address that there is."""
+        return [
+            *self._entrance.routes,
+            web.get("/", self._home),
+            web.get("/overview", self._overview),
+            web.get("/overview/queries/{name}", self._query),
+            web.post("/claim", self._claim),
+            web.post("/submit", self._submit),
+            web.static("/static", HERE / "static"),
+        ]
+
     async def __aenter__(self) -> Self:
         """Listen.
 
@@ -52,17 +65,7 @@ class Console:
             Fatal: The port is taken.
         """
         app = web.Application(middlewares=[self._entrance.guard], client_max_size=MAX_FORM_BYTES)
-        app.add_routes(
-            [
-                web.get("/", self._home),
-                web.get("/overview", self._overview),
-                web.get("/overview/queries/{name}", self._query),
-                *self._entrance.routes,
-                web.post("/claim", self._claim),
-                web.post("/submit", self._submit),
-                web.static("/static", HERE / "static"),
-            ]
-        )
+        app.add_routes(self.routes)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         try:

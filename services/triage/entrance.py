@@ -21,6 +21,7 @@ from services.triage.settings import Settings
 VISITOR = web.RequestKey("visitor", Visitor)
 OIDC_PATH = "/sign-in/oidc"
 CALLBACK_PATH = f"{OIDC_PATH}/callback"
+SIGNED_OUT = "you are signed out; copy what you have typed, then sign in again"
 # What anybody may ask for.
 _PUBLIC = {"/static", "/sign-in", OIDC_PATH, CALLBACK_PATH}
 
@@ -53,7 +54,7 @@ class Entrance:
             if not _is_public(request):
                 visitor = self._identity.visitor(request.cookies.get(self._cookie_name(request), ""))
                 if visitor is None:
-                    raise Unauthenticated("sign in to go on")
+                    raise Unauthenticated(SIGNED_OUT if request.method == "POST" else "sign in to go on")
                 request[VISITOR] = visitor
                 if request.method == "POST":
                     await self._check_form(request, visitor)

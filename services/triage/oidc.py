@@ -149,7 +149,7 @@ class Provider:
 
     async def _json(self, client: AsyncOAuth2Client, url: str) -> Any:
         try:
-            response = await client.get(url, withhold_token=True)
+            response = await client.request("GET", url, withhold_token=True)
             response.raise_for_status()
             return response.json()
         except (httpx2.HTTPError, ValueError) as error:

@@ -11,7 +11,7 @@ from gyre.api.triage.v1 import review_pb2 as pb
 from schemas.codecs import codec
 from schemas.topics import Topic
 from services.runtime.kafka import Producer
-from tests.integration.triage.conftest import Process
+from tests.integration.triage.conftest import PASSWORD, Process
 from tests.integration.triage.test_triage import _play, _records, _seen, _until
 
 CHROMIUM = next(
@@ -49,13 +49,10 @@ async def test_an_expert_signs_in_claims_edits_and_submits(
     await _play(producer, 20)
     await _until(lambda: _seen(review, sum(queue.seen for queue in before.queues) + 20))
     await _until(lambda: _open(review))
-    await page.goto(f"http://127.0.0.1:{triage.console_port}/")
-    await page.fill("[name=name]", "Ann")
-    await page.fill("[name=token]", "wrong")
-    await page.click("button.primary")
-    await page.get_by_role("alert").get_by_text("That is not the console's token.").wait_for()
-    await page.fill("[name=token]", "a-token")
-    await page.click("button.primary")
+    await _sign_in(page, triage, password="another password")
+    await page.get_by_role("alert").get_by_text("That is not the name and the password of an account.").wait_for()
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.keyboard.press("Enter")
     await page.get_by_text("Share asked").wait_for()
 
     await page.keyboard.press("n")
@@ -72,17 +69,34 @@ async def test_an_expert_signs_in_claims_edits_and_submits(
     await page.wait_for_function("lease => document.querySelector('[name=lease]')?.value !== lease", arg=lease)
     labels = [codec(Topic.LABELS).decode(record.value) for record in await _records(kafka, Topic.LABELS)]
     label = next(label for label in labels if label.request_id == request_id)
-    assert (label.expert, label.outcome, label.answer) == ("Ann", "corrected", answer)
+    assert (label.expert, label.outcome, label.answer) == ("ann", "corrected", answer)
 
 
 async def test_without_the_record_the_overview_says_so_and_reviewing_goes_on(page: Page, triage: Process) -> None:
-    await page.goto(f"http://127.0.0.1:{triage.console_port}/")
-    await page.fill("[name=name]", "Ann")
-    await page.fill("[name=token]", "a-token")
-    await page.click("button.primary")
+    await _sign_in(page, triage, "ada")
     await page.get_by_role("link", name="Overview").click()
     await page.get_by_role("alert").get_by_text("cannot be read now").wait_for()
     await page.get_by_role("link", name="Month").click()
     await page.get_by_role("heading", name="30 days").wait_for()
     await page.get_by_role("link", name="Review").click()
     await page.locator("#claim button").wait_for()
+
+
+async def test_who_signs_out_is_out_and_is_shown_no_overview_before(page: Page, triage: Process) -> None:
+    await _sign_in(page, triage)
+    await page.get_by_text("ann expert").wait_for()
+    assert await page.get_by_role("link", name="Overview").count() == 0
+    await page.goto(f"{triage.url}/overview")
+    await page.get_by_role("alert").get_by_text("is for leads and admins of all tenants").wait_for()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.get_by_label("Password").wait_for()
+    await page.go_back()
+    await page.reload()
+    await page.get_by_label("Password").wait_for()
+
+
+async def _sign_in(page: Page, triage: Process, name: str = "ann", password: str = PASSWORD) -> None:
+    await page.goto(triage.url)
+    await page.get_by_label("Name").fill(name)
+    await page.get_by_label("Password").fill(password)
+    await page.keyboard.press("Enter")

@@ -78,7 +78,8 @@ def assert_nothing_is_lost_or_repeated(gyre: WholeStack, answered: list[str]) ->
 
 def open_items(gyre: WholeStack) -> int:
     with gyre.channel("triage") as channel:
-        stats = review_pb2_grpc.ReviewStub(channel).Stats(review_pb2.StatsRequest(), timeout=CALL_SECONDS)
+        review = review_pb2_grpc.ReviewStub(channel)
+        stats = review.Stats(review_pb2.StatsRequest(), metadata=gyre.expert, timeout=CALL_SECONDS)
     return sum(queue.open for queue in stats.queues)
 
 

@@ -5,6 +5,7 @@ import re
 import httpx
 import pytest
 
+from embedded.environment import console_password_file, person
 from tests.whole_stack import WholeStack, wait_for
 
 pytestmark = pytest.mark.timeout(600)  # the first test starts the stack
@@ -14,7 +15,8 @@ def test_the_overview_has_the_numbers_that_are_on_record_and_shows_their_query(g
     gyre.ask("Hello")
     url = f"http://{gyre.stack.settings.address('GYRE_TRIAGE_CONSOLE_PORT')}"
     with httpx.Client(base_url=url, timeout=60, follow_redirects=True) as console:
-        assert console.post("/sign-in", data={"name": "Ann"}).status_code == 200
+        password = console_password_file(gyre.stack.settings).read_text().strip()
+        assert console.post("/sign-in", data={"name": person(), "password": password}).status_code == 200
 
         def agrees() -> bool:
             page = console.get("/overview", params={"span": "day"})

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import grpc.aio
 import pytest
 
-from embedded.environment import audit_signing_keys, clickhouse_password
+from embedded.environment import REPLAYED_EXPERT, audit_signing_keys, clickhouse_password, replayed_expert_token
 from gyre.api.audit.v1 import audit_pb2, audit_pb2_grpc
 from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.serving.v1 import serving_pb2, serving_pb2_grpc
@@ -18,7 +18,7 @@ from gyre.api.triage.v1 import review_pb2, review_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from gyre.auditor.export import export
 from gyre.auditor.verify import Finding, verify
-from gyre.demo.expert import EXPERT, answer_queue
+from gyre.demo.expert import answer_queue
 from gyre.demo.play import Played, play
 from gyre.demo.story import ENDED, TENANT
 from gyre.demo.story import TASK as CALLS
@@ -74,7 +74,9 @@ async def once_round(gyre: WholeStack) -> Round:
     before = await play(gyre.router_url, requests, lambda: None)
     by_id = {request.id: request for request in requests}
     asked = {each.request_id: by_id[each.traffic_id] for each in before}
-    labelled = await answer_queue(gyre.address("triage"), asked, lambda: None)
+    labelled = await answer_queue(
+        gyre.address("triage"), replayed_expert_token(gyre.stack.settings), asked, lambda: None
+    )
 
     with gyre.channel("trainer") as trainer, gyre.channel("serving") as serving:
         training = training_pb2_grpc.TrainingStub(trainer)
@@ -131,7 +133,7 @@ def test_one_query_leads_from_an_answer_to_the_specialist_that_learned_from_it(
     wanted = ["interaction", "edge case", "label", "dataset", "adapter", "gate", "deployment", "later answers"]
     steps = wait_for(lambda: _complete(gyre.rows(lineage, id=first.request_id), wanted), seconds=10)
     assert steps["interaction"]["id"] == steps["edge case"]["id"] == first.request_id
-    assert EXPERT in steps["label"]["summary"]
+    assert REPLAYED_EXPERT in steps["label"]["summary"]
     assert "learned from it" in steps["adapter"]["summary"]
     assert {steps[kind]["id"] for kind in ("adapter", "gate", "later answers")} == {candidate_id}
     assert SPECIALIST in steps["deployment"]["summary"]
@@ -255,7 +257,7 @@ async def queue(gyre: WholeStack) -> list[str]:
         review = review_pb2_grpc.ReviewStub(channel)
         while True:
             try:
-                claim = await review.Claim(review_pb2.ClaimRequest(expert=EXPERT), timeout=CALL_SECONDS)
+                claim = await review.Claim(review_pb2.ClaimRequest(), metadata=gyre.expert, timeout=CALL_SECONDS)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.NOT_FOUND:
                     raise

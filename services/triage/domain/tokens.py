@@ -41,4 +41,7 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
-    return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    content = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if _encode(content) != text:  # padding, or bits that no byte has: a token has one form
+        raise ValueError("not in the form that it was signed in")
+    return content

@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -17,10 +19,19 @@ from schemas.topics import Topic
 from services.runtime.kafka import Producer
 from services.runtime.rpc import channel, wait_serving
 from services.runtime.settings import KafkaSettings
+from services.triage.accounts import changed, hash_password, new_token
 from tests.conftest import broker
-from tests.unit.triage.builders import NOW, bundle
+from tests.unit.triage.builders import NOW, TENANT, bundle
 
 SHARE = 0.5
+PASSWORD = "correct horse battery"
+ACCOUNTS: Mapping[str, Mapping[str, Any]] = {
+    "ann": {"role": "expert", "clearance": "internal", "tenants": [TENANT]},
+    "bob": {"role": "expert", "clearance": "internal", "tenants": [TENANT]},
+    "eve": {"role": "lead", "clearance": "restricted", "tenants": ["another"]},
+    "ada": {"role": "admin", "clearance": "restricted", "tenants": "all"},
+}
+"""Each has a token; Ann and Ada have a password, too."""
 
 
 @pytest.fixture(scope="session")
@@ -33,19 +44,29 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Process:
     """`python -m services.triage`, which can be killed and started again where it stopped."""
 
-    def __init__(self, kafka: str, models: Path, folder: Path) -> None:
+    def __init__(self, kafka: str, models: Path, folder: Path, **environment: str) -> None:
         grpc_port, self.console_port = free_ports(2)
         self.target = f"127.0.0.1:{grpc_port}"
+        self.url = f"http://127.0.0.1:{self.console_port}"
         self.log = folder / "log"
+        self.accounts = folder / "accounts.yaml"
+        self.tokens: dict[str, str] = {}
+        with changed(self.accounts) as content:
+            for name, account in ACCOUNTS.items():
+                self.tokens[name], digest = new_token()
+                content[name] = {**account, "token_sha256": digest}
+            content["ann"]["password"] = content["ada"]["password"] = hash_password(PASSWORD)
         self._environment = {
             **os.environ,
             "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka,
             "GYRE_MODELS_DIR": str(models),
             "GYRE_TRIAGE_GRPC_PORT": str(grpc_port),
             "GYRE_TRIAGE_CONSOLE_PORT": str(self.console_port),
-            "GYRE_TRIAGE_CONSOLE_TOKEN": "a-token",
+            "GYRE_TRIAGE_ACCOUNTS": str(self.accounts),
             "GYRE_TRIAGE_DATA_DIR": str(folder / "data"),
             "GYRE_TRIAGE_LEASE_SECRET": "the same after a restart",
+            "GYRE_TRIAGE_SESSION_SECRET": "the same after a restart",
+            **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -92,8 +113,26 @@ async def triage(_process: Process, producer: Producer) -> Process:
     return _process
 
 
+class Caller:
+    """A stub whose calls show a token."""
+
+    def __init__(self, to: grpc.aio.Channel, token: str) -> None:
+        self._stub = ReviewStub(to)
+        self._metadata = (("authorization", f"Bearer {token}"),)
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(getattr(self._stub, name), metadata=self._metadata)
+
+
 @pytest.fixture(scope="module")
-async def review(triage: Process) -> AsyncIterator[ReviewStub]:
+async def callers(triage: Process) -> AsyncIterator[Mapping[str, Caller]]:
+    """The Review service as each account calls it."""
     to: grpc.aio.Channel
     async with channel(triage.target) as to:
-        yield ReviewStub(to)
+        yield {name: Caller(to, token) for name, token in triage.tokens.items()}
+
+
+@pytest.fixture(scope="module")
+def review(callers: Mapping[str, Caller]) -> Caller:
+    """The Review service as Ann calls it."""
+    return callers["ann"]

@@ -121,9 +121,11 @@ async def test_the_share_that_experts_see_is_the_budget(played: list[str], revie
     assert queue.flagged / queue.seen == pytest.approx(SHARE, abs=0.1)
 
 
-async def test_a_claimed_item_becomes_a_label_with_its_delta(played: list[str], review: Any, kafka: str) -> None:
-    claimed = await _until(lambda: review.Claim(pb.ClaimRequest(expert="ann"), timeout=10))
-    other = await review.Claim(pb.ClaimRequest(expert="bob"), timeout=10)
+async def test_a_claimed_item_becomes_a_label_with_its_delta(
+    played: list[str], review: Any, callers: Any, kafka: str
+) -> None:
+    claimed = await _until(lambda: review.Claim(pb.ClaimRequest(), timeout=10))
+    other = await callers["bob"].Claim(pb.ClaimRequest(), timeout=10)
     assert claimed.item.request_id != other.item.request_id
     answer = claimed.item.answer.replace("Alien", "Aliens")
     submit = pb.SubmitRequest(lease=claimed.lease, outcome=pb.OUTCOME_CORRECTED, answer=answer, seconds_spent=3)
@@ -131,6 +133,7 @@ async def test_a_claimed_item_becomes_a_label_with_its_delta(played: list[str], 
     labels = [codec(Topic.LABELS).decode(record.value) for record in await _records(kafka, Topic.LABELS)]
     label: Label = next(label for label in labels if label.label_id == submitted.label_id)
     assert (label.request_id, label.outcome, label.answer) == (claimed.item.request_id, "corrected", answer)
+    assert label.expert == "ann"
     assert [edit.text for edit in label.delta] == ["s"]
 
     async def told() -> Outcome | None:
@@ -142,13 +145,13 @@ async def test_a_claimed_item_becomes_a_label_with_its_delta(played: list[str], 
     with pytest.raises(grpc.aio.AioRpcError, match="done already") as error:
         await review.Submit(submit, timeout=10)
     assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    await review.Skip(pb.SkipRequest(lease=other.lease, reason="not mine"), timeout=10)
+    await callers["bob"].Skip(pb.SkipRequest(lease=other.lease, reason="not mine"), timeout=10)
 
 
 async def test_an_item_whose_request_was_erased_is_gone_also_for_who_holds_it(
     played: list[str], review: Any, producer: Producer
 ) -> None:
-    claimed = await _until(lambda: review.Claim(pb.ClaimRequest(expert="ann"), timeout=10))
+    claimed = await _until(lambda: review.Claim(pb.ClaimRequest(), timeout=10))
     before = await _queue(review)
     assert before is not None
     erasure = Erasure(request_id=claimed.item.request_id, erasure_id="e", tenant=TENANT, asked_at=CLOCK.now())
@@ -244,7 +247,7 @@ async def test_after_a_kill_nothing_is_lost_and_nothing_is_asked_twice(
 ) -> None:
     before = await _queue(review)
     assert before is not None
-    claimed = await review.Claim(pb.ClaimRequest(expert="ann"), timeout=10)
+    claimed = await review.Claim(pb.ClaimRequest(), timeout=10)
     await _play(producer, 60)
     triage.kill()  # in the middle of them
     await _play(producer, 60)
@@ -264,7 +267,7 @@ async def test_after_a_kill_nothing_is_lost_and_nothing_is_asked_twice(
     items: Counter[str] = Counter()
     with pytest.raises(grpc.aio.AioRpcError, match="nothing is open"):
         while True:
-            items[(await review.Claim(pb.ClaimRequest(expert="ann"), timeout=10)).item.request_id] += 1
+            items[(await review.Claim(pb.ClaimRequest(), timeout=10)).item.request_id] += 1
     assert max(items.values()) == 1
     done = {record.key.decode() for record in await _records(kafka, Topic.LABELS)}
     assert not done & set(items)
