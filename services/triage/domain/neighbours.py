@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,6 +86,7 @@ class Neighbours:
         self._rows: OrderedDict[str, int] = OrderedDict()  # by request, oldest first
         self._asked: dict[int, Asked] = {}
         self._vectors: Vectors = np.zeros((0, 0), np.float32)
+        self._taken: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._free: list[int] = []
         self._calls: defaultdict[str, defaultdict[str, Counter[bool]]] = defaultdict(lambda: defaultdict(Counter))
 
@@ -103,6 +103,7 @@ class Neighbours:
         self._rows[asked.request_id] = row
         self._asked[row] = asked
         self._vectors[row] = asked.vector
+        self._taken[row] = True
         self._count(asked, 1)
         return oldest
 
@@ -123,16 +124,17 @@ class Neighbours:
         row = self._rows.pop(request_id, None)
         if row is not None:
             self._count(self._asked.pop(row), -1)
-            self._vectors[row] = 0.0
+            self._taken[row] = False
             self._free.append(row)
 
     def of(self, new: Asked) -> Known:
         """Return what is known of an answer that experts are not asked about yet."""
         if not self._rows:
             return Known()
-        alike = self._vectors @ new.vector
+        alike = np.where(self._taken, self._vectors @ new.vector, -np.inf)
         count = min(NEAREST, len(self._rows))
-        nearest = [(float(alike[row]), self._asked[row]) for row in self._nearest(alike, count)]
+        rows = np.argpartition(-alike, count - 1)[:count].tolist()
+        nearest = [(float(alike[row]), self._asked[row]) for row in rows]
         labelled = [(cosine, asked) for cosine, asked in nearest if asked.failed is not None]
         close = [asked for cosine, asked in labelled if cosine >= ALIKE]
         weights = [_weight(cosine, asked.model == new.model) for cosine, asked in labelled]
@@ -153,11 +155,6 @@ class Neighbours:
             ),
         )
 
-    def _nearest(self, alike: npt.NDArray[np.float32], count: int) -> Iterator[int]:
-        rows = np.argpartition(-alike, count - 1)[:count] if count < len(alike) else range(len(alike))
-        # A row that is free is all noughts, and as alike as any where nothing is.
-        return (int(row) for row in rows if int(row) in self._asked)
-
     def _count(self, asked: Asked, by: int) -> None:
         if asked.failed is not None and asked.called:
             self._calls[asked.called][asked.model][asked.failed] += by
@@ -166,6 +163,7 @@ class Neighbours:
         size = len(self._vectors)
         more = np.zeros((max(64, size), dimensions), np.float32)
         self._vectors = np.concatenate((self._vectors.reshape(size, dimensions), more))
+        self._taken = np.concatenate((self._taken, np.zeros(len(more), np.bool_)))
         self._free = list(range(len(self._vectors) - 1, size - 1, -1))
 
 

@@ -39,6 +39,14 @@ def test_what_failed_nearby_counts_and_what_failed_far_away_does_not(neighbours:
     assert far.similar_share < 0.15
 
 
+def test_what_lies_the_other_way_is_known_too(neighbours: Neighbours) -> None:
+    neighbours.add(asked("r1", 3.1, called="one"))
+    neighbours.judge("r1", True)
+    known = neighbours.of(asked("new", called="other"))
+    assert known.nearest == pytest.approx(-1, abs=0.01)
+    assert known.similar == 0
+
+
 def test_answers_that_call_the_same_function_are_counted_and_another_model_s_less(neighbours: Neighbours) -> None:
     for number in range(4):
         neighbours.add(asked(f"r{number}", number, called="pay"))
