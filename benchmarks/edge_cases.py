@@ -108,6 +108,8 @@ def _cases(path: Path, wrong: Callable[[Answer], bool]) -> list[Case]:
 
 def _interaction(answer: Answer, model: str) -> Interaction:
     logprobs = [logprob for _, logprob in answer.tokens]
+    texts = ["".join(text for text, _ in answer.tokens[: place + 1]) for place in range(len(answer.tokens))]
+    arguments = next((place for place, text in enumerate(texts) if '"arguments"' in text), None)
     request = REQUESTS[answer.id]
     return Interaction(
         request_id=answer.id,
@@ -128,6 +130,7 @@ def _interaction(answer: Answer, model: str) -> Interaction:
         sum_logprob=sum(logprobs),
         mean_logprob=sum(logprobs) / max(1, len(logprobs)),
         min_logprob=min(logprobs, default=0.0),
+        name_logprob=sum(logprobs[:arguments]) if arguments is not None else None,
     )
 
 

@@ -74,6 +74,7 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     sum_logprob: float | None
     mean_logprob: float | None
     min_logprob: float | None
+    name_logprob: float | None = None  # of a call up to its arguments: of which function it is
     tokens: tuple[Token, ...] = ()
 
 

@@ -103,3 +103,5 @@ ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS sum_logprob Nullable(
 ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS turns Int64 COMMENT 'Messages that were asked, in all';
 
 ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS tools Int64 COMMENT 'Functions that were offered';
+
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS name_logprob Nullable(Float64) COMMENT 'Log-probability of the beginning of a call, up to its arguments: of which function it is';

@@ -69,6 +69,8 @@ CREATE OR REPLACE VIEW gyre.interactions
     sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the tokens written',
     mean_logprob Nullable(Float64) COMMENT 'Mean log-probability of the tokens written',
     min_logprob Nullable(Float64) COMMENT 'Lowest log-probability of a token written',
+    name_logprob Nullable(Float64)
+        COMMENT 'Log-probability of the beginning of a call, up to its arguments: of which function it is',
     first_token_us Int64 COMMENT 'Microseconds to the first token',
     total_us Int64 COMMENT 'Microseconds from the request until its record was sealed, before Kafka acknowledged it',
     stages Array(Tuple(name LowCardinality(String), start_us Int64, duration_us Int64))
@@ -83,7 +85,7 @@ AS SELECT
     tool_calls, finish_reason, error, model, model_version, tier, candidate_id, candidates, attempts,
     estimates, propensity, bundle_version, sensitivity, input_verdict, output_verdict, findings, releases, policies,
     citations, memory_turns, context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,
-    first_token_us, total_us, stages, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+    name_logprob, first_token_us, total_us, stages, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.router_interactions_v1
 WHERE _error = ''
     AND (

@@ -143,6 +143,7 @@ class Interaction(Event, frozen=True, kw_only=True):
     sum_logprob: float | None = None
     mean_logprob: float | None = None
     min_logprob: float | None = None
+    name_logprob: float | None = None  # of a call up to its arguments: of which function it is
     first_token_us: int = 0
     total_us: int = 0
     stages: tuple[Stage, ...] = ()

@@ -232,6 +232,7 @@ class Journal:
             sum_logprob=generated.sum_logprob if generated else None,
             mean_logprob=generated.mean_logprob if generated else None,
             min_logprob=generated.min_logprob if generated else None,
+            name_logprob=generated.name_logprob if generated else None,
             first_token_us=self.first_token_us,
             total_us=total_us,
         )

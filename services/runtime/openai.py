@@ -20,6 +20,8 @@ _ERROR_CHARACTERS = 500
 _ERROR_BYTES = 64 * 1024
 # Longest line of a stream.
 _LINE_BYTES = 1024 * 1024
+# Of a call up to its arguments, in characters.
+_LONGEST_NAME = 512
 
 
 class _Token(msgspec.Struct):
@@ -139,6 +141,8 @@ class _Answer:
         self._usage: _Usage | None = None
         self._logprobs: list[float] = []
         self._tokens: list[_Token] = []
+        self._beginning: str | None = ""
+        self._name_logprob: float | None = None
 
     def read(self, data: bytes) -> str:
         """Take in a chunk and return the text in it."""
@@ -152,10 +156,21 @@ class _Answer:
             text += choice.delta.content or ""
             self._finish_reason = choice.finish_reason or self._finish_reason
             if choice.logprobs is not None:
-                self._logprobs += [token.logprob for token in choice.logprobs.content or ()]
+                for token in choice.logprobs.content or ():
+                    self._read_name(token)
+                    self._logprobs.append(token.logprob)
                 if self._keeps_tokens:
                     self._tokens += choice.logprobs.content or ()
         return text
+
+    def _read_name(self, token: "_Token") -> None:
+        if self._beginning is None:
+            return
+        self._beginning += str(token.token)
+        if '"arguments"' in self._beginning:
+            self._name_logprob = sum(self._logprobs)
+        if self._name_logprob is not None or len(self._beginning) > _LONGEST_NAME:
+            self._beginning = None
 
     def ended(self) -> Generated:
         """Return how the answer ended.
@@ -174,6 +189,7 @@ class _Answer:
             sum_logprob=total if self._logprobs else None,
             mean_logprob=total / len(self._logprobs) if self._logprobs else None,
             min_logprob=min(self._logprobs) if self._logprobs else None,
+            name_logprob=self._name_logprob,
             tokens=self._readable_tokens(),
         )
 

@@ -29,6 +29,8 @@ import xllamacpp
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 # The second one is for the question by which serving sees whether the model is well: it would push the first one out.
 _PROMPTS_KEPT = 2
+# Of a call up to its arguments, in characters.
+_LONGEST_NAME = 512
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -142,6 +144,9 @@ class _Usage:
         self.completion_tokens = 0
         self.logprobs = []
         self.tokens = [] if keeps_tokens else None
+        # Of the beginning of a call, up to its arguments: of which function it is.
+        self._beginning = ""
+        self.name_logprob = None
 
     def read(self, chunk):
         """Takes in one chunk of llama.cpp's stream; returns the text in it."""
@@ -150,6 +155,7 @@ class _Usage:
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
             text += (choice.get("delta") or {}).get("content") or ""
             for token in (choice.get("logprobs") or {}).get("content") or ():
+                self._read_name(token["token"])
                 self.logprobs.append(_finite(token["logprob"]))
                 if self.tokens is not None:
                     told = {"token": token["token"], "logprob": self.logprobs[-1], "bytes": token["bytes"]}
@@ -158,6 +164,15 @@ class _Usage:
             self.prompt_tokens = chunk["usage"]["prompt_tokens"]
             self.completion_tokens = chunk["usage"]["completion_tokens"]
         return text
+
+    def _read_name(self, token):
+        if self._beginning is None:
+            return
+        self._beginning += token
+        if '"arguments"' in self._beginning:
+            self.name_logprob = sum(self.logprobs)
+        if self.name_logprob is not None or len(self._beginning) > _LONGEST_NAME:
+            self._beginning = None
 
     def as_json(self, finish_reason=None):
         if self.cancelled:
@@ -173,6 +188,7 @@ class _Usage:
                 "sum_logprob": total,
                 "mean_logprob": total / len(self.logprobs) if self.logprobs else 0.0,
                 "min_logprob": min(self.logprobs, default=0.0),
+                "name_logprob": self.name_logprob,
                 **({} if self.tokens is None else {"tokens": self.tokens}),
             }
         )

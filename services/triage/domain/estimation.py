@@ -43,7 +43,8 @@ class Weight:
 
 # Of signals that most answers have.
 WEIGHTS = {
-    "unlikely": Weight(0.5, 1.0),
+    "unlikely": Weight(0.5, 0.7),
+    "other-function": Weight(0.2, 0.5),
     "improbable": Weight(0.3, 1.0),
     "doubtful": Weight(0.4, 0.0),
     "similar": Weight(0.3, 0.5),

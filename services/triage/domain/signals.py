@@ -30,7 +30,18 @@ EDITED_AT_MOST = 0.95
 RATED_WORST = 0.95
 
 NAMES = (
-    *("unlikely", "improbable", "doubtful", "format", "cut-short", "refused", "masked", "near-miss", "handed-on"),
+    *(
+        "unlikely",
+        "other-function",
+        "improbable",
+        "doubtful",
+        "format",
+        "cut-short",
+        "refused",
+        "masked",
+        "near-miss",
+        "handed-on",
+    ),
     *("uninformed", "similar", "called", "new", "drift", "rated", "outcome", "edit", "correct-answer", "asked-again"),
 )
 
@@ -78,15 +89,16 @@ def edited(distance: float) -> float:
 
 
 def _doubtful_call(interaction: Interaction) -> Iterable[Signal]:
-    """How likely the model found its answer as a whole, from certain to one of many."""
-    if interaction.sum_logprob is not None:
-        likely = math.exp(min(interaction.sum_logprob, 0.0))
-        doubt = 0.1 - min(interaction.sum_logprob, 0.0)
-        yield Signal(
-            name="unlikely",
-            value=doubt / (1 + doubt),
-            explanation=f"The model gave this call a probability of {likely:.0%}.",
-        )
+    """How likely the model found its call, as a whole and of this function, from certain to one of many."""
+    for name, logprob, of in (
+        ("unlikely", interaction.sum_logprob, "this call"),
+        ("other-function", interaction.name_logprob, "a call of this function"),
+    ):
+        if logprob is not None:
+            doubt = 0.1 - min(logprob, 0.0)
+            likely = math.exp(min(logprob, 0.0))
+            said = f"The model gave {of} a probability of {likely:.0%}."
+            yield Signal(name=name, value=doubt / (1 + doubt), explanation=said)
     yield from _weakest(interaction)
 
 

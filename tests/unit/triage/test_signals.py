@@ -24,6 +24,9 @@ def test_a_call_is_judged_as_a_whole_and_a_text_by_its_average() -> None:
     assert set(text) == {"improbable", "doubtful"}
     assert text["improbable"].value == pytest.approx(0.25)
     assert text["doubtful"].value == pytest.approx(0.5)
+    named = interaction(sum_logprob=-0.5, name_logprob=-0.4)
+    (of_function,) = (each for each in signals(named, [], UNKNOWN, function_call=True) if each.name == "other-function")
+    assert "67%" in of_function.explanation
     unsure = interaction(sum_logprob=-3.0)
     assert signals(unsure, [], UNKNOWN, function_call=True)[0].value > call["unlikely"].value
 
