@@ -4,8 +4,10 @@ Each model of a task has a Bayesian logistic regression (`services.runtime.logis
 answers say, as log-odds. Before anything is labelled a signal counts for about that, so that the first chances are
 sensible; each label then moves the weights a little.
 
-Experts see doubtful answers more often than others. So a label counts by the share of the traffic that experts see
-divided by the chance that this answer had to be seen (inverse propensity): what is learned holds for all the traffic.
+Experts see doubtful answers more often than others, so what they say of them is not what they would say of all. What a
+signal means is learned from every label alike, for that is the same wherever it is found; but how high chances lie is
+set right (Platt 1999) by labels that count by the share of the traffic that experts see divided by the chance that this
+answer had to be seen (inverse propensity).
 """
 
 from collections.abc import Iterable
@@ -23,7 +25,9 @@ CONSTANT_VARIANCE = 1.0
 # By which the constant is in doubt again when another version of the model answers.
 VERSION_VARIANCE = 0.5
 # The weight of one label lies between these: a rare one must not drown all others, nor a common one count for nothing.
-LEAST_WEIGHT, GREATEST_WEIGHT = 0.2, 5.0
+LEAST_WEIGHT, GREATEST_WEIGHT = 0.1, 10.0
+# Of how far chances lie too low or too high, and of how far apart: were that turned round, so would be who is asked.
+SCALE_VARIANCES = (0.5, 0.02)
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ WEIGHTS = {
     "other-function": Weight(0.2, 0.5),
     "improbable": Weight(0.3, 1.0),
     "doubtful": Weight(0.4, 0.0),
-    "similar": Weight(0.3, 0.5),
-    "called": Weight(0.3, 0.5),
+    "similar": Weight(0.5, 0.5),
+    "called": Weight(0.5, 0.5),
     "new": Weight(0.5, 0.1),
 }
 # Of all others. That one is there at all may mean more or less than it says: by so much.
@@ -71,11 +75,12 @@ class Estimator:
         self._model = Logistic(
             np.array(mean), np.array([CONSTANT_VARIANCE, *variances, *[PRESENCE_VARIANCE] * len(rare)])
         )
+        self._scale = Logistic(np.array([0.0, 1.0]), np.array(SCALE_VARIANCES))
         self._versions: set[str] = set()
 
     def chance(self, found: Iterable[Signal]) -> float:
         """Return the chance that an answer with these signals is wrong."""
-        return self._model.chance(self._features(found))
+        return self._scale.chance(self._raw(self._features(found)))
 
     def learn(self, found: Iterable[Signal], failed: bool, weight: float, version: str = "") -> None:
         """Take in what an expert said of an answer.
@@ -83,13 +88,18 @@ class Estimator:
         Args:
             found: Its signals, when it was picked.
             failed: It was wrong.
-            weight: As how many it counts.
+            weight: As how many it counts in how high chances lie.
             version: Of the model. How often a new one fails is in doubt; what its signals mean is much the same.
         """
         if self._versions and version not in self._versions:
             self._model.loosen(0, VERSION_VARIANCE)
         self._versions.add(version)
-        self._model.learn(self._features(found), float(failed), min(max(weight, LEAST_WEIGHT), GREATEST_WEIGHT))
+        features = self._features(found)
+        self._scale.learn(self._raw(features), float(failed), min(max(weight, LEAST_WEIGHT), GREATEST_WEIGHT))
+        self._model.learn(features, float(failed), 1.0)
+
+    def _raw(self, features: Vector) -> Vector:
+        return np.array([1.0, log_odds(self._model.chance(features))])
 
     def _features(self, found: Iterable[Signal]) -> Vector:
         features = np.zeros(self._dimensions)

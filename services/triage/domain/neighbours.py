@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.runtime.embeddings import Vectors
+from services.runtime.logistic import log_odds, logistic
 
 # Requests that are remembered of one tenant and task, the latest.
 REMEMBERED = 2048
@@ -20,7 +21,7 @@ ALIKE = 0.85
 # this cosine and this share of common words on.
 SAME_DIRECTION, SAME_WORDS = 0.95, 0.8
 # What is believed before anything is known: this share of answers fail, as if so many had been seen.
-SHARE, DOUBT = 0.3, 1.0
+SHARE, DOUBT = 0.5, 2.0
 # A label of another model's answer tells less of this one's.
 OTHER_MODEL = 0.25
 _WORD = re.compile(r"\w+")
@@ -58,20 +59,20 @@ class Known:
         nearest: Cosine between the request and the most alike that was asked about; None where nothing was.
         similar: Labelled requests that are much like it.
         similar_failed: Answers to these that were wrong.
-        similar_share: Share of such answers that are expected to be wrong, in (0, 1).
+        similar_share: How likely such answers are wrong beside all of the task's, in (0, 1): 0.5 just as likely.
         called: Labelled answers that called the same function.
         called_failed: Those of them that were wrong.
-        called_share: Share of such answers that are expected to be wrong, in (0, 1).
+        called_share: The same of these.
     """
 
     same_as: str | None = None
     nearest: float | None = None
     similar: int = 0
     similar_failed: int = 0
-    similar_share: float = SHARE
+    similar_share: float = 0.5
     called: int = 0
     called_failed: int = 0
-    called_share: float = SHARE
+    called_share: float = 0.5
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -88,6 +89,7 @@ class Neighbours:
         self._vectors: Vectors = np.zeros((0, 0), np.float32)
         self._taken: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._free: list[int] = []
+        self._judged: Counter[bool] = Counter()
         self._calls: defaultdict[str, defaultdict[str, Counter[bool]]] = defaultdict(lambda: defaultdict(Counter))
 
     def add(self, asked: Asked) -> str | None:
@@ -146,17 +148,25 @@ class Neighbours:
             nearest=max(cosine for cosine, _ in nearest),
             similar=len(close),
             similar_failed=sum(bool(asked.failed) for asked in close),
-            similar_share=_share(failed, sum(weights)),
+            similar_share=self._against_the_rest(failed, sum(weights)),
             called=sum(counts.total() for _, counts in counted),
             called_failed=sum(counts[True] for _, counts in counted),
-            called_share=_share(
+            called_share=self._against_the_rest(
                 sum(weight * counts[True] for weight, counts in counted),
                 sum(weight * counts.total() for weight, counts in counted),
             ),
         )
 
+    def _against_the_rest(self, failed: float, seen: float) -> float:
+        rate = (self._judged[True] + DOUBT * SHARE) / (self._judged.total() + DOUBT)
+        share = (failed + DOUBT * rate) / (seen + DOUBT)
+        return logistic(log_odds(share) - log_odds(rate))
+
     def _count(self, asked: Asked, by: int) -> None:
-        if asked.failed is not None and asked.called:
+        if asked.failed is None:
+            return
+        self._judged[asked.failed] += by
+        if asked.called:
             self._calls[asked.called][asked.model][asked.failed] += by
 
     def _grow(self, dimensions: int) -> None:
@@ -169,10 +179,6 @@ class Neighbours:
 
 def _weight(cosine: float, same_model: bool) -> float:
     return float(np.exp((cosine - 1) / REACH)) * (1.0 if same_model else OTHER_MODEL)
-
-
-def _share(failed: float, seen: float) -> float:
-    return (failed + DOUBT * SHARE) / (seen + DOUBT)
 
 
 def _is_same(cosine: float, new: Asked, asked: Asked) -> bool:
