@@ -6,6 +6,7 @@ from other sites.
 
 import math
 import time
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -130,15 +131,17 @@ class Entrance:
         if self._provider is None:
             raise web.HTTPNotFound
         name = self._oidc_cookie_name(request)
+        find = partial(
+            self._provider.finish,
+            request.cookies.get(name, ""),
+            request.query.get("state", ""),
+            request.query.get("code", ""),
+            time.time(),
+        )
         try:
-            if "code" not in request.query:
-                raise PermissionDenied("the identity provider did not sign you in")
-            found = await self._provider.finish(
-                request.cookies.get(name, ""), request.query.get("state", ""), request.query["code"], time.time()
-            )
-            session = self._identity.sign_in_as(found.subject, found.email, self._address(request))
+            session = await self._identity.sign_in_as(find, self._address(request))
         except ServiceError as error:
-            response = self.page(sentence(error), status=status_of(error))
+            response = _with_wait(self.page(sentence(error), status=status_of(error)), error)
         else:
             # Not a redirect: browsers show a Strict cookie to no request that another site has led to.
             response = self._signed_in(request, self._pages.response("signed-in.html", 200), session)

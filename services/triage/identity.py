@@ -1,7 +1,7 @@
 """The use cases of signing in: who is it, and may they go on? Console and gRPC both ask here."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from schemas.events import ReviewAction
 from services.runtime.clock import Clock
 from services.runtime.errors import InvalidArgument, PermissionDenied, Unauthenticated
 from services.triage.accounts import Account, matches
-from services.triage.domain.access import LOCAL, Person
+from services.triage.domain.access import LOCAL, Identified, Person
 from services.triage.domain.limits import Attempts, Pace
 from services.triage.domain.sessions import Session, Sessions
 from services.triage.ports import Actions
@@ -117,26 +117,32 @@ class Identity:
         self._of_addresses.take_back(address)
         return self._begin(name, account.fingerprint, f"password, from {address}")
 
-    def sign_in_as(self, subject: str, email: str, address: str) -> Session:
+    async def sign_in_as(self, find: Callable[[], Awaitable[Identified]], address: str) -> Session:
         """Return a new session of somebody whom the identity provider vouches for.
 
         Args:
-            subject: By which it knows them.
-            email: Verified; empty: none.
+            find: Asks it who that is.
             address: From which they come.
 
         Raises:
-            PermissionDenied: No account is theirs.
-            Retryable: It cannot be put on record.
+            PermissionDenied: It does not vouch for them, or no account is theirs.
+            ResourceExhausted: Too many attempts from this address.
+            Retryable: It does not answer, or it cannot be put on record.
         """
         assert self._file is not None
         self._actions.check_room()
-        name = self._file.current.of_identity(subject, email)
-        if name is None:
+        self._of_addresses.begin(address, self._clock.monotonic())
+        try:
+            found = await find()
+            name = self._file.current.of_identity(found.subject, found.email)
+            if name is None:
+                raise PermissionDenied(
+                    "the identity provider knows you, but no account here is yours; ask an admin for one"
+                )
+        except PermissionDenied:
             self._record("", "sign-in-refused", f"oidc, from {address}")
-            raise PermissionDenied(
-                "the identity provider knows you, but no account here is yours; ask an admin for one"
-            )
+            raise
+        self._of_addresses.take_back(address)
         return self._begin(name, self._file.current.root[name].fingerprint, f"oidc, from {address}")
 
     def sign_out(self, visitor: Visitor) -> None:

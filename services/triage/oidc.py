@@ -5,7 +5,6 @@ Documented at https://openid.net/specs/openid-connect-core-1_0.html.
 """
 
 import secrets
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -17,6 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from services.runtime.errors import PermissionDenied, Retryable
+from services.triage.domain.access import Identified
 from services.triage.domain.tokens import TokenSigner
 
 TIMEOUT_SECONDS = 10.0
@@ -34,14 +34,6 @@ class Started(msgspec.Struct, frozen=True, array_like=True):
     nonce: str
     verifier: str
     until: float
-
-
-@dataclass(frozen=True)
-class Identified:
-    """Whom the provider vouches for: its subject, and the e-mail that it has verified, if it has."""
-
-    subject: str
-    email: str
 
 
 class _Metadata(msgspec.Struct):
@@ -94,7 +86,7 @@ class Provider:
         Args:
             kept: By their browser.
             state: As the provider handed it on.
-            code: The provider's.
+            code: The provider's; empty: it gave none, as it did not sign them in.
             now: Seconds since the epoch.
 
         Raises:
@@ -107,6 +99,8 @@ class Provider:
             raise PermissionDenied("this did not begin here; sign in again") from None
         if now >= started.until or not secrets.compare_digest(state.encode(), started.state.encode()):
             raise PermissionDenied("this did not begin here, or took too long; sign in again")
+        if not code:
+            raise PermissionDenied("the identity provider did not sign you in")
         async with self._client() as client:
             metadata = await self._metadata(client)
             try:

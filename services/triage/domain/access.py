@@ -56,6 +56,14 @@ class Person:
         return self.tenants is None and self.role in (Role.LEAD, Role.ADMIN)
 
 
+@dataclass(frozen=True)
+class Identified:
+    """Whom an identity provider vouches for: its subject, and the e-mail that it has verified; empty: none."""
+
+    subject: str
+    email: str
+
+
 # Whoever is on this machine, where there are no accounts.
 LOCAL = Person("local", Role.ADMIN, Sensitivity.RESTRICTED, None)
 

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from gyre.api.triage.v1 import review_pb2 as pb
+from gyre.demo.expert import answer_queue
 from schemas.codecs import codec
 from schemas.events import Message, ReviewAction, Sensitivity
 from schemas.topics import Topic
@@ -100,6 +101,20 @@ async def test_what_is_not_theirs_to_see_is_neither_given_out_nor_counted(
         counts[name] = {queue.tenant: queue.open + queue.leased for queue in stats.queues if queue.task == TASK}
     assert counts["eve"] == {"another": counts["ada"]["another"]}
     assert counts["ann"].get(TENANT, 0) == counts["ada"][TENANT] - 1
+
+
+async def test_the_demos_expert_calls_with_its_token_and_skips_what_it_does_not_know(
+    triage: Process, producer: Producer, kafka: str
+) -> None:
+    request_id = CLOCK.new_id()
+    await producer.send(Topic.EDGE_CASES, edge_case(request_id))
+
+    async def skipped() -> bool:
+        await answer_queue(triage.target, triage.tokens["bob"], {}, lambda: None, quiet_seconds=0.5)
+        labels = [codec(Topic.LABELS).decode(record.value) for record in await _records(kafka, Topic.LABELS)]
+        return ("bob", "skipped") in {(each.expert, each.outcome) for each in labels if each.request_id == request_id}
+
+    await _until(skipped)
 
 
 @pytest.mark.parametrize(("method", "path"), _routes())

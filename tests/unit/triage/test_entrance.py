@@ -11,6 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from services.runtime.clock import Clock
+from services.triage.accounts import load_accounts
 from services.triage.domain.sessions import Patience, Sessions
 from services.triage.entrance import VISITOR, Entrance
 from services.triage.identity import Identity
@@ -34,7 +35,8 @@ class World:
         clock = Clock(now=lambda: self.now, monotonic=lambda: self.now.timestamp())
         self.identity = Identity(FollowedAccounts(path), sessions, Actions(), 100, clock)
         self.entrance = Entrance(Settings(**settings), self.identity, Pages(), None)
-        self.cookie = self.identity.cookie(self.identity.sign_in_as("", "olga@example.org", "10.0.0.7"))
+        session = sessions.begin("s1", "olga", load_accounts(path).root["olga"].fingerprint, NOW)
+        self.cookie = sessions.cookie(session)
 
     async def get(self, *headers: tuple[str, str], path: str = "/") -> web.StreamResponse:
         async def page(request: web.Request) -> web.Response:

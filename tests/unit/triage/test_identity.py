@@ -12,7 +12,7 @@ from services.runtime.clock import Clock
 from services.runtime.errors import InvalidArgument, PermissionDenied, ResourceExhausted, Retryable, Unauthenticated
 from services.triage import identity as module
 from services.triage.accounts import changed, hash_password, new_token
-from services.triage.domain.access import LOCAL
+from services.triage.domain.access import LOCAL, Identified
 from services.triage.domain.sessions import Patience, Sessions
 from services.triage.identity import FREE_PER_ACCOUNT, FREE_PER_ADDRESS, Identity
 from services.triage.state import FollowedAccounts
@@ -45,6 +45,12 @@ class World:
 
     async def cookie(self, name: str = "ann", password: str = PASSWORD, address: str = HOME) -> str:
         return self.identity.cookie(await self.identity.sign_in(name, password, address))
+
+    async def provided(self, subject: str, email: str) -> str:
+        async def find() -> Identified:
+            return Identified(subject, email)
+
+        return self.identity.cookie(await self.identity.sign_in_as(find, HOME))
 
     def change(self, name: str, **fields: Any) -> None:
         with changed(self.path) as content:
@@ -174,15 +180,28 @@ async def test_a_session_is_used_at_its_pace(world: World) -> None:
 
 
 async def test_the_identity_provider_says_who_and_the_account_says_what_they_may(world: World) -> None:
-    visitor = world.identity.visitor(
-        world.identity.cookie(world.identity.sign_in_as("subject-7", "Olga@example.org", HOME))
-    )
+    visitor = world.identity.visitor(await world.provided("subject-7", "Olga@example.org"))
     assert visitor is not None
     assert (visitor.person.name, visitor.person.clearance) == ("olga", Sensitivity.RESTRICTED)
     for subject, email in (("subject-7", ""), ("subject-7", "eve@example.org"), ("ann", "")):
         with pytest.raises(PermissionDenied, match="no account here is yours"):
-            world.identity.sign_in_as(subject, email, HOME)
+            await world.provided(subject, email)
     assert world.actions.told[-1] == ("", "sign-in-refused", "oidc, from 10.0.0.7")
+
+
+async def test_who_comes_back_in_vain_again_and_again_has_to_wait_before_the_provider_is_asked(world: World) -> None:
+    asked: list[int] = []
+
+    async def refuse() -> Identified:
+        asked.append(1)
+        raise PermissionDenied("this did not begin here")
+
+    for _ in range(FREE_PER_ADDRESS):
+        with pytest.raises(PermissionDenied, match="did not begin here"):
+            await world.identity.sign_in_as(refuse, HOME)
+    with pytest.raises(ResourceExhausted):
+        await world.identity.sign_in_as(refuse, HOME)
+    assert len(asked) == len(world.actions.recorded) == FREE_PER_ADDRESS
 
 
 async def test_a_grpc_caller_is_known_by_the_token_alone(world: World) -> None:
@@ -211,7 +230,7 @@ async def test_nobody_comes_in_who_cannot_be_put_on_record(world: World) -> None
     with pytest.raises(Retryable):
         await world.cookie()
     with pytest.raises(Retryable):
-        world.identity.sign_in_as("subject-7", "olga@example.org", HOME)
+        await world.provided("subject-7", "olga@example.org")
 
 
 def test_without_accounts_this_machine_alone_is_answered_as_its_admin(world: World) -> None:

@@ -7,7 +7,8 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey, RSAKey
 
 from services.runtime.errors import PermissionDenied
-from services.triage.oidc import LEEWAY_SECONDS, Identified, identified
+from services.triage.domain.access import Identified
+from services.triage.oidc import LEEWAY_SECONDS, identified
 
 ISSUER, CLIENT, NONCE, NOW = "https://id.example.org", "gyre", "n-1", 1_767_225_600
 KEY, STRANGER = RSAKey.generate_key(2048, {"kid": "1"}), RSAKey.generate_key(2048, {"kid": "1"})
