@@ -4,8 +4,9 @@ from datetime import datetime
 
 from schemas.bundle import Bundle
 from schemas.events import EdgeCase, Feedback, Interaction, Label, Outcome
+from schemas.labels import JUDGEMENTS, Kind
 from services.triage.domain.deltas import delta
-from services.triage.domain.labels import CONFIRMED, SKIPPED
+from services.triage.domain.labels import CONFIRMED
 from services.triage.domain.signals import ASKED_AGAIN, RATED_WORST, answer_text, edited
 
 # Of a question: enough to judge its kind by.
@@ -15,12 +16,16 @@ QUESTION_CHARACTERS = 1000
 def of_label(label: Label, asked: EdgeCase, bundle: Bundle) -> Outcome | None:
     """Return what a label says of the model that answered; nothing when no model did, or the expert did not judge it.
 
+    Nor of gold questions, which say something of the expert, and of imported labels: nobody knows how those were picked.
+
     Args:
         label: What an expert said.
         asked: Of what.
         bundle: Tells generic models from specialists.
     """
-    if label.outcome == SKIPPED or not asked.answer:  # an empty answer is a guardrail's refusal
+    if label.outcome not in JUDGEMENTS or label.kind in (Kind.GOLD, Kind.IMPORTED):
+        return None
+    if not asked.answer:  # a guardrail's refusal
         return None
     success = 1.0 if label.outcome == CONFIRMED else 0.0
     return _outcome(asked, success, "label", asked.propensity, label.labelled_at, bundle)
