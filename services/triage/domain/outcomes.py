@@ -16,7 +16,7 @@ QUESTION_CHARACTERS = 1000
 def of_label(label: Label, asked: EdgeCase, bundle: Bundle) -> Outcome | None:
     """Return what a label says of the model that answered; nothing when no model did, or the expert did not judge it.
 
-    Nor of gold questions, which say something of the expert, and of imported labels: nobody knows how those were picked.
+    Nor of gold questions, which say something of the expert, and of imported labels: who knows how those were picked?
 
     Args:
         label: What an expert said.
