@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from gyre.labelling.form import LabelledRequest
     from gyre.labelling.record import Record
     from schemas.bundle import Bundle
-    from services.runtime.kafka import Producer
+    from services.runtime.settings import KafkaSettings
 
 _KAFKA_SECONDS = 15.0
-# Of what is wrong: enough to see what it is.
+# Of what keeps all from being imported: enough to see what it is.
 _SHOWN = 20
 
 _T = TypeVar("_T")
@@ -108,7 +108,7 @@ def export(
         return written, left_out
 
     written, left_out = _explained(write_file)
-    _show(left_out)
+    _show(left_out, len(left_out))
     left = f" {len(left_out):,} that no file can hold were left out." if left_out else ""
     click.echo(f"Wrote {written:,} requests with their labels.{left}", err=True)
 
@@ -148,6 +148,7 @@ def import_(
     from gyre.labelling.arrival import Customs, Refused, tell
     from gyre.labelling.shapes import SHAPES, read
     from services.runtime.clock import Clock
+    from services.runtime.kafka import Producer
 
     defaults = {"tenant": tenant, "task": task, "sensitivity": sensitivity}
     told = {name: value for name, value in defaults.items() if value}
@@ -171,14 +172,19 @@ def import_(
         return count, wrong
 
     count, wrong = _explained(check)
-    _show(wrong)
+    _show(wrong, len(wrong) if skip_invalid else _SHOWN)
     if count.refused and not skip_invalid:
         raise click.ClickException(f"{count.refused:,} items cannot be imported, so nothing was.")
     if not dry_run and count.labels:
         # Looked at once more rather than kept: there may be many.
         arrivals = (each for each in looked_at() if not isinstance(each, Refused))
+
+        async def write_all(kafka: KafkaSettings) -> None:
+            async with Producer(kafka) as producer:
+                await tell(arrivals, producer, advance)
+
         with _progress("Writing labels", count.labels) as advance:
-            _explained(lambda: _ask_kafka(lambda producer: tell(arrivals, producer, advance)))
+            _explained(lambda: _ask_kafka(write_all))
     click.echo(count.sentence("Would import" if dry_run else "Imported"))
 
 
@@ -211,11 +217,11 @@ class _Count:
         return said
 
 
-def _show(problems: Sequence[str]) -> None:
-    for each in problems[:_SHOWN]:
+def _show(problems: Sequence[str], at_most: int) -> None:
+    for each in problems[:at_most]:
         click.echo(each, err=True)
-    if len(problems) > _SHOWN:
-        click.echo(f"... and {len(problems) - _SHOWN:,} more", err=True)
+    if len(problems) > at_most:
+        click.echo(f"... and {len(problems) - at_most:,} more", err=True)
 
 
 @contextlib.contextmanager
@@ -225,7 +231,8 @@ def _progress(what: str, total: int | None = None) -> Iterator[Callable[[int], N
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda steps: bar.advance(task, steps)
 
@@ -240,24 +247,23 @@ def _record(url: str | None, user: str, state_dir: Path) -> Record:
 def _bundle() -> Bundle:
     from gyre.cli.policy import in_force
 
-    bundle = _explained(lambda: _ask_kafka(lambda _: in_force()))
+    bundle = _explained(lambda: _ask_kafka(lambda _kafka: in_force()))
     if bundle is None:
         raise click.ClickException("No bundle has been published, so no task is known: gyre policy push.")
     return bundle
 
 
-def _ask_kafka(work: Callable[[Producer], Awaitable[_T]]) -> _T:
-    from services.runtime.kafka import Producer, ensure_topics
+def _ask_kafka(work: Callable[[KafkaSettings], Awaitable[_T]]) -> _T:
+    from services.runtime.kafka import ensure_topics
     from services.runtime.settings import KafkaSettings
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say is said better below
 
     async def ask() -> _T:
-        settings = KafkaSettings()
+        kafka = KafkaSettings()
         async with asyncio.timeout(_KAFKA_SECONDS):
-            await ensure_topics(settings)
-        async with Producer(settings) as producer:
-            return await work(producer)
+            await ensure_topics(kafka)
+        return await work(kafka)
 
     return asyncio.run(ask())
 
@@ -278,3 +284,5 @@ def _explained(work: Callable[[], _T]) -> _T:
             f"Kafka at {KafkaSettings().bootstrap_servers} does not answer; start it (gyre up), or say where it is "
             "(GYRE_KAFKA_BOOTSTRAP_SERVERS), and import again: what was written is not written twice."
         ) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, Protocol
 
+from pydantic_core import from_json
+
 from gyre.labelling.form import InvalidItemError, LabelledRequest
 from gyre.labelling.shapes import argilla, jsonl, label_studio
 
@@ -85,6 +87,6 @@ def _list(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return from_json(text)
+    except ValueError as error:
         raise InvalidItemError([f"wanted JSON: {error}"]) from error

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from gyre.labelling.form import InvalidItemError, LabelledRequest, Turn, derived_id, problem, validated
 from gyre.labelling.shapes.carried import carried_labels, known_again
@@ -127,8 +128,8 @@ def _whole(record: _Record) -> dict[str, Any]:
 
 def _json(text: Any, field: str) -> Any:
     try:
-        return json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
+        return from_json(text)
+    except (TypeError, ValueError) as error:
         raise InvalidItemError([f"{field}: wanted JSON, as text"]) from error
 
 

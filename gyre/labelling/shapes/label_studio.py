@@ -16,15 +16,7 @@ from gyre.labelling.shapes.carried import carried_labels, known_again
 
 LINES = False
 
-# The labelling interface that files of this shape fit.
-CONFIG = """<View>
-  <Paragraphs name="messages" value="$messages" layout="dialogue" nameKey="role" textKey="content"/>
-  <Choices name="outcome" toName="messages" choice="single" required="true">
-    <Choice value="confirmed"/><Choice value="corrected"/><Choice value="unsafe"/><Choice value="escalated"/>
-  </Choices>
-  <TextArea name="answer" toName="messages" maxSubmissions="1" editable="true"/>
-  <TextArea name="comment" toName="messages" maxSubmissions="1" editable="true"/>
-</View>"""
+# What results are of, in the labelling interface that docs/labelling.md has.
 _SHOWN = "messages"
 
 

@@ -15,7 +15,8 @@ def of_label(label: Label, bundle: Bundle) -> Outcome | None:
     """Return what a label says of the model that answered.
 
     Nothing when no model did, when the expert did not judge it, or when another one judged it before: an outcome is of
-    the first word on an answer. Nor of labels that came from elsewhere.
+    the first word on an answer. Nor of gold questions, which say something of the expert, and of imported labels: who
+    knows how those were picked?
 
     Args:
         label: What an expert said.

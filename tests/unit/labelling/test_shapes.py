@@ -2,13 +2,15 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyre.labelling.form import InvalidItemError, LabelledRequest
+from gyre.labelling.form import GivenLabel, InvalidItemError, LabelledRequest
 from gyre.labelling.shapes import SHAPES, Shape, read, write
 from tests.unit.labelling.builders import CALL, DEFAULTS, NOW, a_label, a_request
 
@@ -78,7 +80,7 @@ def test_whatever_it_holds_comes_back(
 def test_lines_that_are_empty_are_passed_over_and_places_are_those_of_the_file() -> None:
     line = json.dumps(a_request().document())
     assert problems("jsonl", f"{line}\n\n{{\n{line}\n[1]\n".encode()) == [
-        ("line 3", ["wanted JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"]),
+        ("line 3", ["wanted JSON: EOF while parsing an object at line 1 column 1"]),
         ("line 5", ["wanted an object, got [1]"]),
     ]
 
@@ -118,6 +120,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(sensitivity="secret"), "sensitivity: Input should be 'public', 'internal', 'confidential' or"),
         (changed(tenant="Customer Care"), "tenant: String should match pattern"),
         (changed(request_id="a b"), "request_id: String should match pattern"),
+        (changed(answer="\ud800"), "wanted JSON: unexpected end of hex escape at line 1"),
         (changed(messages=[]), "messages: wanted one turn or more"),
         (changed(messages=[{"role": "robot"}]), "messages[0].role: Input should be 'system', 'developer', 'user'"),
         (changed(messages=[{"role": "user", "content": 1}]), "messages[0].content: Input should be a valid string"),
@@ -162,6 +165,34 @@ def test_a_label_s_id_is_of_what_it_says() -> None:
         )
     }
     assert len(ids) == 4
+
+
+def documented(language: str) -> str:
+    text = (Path(__file__).parents[3] / "docs" / "labelling.md").read_text()
+    return text.partition(f"```{language}\n")[2].partition("```")[0]
+
+
+def test_the_documented_line_is_one() -> None:
+    document = json.loads(documented("json").replace("…", ""))
+    assert problems("jsonl", document) == []
+    assert document.keys() == LabelledRequest.model_fields.keys()
+    assert document["labels"][0].keys() == GivenLabel.model_fields.keys()
+
+
+def test_files_fit_the_labelling_interface_that_is_documented() -> None:
+    interface = ElementTree.fromstring(documented("xml"))
+    controls = {each.get("name"): each for each in interface}
+    task = SHAPES["label-studio"].dump(a_request(labels=[a_label(), a_label(expert="bo", outcome="unsafe", answer="")]))
+    shown = controls["messages"]
+    assert shown.get("value") == "$messages"
+    for turn in task["data"]["messages"]:
+        assert {shown.get("nameKey"), shown.get("textKey")} <= turn.keys()
+    results = [result for each in (*task["predictions"], *task["annotations"]) for result in each["result"]]
+    assert {result["from_name"] for result in results} == {"outcome", "answer", "comment"}
+    for result in results:
+        control = controls[result["from_name"]]
+        assert (result["type"], result["to_name"]) == (control.tag.lower(), control.get("toName"))
+        assert set(result["value"].get("choices", ())) <= {each.get("value") for each in control}
 
 
 # Argilla
