@@ -23,6 +23,15 @@ class Claimed:
 
     item: EdgeCase
     token: str
+    claimed_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Extended:
+    """A lease that holds for longer: its token takes the place of the one before."""
+
+    token: str
     expires_at: datetime
 
 
@@ -72,28 +81,52 @@ class Desk:
         self.tables.check_ready()
         now = self.clock.now()
         until = now + timedelta(seconds=self.lease_seconds)
-        while (request_id := self.queue.lease(now, until, tenant=tenant, task=task)) is not None:
+        while (request_id := self.queue.lease(now, until, expert, tenant=tenant, task=task)) is not None:
             item = self.tables.item(request_id)
             if item is not None and not item.outcome:
-                token = self.signer.sign(Lease(request_id, expert, until))
-                return Claimed(codec(Topic.EDGE_CASES).decode(item.edge_case), token, until)
+                return self._claimed(item, Lease(request_id, expert, until), now)
             self.queue.remove(request_id)  # its partition has moved to another replica
         of = "".join(f" for {what} {name}" for what, name in (("tenant", tenant), ("task", task)) if name)
         raise NotFound(f"nothing is open{of}")
+
+    def held(self, request_id: str, expert: str) -> Claimed:
+        """Return an item once more to the expert who holds it.
+
+        Raises:
+            NotFound: They do not, whether or not there is such an item.
+            Retryable: The tables are not up to date yet.
+        """
+        self.tables.check_ready()
+        hold = self.queue.held(request_id, self.clock.now())
+        item = self.tables.item(request_id)
+        if hold is None or hold.expert != expert or item is None or item.outcome:
+            raise NotFound("you do not hold this item; claim the next")
+        return self._claimed(item, Lease(request_id, expert, hold.until), hold.since)
+
+    def extend(self, token: str) -> Extended:
+        """Let an expert hold an item for as long again, from now on. Raises as `submit` does."""
+        now = self.clock.now()
+        lease, _ = self._leased(token, now)
+        until = now + timedelta(seconds=self.lease_seconds)
+        self.queue.extend(lease.request_id, lease.expert, now, until)
+        return Extended(self.signer.sign(Lease(lease.request_id, lease.expert, until)), until)
+
+    def release(self, token: str) -> None:
+        """Hand an item back: it is open again, for whoever claims next. Raises as `submit` does."""
+        lease, _ = self._leased(token, self.clock.now())
+        self.queue.release(lease.request_id)
 
     async def submit(self, token: str, judgement: Judgement) -> str:
         """Write a label for a leased item, and return its id once it is acknowledged.
 
         Raises:
             InvalidArgument: The lease is not one, or the judgement contradicts itself.
-            FailedPrecondition: The lease has expired, or the item is done.
+            FailedPrecondition: The lease has expired, somebody else has one, or the item is done.
             NotFound: This replica does not hold the item.
             Retryable: The label was not acknowledged; submit again.
         """
         now = self.clock.now()
-        lease = self.signer.check(token, now)
-        self.tables.check_ready()
-        item = self._open_item(lease.request_id)
+        lease, item = self._leased(token, now)
         made = label(
             item,
             lease,
@@ -137,11 +170,20 @@ class Desk:
             for name in sorted({*seen, *labelled, *counts})
         ]
 
-    def _open_item(self, request_id: str) -> EdgeCase:
-        item: Item | None = self.tables.item(request_id)
+    def _claimed(self, item: Item, lease: Lease, since: datetime) -> Claimed:
+        edge_case: EdgeCase = codec(Topic.EDGE_CASES).decode(item.edge_case)
+        return Claimed(edge_case, self.signer.sign(lease), since, lease.expires_at)
+
+    def _leased(self, token: str, now: datetime) -> tuple[Lease, EdgeCase]:
+        """Return the lease of a token, and its item, which is open."""
+        lease = self.signer.check(token, now)
+        self.tables.check_ready()
+        item = self.tables.item(lease.request_id)
         if item is None:
             raise NotFound("lease: its item is not in this replica's queue")
-        if item.outcome or self.queue.settled(request_id):
+        if item.outcome or self.queue.settled(lease.request_id):
             raise FailedPrecondition(f"lease: its item is done already ({item.outcome or 'labelled'})")
-        edge_case: EdgeCase = codec(Topic.EDGE_CASES).decode(item.edge_case)
-        return edge_case
+        hold = self.queue.held(lease.request_id, now)
+        if hold is not None and hold.expert != lease.expert:
+            raise FailedPrecondition("lease: another expert has its item now; claim the next")
+        return lease, codec(Topic.EDGE_CASES).decode(item.edge_case)

@@ -13,6 +13,7 @@ from services.triage.domain.answers import wants_call
 from services.triage.domain.rows import Remembered
 from services.triage.domain.selection import Budget, Decision, Selector
 from services.triage.domain.signals import answer_text, asked_about, score, signals
+from services.triage.domain.spans import on_record
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ def _edge_case(
     interaction: Interaction, feedback: Sequence[Feedback], bundle: Bundle, decision: Decision, clock: Clock
 ) -> EdgeCase:
     found = signals(interaction, feedback, function_call=wants_call(bundle, interaction.task))
+    # Of a call that the router read out of an answer the answer itself is not on record.
+    flagged = on_record([each for each in interaction.findings if each.direction == "output"], interaction.answer)
     return EdgeCase(
         request_id=interaction.request_id,
         tenant=interaction.tenant,
@@ -135,4 +138,7 @@ def _edge_case(
         sum_logprob=interaction.sum_logprob,
         sensitivity=interaction.sensitivity,
         bundle_version=interaction.bundle_version,
+        findings=flagged,
+        citations=interaction.citations,
+        memory_turns=interaction.memory_turns,
     )

@@ -1,5 +1,6 @@
 """gRPC edge: the Review service."""
 
+from datetime import datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -28,9 +29,9 @@ class Review(review_pb2_grpc.ReviewServicer):
     async def Claim(self, request: pb.ClaimRequest, context: Any) -> pb.ClaimResponse:  # noqa: N802 - as in the proto
         """Lease the most valuable open item."""
         claimed = self._desk.claim(request.expert, tenant=request.tenant, task=request.task)
-        expires_at = Timestamp()
-        expires_at.FromDatetime(claimed.expires_at)
-        return pb.ClaimResponse(item=_item(claimed.item), lease=claimed.token, lease_expires_at=expires_at)
+        return pb.ClaimResponse(
+            item=_item(claimed.item), lease=claimed.token, lease_expires_at=_timestamp(claimed.expires_at)
+        )
 
     async def Submit(self, request: pb.SubmitRequest, context: Any) -> pb.SubmitResponse:  # noqa: N802 - as in the proto
         """Write a label; it is acknowledged by Kafka before this answers."""
@@ -39,6 +40,7 @@ class Review(review_pb2_grpc.ReviewServicer):
             answer=request.answer,
             comment=request.comment,
             seconds_spent=request.seconds_spent,
+            rating=request.rating if request.HasField("rating") else None,
         )
         return pb.SubmitResponse(label_id=await self._desk.submit(request.lease, judgement))
 
@@ -46,6 +48,16 @@ class Review(review_pb2_grpc.ReviewServicer):
         """Say that an item is not worth a label."""
         await self._desk.skip(request.lease, request.reason)
         return pb.SkipResponse()
+
+    async def Extend(self, request: pb.ExtendRequest, context: Any) -> pb.ExtendResponse:  # noqa: N802 - as in the proto
+        """Begin a lease anew."""
+        extended = self._desk.extend(request.lease)
+        return pb.ExtendResponse(lease=extended.token, lease_expires_at=_timestamp(extended.expires_at))
+
+    async def Release(self, request: pb.ReleaseRequest, context: Any) -> pb.ReleaseResponse:  # noqa: N802 - as in the proto
+        """Hand an item back."""
+        self._desk.release(request.lease)
+        return pb.ReleaseResponse()
 
     async def Stats(self, request: pb.StatsRequest, context: Any) -> pb.StatsResponse:  # noqa: N802 - as in the proto
         """Count."""
@@ -64,6 +76,12 @@ class Review(review_pb2_grpc.ReviewServicer):
                 for each in self._desk.stats()
             ]
         )
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
 
 
 def _item(edge_case: EdgeCase) -> pb.Item:

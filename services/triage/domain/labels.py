@@ -8,10 +8,12 @@ from services.runtime.errors import InvalidArgument
 from services.triage.domain.answers import call_error
 from services.triage.domain.deltas import delta
 from services.triage.domain.leases import Lease
+from services.triage.domain.signals import question_text
 
 CONFIRMED, CORRECTED, UNSAFE, SKIPPED = "confirmed", "corrected", "unsafe", "skipped"
 # Of an item whose request was erased; no expert says so.
 ERASED = "erased"
+RATINGS = range(1, 6)
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Judgement:
         answer: The right answer, when corrected.
         comment: In the expert's words; the reason, when skipped.
         seconds_spent: Between claim and submission.
+        rating: How good the model's answer was, from 1, useless, to 5; nothing when that was not said.
     """
 
     outcome: str
     answer: str = ""
     comment: str = ""
     seconds_spent: float = 0.0
+    rating: int | None = None
 
 
 def label(
@@ -47,6 +51,8 @@ def label(
     Raises:
         InvalidArgument: The judgement contradicts itself, or its answer is not what the task wants.
     """
+    if judgement.rating is not None and judgement.rating not in RATINGS:
+        raise InvalidArgument(f"rating: must be from 1, useless, to 5, is {judgement.rating}")
     answer = _answer(item, judgement, function_call)
     edits, distance = delta(item.answer, answer) if judgement.outcome == CORRECTED else ((), 0.0)
     return Label(
@@ -63,6 +69,8 @@ def label(
         distance=distance,
         comment=judgement.comment,
         seconds_spent=judgement.seconds_spent,
+        rating=judgement.rating,
+        question=question_text(item.messages),
         sensitivity=item.sensitivity,
         bundle_version=item.bundle_version,
     )

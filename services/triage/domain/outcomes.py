@@ -6,10 +6,7 @@ from schemas.bundle import Bundle
 from schemas.events import EdgeCase, Feedback, Interaction, Label, Outcome
 from services.triage.domain.deltas import delta
 from services.triage.domain.labels import CONFIRMED, SKIPPED
-from services.triage.domain.signals import ASKED_AGAIN, RATED_WORST, answer_text, edited
-
-# Of a question: enough to judge its kind by.
-QUESTION_CHARACTERS = 1000
+from services.triage.domain.signals import ASKED_AGAIN, RATED_WORST, answer_text, edited, question_text
 
 
 def of_label(label: Label, asked: EdgeCase, bundle: Bundle) -> Outcome | None:
@@ -49,7 +46,7 @@ def of_feedback(feedback: Feedback, asked: Interaction | EdgeCase, bundle: Bundl
 def _outcome(
     asked: Interaction | EdgeCase, success: float, source: str, propensity: float, found_at: datetime, bundle: Bundle
 ) -> Outcome | None:
-    question = next((message.content for message in reversed(asked.messages) if message.role == "user"), "")
+    question = question_text(asked.messages)
     if not asked.model or not question:
         return None
     generic = bundle.models.get(asked.model)
@@ -65,7 +62,7 @@ def _outcome(
         model_version=asked.model_version,
         tier=generic.tier if generic else "specialist",
         sum_logprob=asked.sum_logprob,
-        question=question[:QUESTION_CHARACTERS],
+        question=question,
         turns=len(asked.messages),
         tools=len(asked.tools),
         sensitivity=asked.sensitivity,

@@ -1,5 +1,6 @@
 """The open items, most valuable first, and who holds them."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import heappop, heappush
@@ -7,11 +8,26 @@ from heapq import heappop, heappush
 QueueName = tuple[str, str]  # tenant, task
 
 
+@dataclass(frozen=True)
+class Hold:
+    """An item in an expert's hands.
+
+    Attributes:
+        expert: Whose.
+        since: When it was claimed.
+        until: When the lease ends.
+    """
+
+    expert: str
+    since: datetime
+    until: datetime
+
+
 @dataclass
 class _Entry:
     queue: QueueName
     score: float
-    leased_until: datetime | None = None
+    hold: Hold | None = None
     settled: bool = False  # its label is written; the table's row will say so soon
 
 
@@ -21,30 +37,36 @@ class Queue:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._open: dict[QueueName, list[tuple[float, str]]] = {}  # heaps of (-score, request_id)
-        self._leased: list[tuple[datetime, str]] = []  # heap
+        self._leased: list[tuple[datetime, str]] = []  # heap; of an item that was extended it has the earlier ends too
+        self._unsettled: Counter[QueueName] = Counter()
 
     def add(self, request_id: str, queue: QueueName, score: float) -> None:
         """Put an item in; one that is there already stays as it is."""
         if request_id not in self._entries:
             self._entries[request_id] = _Entry(queue, score)
+            self._unsettled[queue] += 1
             self._put_back(request_id)
 
     def remove(self, request_id: str) -> None:
         """Take an item out for good."""
-        self._entries.pop(request_id, None)
+        entry = self._entries.pop(request_id, None)
+        if entry is not None and not entry.settled:
+            self._unsettled[entry.queue] -= 1
 
     def clear(self) -> None:
         """Forget everything, before a rebuild."""
         self._entries.clear()
         self._open.clear()
         self._leased.clear()
+        self._unsettled.clear()
 
-    def lease(self, now: datetime, until: datetime, *, tenant: str = "", task: str = "") -> str | None:
+    def lease(self, now: datetime, until: datetime, expert: str, *, tenant: str = "", task: str = "") -> str | None:
         """Take the item with the highest score that nobody holds; nothing when there is none.
 
         Args:
             now: Leases that end before are over.
             until: When this one ends.
+            expert: Who holds it until then.
             tenant: Only of this tenant; empty: any.
             task: Only of this task; empty: any.
         """
@@ -57,19 +79,40 @@ class Queue:
         if not heaps:
             return None
         _, request_id = heappop(min(heaps, key=lambda heap: heap[0]))
-        self._entries[request_id].leased_until = until
-        heappush(self._leased, (until, request_id))
+        self._hold(request_id, Hold(expert, now, until))
         return request_id
+
+    def held(self, request_id: str, now: datetime) -> Hold | None:
+        """Say who holds an item, and until when."""
+        entry = self._entries.get(request_id)
+        return entry.hold if entry is not None and entry.hold is not None and entry.hold.until > now else None
+
+    def extend(self, request_id: str, expert: str, now: datetime, until: datetime) -> None:
+        """Let an expert hold an item longer; also one who held it before a restart, while nobody else does."""
+        if request_id in self._entries:
+            held = self.held(request_id, now)
+            self._hold(request_id, Hold(expert, held.since if held is not None else now, until))
+
+    def release(self, request_id: str) -> None:
+        """Take an item out of an expert's hands; it is open again."""
+        entry = self._entries.get(request_id)
+        if entry is not None and entry.hold is not None:
+            entry.hold = None
+            self._put_back(request_id)
 
     def settle(self, request_id: str) -> None:
         """Keep an item from being leased again: its label is written."""
-        if request_id in self._entries:
-            self._entries[request_id].settled = True
+        entry = self._entries.get(request_id)
+        if entry is not None and not entry.settled:
+            entry.settled = True
+            self._unsettled[entry.queue] -= 1
 
     def unsettle(self, request_id: str) -> None:
         """Take `settle` back: the label could not be written."""
-        if request_id in self._entries:
-            self._entries[request_id].settled = False
+        entry = self._entries.get(request_id)
+        if entry is not None and entry.settled:
+            entry.settled = False
+            self._unsettled[entry.queue] += 1
 
     def settled(self, request_id: str) -> bool:
         """Say whether the label of an item is written."""
@@ -77,18 +120,14 @@ class Queue:
 
     def counts(self, now: datetime) -> dict[QueueName, tuple[int, int]]:
         """Return the open and the leased items of each queue."""
-        counts = dict.fromkeys(self._open, (0, 0))
-        for entry in self._entries.values():
-            if not entry.settled:
-                open_, leased = counts[entry.queue]
-                held = entry.leased_until is not None and entry.leased_until > now
-                counts[entry.queue] = (open_ + (not held), leased + held)
-        return counts
+        in_hand = {request_id for _, request_id in self._leased if self.held(request_id, now) is not None}
+        leased = Counter(self._entries[each].queue for each in in_hand if not self._entries[each].settled)
+        return {queue: (self._unsettled[queue] - leased[queue], leased[queue]) for queue in self._open}
 
     def _top_is_open(self, heap: list[tuple[float, str]]) -> bool:
         while heap:
             entry = self._entries.get(heap[0][1])
-            if entry is not None and not entry.settled and entry.leased_until is None:
+            if entry is not None and not entry.settled and entry.hold is None:
                 return True
             heappop(heap)
         return False
@@ -97,9 +136,13 @@ class Queue:
         while self._leased and self._leased[0][0] <= now:
             until, request_id = heappop(self._leased)
             entry = self._entries.get(request_id)
-            if entry is not None and entry.leased_until == until:
-                entry.leased_until = None
+            if entry is not None and entry.hold is not None and entry.hold.until == until:
+                entry.hold = None
                 self._put_back(request_id)
+
+    def _hold(self, request_id: str, hold: Hold) -> None:
+        self._entries[request_id].hold = hold
+        heappush(self._leased, (hold.until, request_id))
 
     def _put_back(self, request_id: str) -> None:
         entry = self._entries[request_id]

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 
-from schemas.events import Feedback, Interaction, Signal
+from schemas.events import Feedback, Interaction, Message, Signal
 from services.triage.domain.answers import call_error
 from services.triage.domain.deltas import delta
 
@@ -18,6 +18,8 @@ ASKED_AGAIN = 0.6
 EDITED_AT_LEAST = 0.7
 EDITED_AT_MOST = 0.95
 RATED_WORST = 0.95
+# Of a question: enough to judge its kind by.
+QUESTION_CHARACTERS = 1000
 
 
 def asked_about(interaction: Interaction) -> bool:
@@ -33,6 +35,12 @@ def answer_text(interaction: Interaction) -> str:
         return interaction.answer
     call = interaction.tool_calls[0]
     return f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments or "{}"}}}'
+
+
+def question_text(messages: Sequence[Message]) -> str:
+    """Return what was asked: the last user turn, its beginning."""
+    asked = (message.content for message in reversed(messages) if message.role == "user")
+    return next(asked, "")[:QUESTION_CHARACTERS]
 
 
 def signals(interaction: Interaction, feedback: Sequence[Feedback], *, function_call: bool) -> tuple[Signal, ...]:

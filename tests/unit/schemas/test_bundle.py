@@ -51,6 +51,18 @@ def test_a_task_s_word_on_routing_holds_in_place_of_its_tenant_s(folder: Path) -
         ("applications.yaml", "tenant: customer-care", "tenant: nobody", "applications.concierge.tenant: 'nobody'"),
         ("applications.yaml", "[consumer-services]", "[cooking]", "'cooking' is not in tasks.yaml"),
         ("tasks.yaml", "tenant: customer-care", "tenant: nobody", "tasks.consumer-services.tenant"),
+        (
+            "tasks.yaml",
+            "  learning:",
+            "  templates: [{name: A film, text: Alien}]\n  learning:",
+            "tasks.consumer-services: templates.0.text: wanted a call as JSON",
+        ),
+        (
+            "tasks.yaml",
+            "  learning:",
+            "  templates: [" + "{name: x, text: y}, " * 7 + "]\n  learning:",
+            "tasks.consumer-services.templates",
+        ),
         ("tenants.yaml", "expert_share: 0.95", "expert_share: 2", "tenants.customer-care.expert_share"),
         ("tenants.yaml", "expert_share: 0.95", "expert_sahre: 0.9", "expert_sahre"),
         ("models.yaml", "tier: small", "tier: tiny", "models.small.tier"),

@@ -98,6 +98,7 @@ async def test_a_confirmation_keeps_the_answer_and_an_unsafe_one_keeps_none(worl
         (Judgement(CORRECTED, "Alien"), "answer: must be a call of one of the item's tools; not JSON"),
         (Judgement(CORRECTED, WRONG.replace("find_film", "fly")), "'fly' is not one of the tools: find_film"),
         (Judgement(CONFIRMED, WRONG), "answer: only a corrected one may differ"),
+        (Judgement(CONFIRMED, rating=6), "rating: must be from 1, useless, to 5, is 6"),
     ],
 )
 async def test_a_judgement_that_makes_no_sense_is_refused_and_the_lease_holds(
@@ -161,3 +162,53 @@ def test_stats_add_up_over_partitions(world: _World) -> None:
     world.desk.claim("ann")
     (stats,) = world.desk.stats()
     assert (stats.seen, stats.flagged, stats.open, stats.leased, stats.labelled, stats.skipped) == (15, 3, 1, 1, 1, 1)
+
+
+async def test_an_extended_lease_holds_beyond_the_first_one_s_end(world: _World) -> None:
+    claimed = world.desk.claim("ann")
+    world.now += timedelta(seconds=50)
+    extended = world.desk.extend(claimed.token)
+    assert extended.expires_at == NOW + timedelta(seconds=110)
+    world.now += timedelta(seconds=50)
+    with pytest.raises(NotFound):
+        world.desk.claim("bob")
+    await world.desk.submit(extended.token, Judgement(CONFIRMED))
+    assert len(world.written) == 1
+
+
+def test_an_expired_lease_cannot_be_extended(world: _World) -> None:
+    token = world.desk.claim("ann").token
+    world.now += timedelta(seconds=60)
+    with pytest.raises(FailedPrecondition, match="lease: expired"):
+        world.desk.extend(token)
+
+
+async def test_an_item_that_was_handed_back_goes_to_the_next_and_the_lease_counts_no_more(world: _World) -> None:
+    token = world.desk.claim("ann").token
+    world.desk.release(token)
+    world.desk.claim("bob")
+    with pytest.raises(FailedPrecondition, match="another expert has its item now"):
+        await world.desk.submit(token, Judgement(CONFIRMED))
+    with pytest.raises(FailedPrecondition, match="another expert has its item now"):
+        world.desk.extend(token)
+    with pytest.raises(FailedPrecondition, match="another expert has its item now"):
+        world.desk.release(token)
+
+
+async def test_an_item_is_shown_again_to_who_holds_it_and_to_nobody_else(world: _World) -> None:
+    claimed = world.desk.claim("ann")
+    world.now += timedelta(seconds=5)
+    again = world.desk.held("r1", "ann")
+    assert again == claimed
+    for request_id, expert in (("r1", "bob"), ("unknown", "ann")):
+        with pytest.raises(NotFound, match="you do not hold this item"):
+            world.desk.held(request_id, expert)
+    await world.desk.submit(claimed.token, Judgement(CONFIRMED))
+    world.items["r1"] = Item(partition=0, tenant=TENANT, task=TASK, outcome="confirmed")
+    with pytest.raises(NotFound, match="you do not hold this item"):
+        world.desk.held("r1", "ann")
+
+
+async def test_a_label_holds_the_rating_and_the_beginning_of_what_was_asked(world: _World) -> None:
+    await world.desk.submit(world.desk.claim("ann").token, Judgement(CONFIRMED, rating=4))
+    assert [(label.rating, label.question) for label in world.written] == [(4, "Find me a film")]

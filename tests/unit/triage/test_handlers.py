@@ -1,6 +1,7 @@
 import pytest
 
 from schemas.codecs import codec
+from schemas.events import Citation, Finding, Sensitivity
 from schemas.topics import Topic
 from services.runtime.clock import Clock
 from services.runtime.errors import Rejected
@@ -24,6 +25,20 @@ def test_a_picked_interaction_becomes_an_edge_case_with_its_propensity() -> None
     assert considered.edge_case is not None
     assert (considered.edge_case.request_id, considered.edge_case.propensity) == ("r1", 1.0)
     assert considered.remembered == Remembered(partition=2, decided=True, flagged=True)
+
+
+def test_an_edge_case_says_what_the_model_was_given_and_what_was_found_in_its_answer() -> None:
+    cited = Citation(document_id="d1", sensitivity=Sensitivity.INTERNAL, tokens=40, score=0.7)
+    findings = (
+        Finding(direction="input", kind="email", action="mask", start=0, end=3),
+        Finding(direction="output", kind="email", action="mask", start=4, end=19),
+    )
+    asked = interaction(answer="Ask <EMAIL_1>.", findings=findings, citations=(cited,), memory_turns=2)
+    considered = consider(asked, _record(), NEW, Selector(), ALL, CLOCK)
+    assert considered is not None
+    assert considered.edge_case is not None
+    assert (considered.edge_case.citations, considered.edge_case.memory_turns) == ((cited,), 2)
+    assert [(each.kind, each.start, each.end) for each in considered.edge_case.findings] == [("email", 4, 13)]
 
 
 def test_an_interaction_is_decided_about_once() -> None:

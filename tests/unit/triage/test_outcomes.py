@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from schemas.events import Label, Message, Sensitivity
-from services.triage.domain.outcomes import QUESTION_CHARACTERS, of_feedback, of_label
+from services.triage.domain.outcomes import of_feedback, of_label
+from services.triage.domain.signals import QUESTION_CHARACTERS
 from tests.unit.triage.builders import CALL, NOW, TASK, TENANT, bundle, edge_case, feedback, interaction
 
 BUNDLE = bundle()
