@@ -20,8 +20,8 @@ async def answer_queue(
 ) -> int:
     """Claim items until none has come for a while, and answer each; return how many were labelled.
 
-    Items that are not among `asked` are skipped, on record: what is held out for measuring is never learned from. So are
-    the few whose ground truth is not what the function's own schema allows (a number where it wants text): it is no call.
+    Items that are not among `asked` are skipped, on record: what is held out for measuring is never learned from. So
+    are the few whose ground truth the function's own schema does not allow (a number where it wants text).
 
     Args:
         triage: Address of the Review service.

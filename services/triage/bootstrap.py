@@ -8,6 +8,7 @@ from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.clock import Clock
+from services.runtime.embeddings import Embedder
 from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
@@ -18,6 +19,7 @@ from services.triage.consumer import Triage
 from services.triage.desk import Desk
 from services.triage.domain.leases import Signer
 from services.triage.domain.queue import Queue
+from services.triage.neighbours import Neighbours
 from services.triage.servicer import Review
 from services.triage.settings import Settings
 from services.triage.state import FollowedBundles, FollowedDrift
@@ -42,7 +44,14 @@ async def build(stack: AsyncExitStack) -> Service:
     )
     record = ClickHouse(ClickHouseSettings())
     stack.push_async_callback(record.close)
-    await stack.enter_async_context(Console(settings, desk, record))
+    embedder = Embedder(settings.models_dir)
+    neighbours = Neighbours(embedder.embed, embedder.dimensions, settings.neighbours, settings.neighbour_likeness)
+    labelled = Follower(
+        kafka,
+        {Topic.LABELS: neighbours.take_label, Topic.ERASURES: neighbours.take_erasure},
+        name="triage-neighbours",
+    )
+    await stack.enter_async_context(Console(settings, desk, neighbours, record))
 
     async def ready() -> None:
         # Without a bundle nobody is asked anything; calls say so.
@@ -56,7 +65,7 @@ async def build(stack: AsyncExitStack) -> Service:
         servicers=[
             Registration(review_pb2_grpc.add_ReviewServicer_to_server, Review(desk), "gyre.api.triage.v1.Review")
         ],
-        loops=[follower.run, triage.run],
+        loops=[follower.run, triage.run, labelled.run],
         ready=[ready],
     )
 

@@ -21,12 +21,12 @@ from aiohttp.typedefs import Handler
 
 from services.runtime import telemetry
 from services.runtime.clock import Clock
-from services.runtime.errors import Fatal, InvalidArgument, NotFound, PermissionDenied, Retryable, ServiceError
+from services.runtime.errors import Fatal, PermissionDenied, ServiceError
 from services.triage.desk import Desk
-from services.triage.domain.answers import wants_call
-from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
+from services.triage.items import Items
+from services.triage.neighbours import Neighbours
 from services.triage.overview import PATIENCE_SECONDS, QUERIES, SPANS, Recent, Span, cell, overview
-from services.triage.pages import item_page
+from services.triage.pages import sentence
 from services.triage.ports import Record
 from services.triage.settings import Settings
 
@@ -48,9 +48,9 @@ HEADERS = {
 class Console:
     """Serves the console while entered."""
 
-    def __init__(self, settings: Settings, desk: Desk, record: Record) -> None:
+    def __init__(self, settings: Settings, desk: Desk, neighbours: Neighbours, record: Record) -> None:
         self._settings = settings
-        self._desk = desk
+        self._items = Items(desk, neighbours, self)
         self._record = Recent(record, Clock())
         self._token = settings.console_token.get_secret_value()
         self._key = secrets.token_bytes(32)  # sessions end with the process
@@ -82,8 +82,7 @@ class Console:
                 web.get("/overview/queries/{name}", self._query),
                 web.post("/sign-in", self._sign_in),
                 web.post("/sign-out", self._sign_out),
-                web.post("/claim", self._claim),
-                web.post("/submit", self._submit),
+                *self._items.routes(),
                 web.static("/static", HERE / "static"),
             ]
         )
@@ -114,26 +113,26 @@ class Console:
         expert = self._expert(request)
         if expert is None:
             return self._sign_in_page()
-        return self._queue_page(expert)
+        return self._items.queue(expert)
 
     async def _overview(self, request: web.Request) -> web.Response:
-        expert, span, now = self._reader(request), _span(request), datetime.now(UTC)
+        expert, span, now = self.reader(request), _span(request), datetime.now(UTC)
         shown, problem = None, ""
         try:
             shown = await overview(self._record, span, now)
         except (ServiceError, TimeoutError) as error:
             problem = _unread(error)
-        return self._render(
+        return self.render(
             "flywheel.html",
             503 if problem else 200,
-            **self._page(expert, "overview", problem),
+            **self.page(expert, "overview", problem),
             span=span,
             since=span.beginnings(now)[0],
             shown=shown,
         )
 
     async def _query(self, request: web.Request) -> web.Response:
-        expert, span = self._reader(request), _span(request)
+        expert, span = self.reader(request), _span(request)
         query = QUERIES.get(request.match_info["name"])
         if query is None:
             raise web.HTTPNotFound(text=f"There is no such query; there are {', '.join(QUERIES)}.")
@@ -143,10 +142,10 @@ class Console:
                 rows = await self._record.rows(statement)
         except (ServiceError, TimeoutError) as error:
             problem = _unread(error)
-        return self._render(
+        return self.render(
             "query.html",
             503 if problem else 200,
-            **self._page(expert, "overview", problem),
+            **self.page(expert, "overview", problem),
             query=query,
             span=span,
             statement=statement,
@@ -173,65 +172,20 @@ class Console:
         return response
 
     async def _sign_out(self, request: web.Request) -> web.Response:
-        await self._form(request)
+        await self.form(request)
         response = web.Response(status=303, headers={"Location": "/"})
         response.del_cookie(COOKIE)
         return response
 
-    async def _claim(self, request: web.Request) -> web.Response:
-        expert, _ = await self._form(request)
-        try:
-            claimed = self._desk.claim(expert)
-        except ServiceError as error:
-            return self._queue_page(expert, problem=_sentence(error), status=_status(error))
-        page = item_page(
-            claimed, time.time(), function_call=wants_call(self._desk.bundles.current(), claimed.item.task)
-        )
-        return self._queue_page(expert, page=page)
-
-    async def _submit(self, request: web.Request) -> web.Response:
-        _, form = await self._form(request)
-        lease, action = str(form.get("lease", "")), str(form.get("action", ""))
-        answer = str(form.get("answer", "")).replace("\r\n", "\n")
-        comment = str(form.get("comment", "")).strip()
-        try:
-            if action == "skip":
-                if not comment:
-                    raise InvalidArgument("comment: say why you skip it")
-                await self._desk.skip(lease, comment)
-            elif action in (CONFIRMED, CORRECTED, UNSAFE):
-                given = answer if action == CORRECTED else ""
-                spent = min(86_400.0, max(0.0, time.time() - float(str(form.get("claimed_at", "nan")))))
-                await self._desk.submit(lease, Judgement(action, given, comment, spent))
-            else:
-                raise InvalidArgument(f"action: must be confirmed, corrected, unsafe or skip, is {action!r}")
-        except (ServiceError, ValueError) as error:
-            # The browser keeps the page as it is and shows this, so that nothing that was typed is lost.
-            return web.json_response({"problem": _sentence(error)}, status=_status(error))
-        return web.json_response({"done": action})
-
     def _sign_in_page(self, problem: str = "", name: str = "", status: int = 200) -> web.Response:
-        return self._render("sign-in.html", status, problem=problem, name=name, needs_token=bool(self._token))
+        return self.render("sign-in.html", status, problem=problem, name=name, needs_token=bool(self._token))
 
-    def _queue_page(self, expert: str, *, page: Any = None, problem: str = "", status: int = 200) -> web.Response:
-        try:
-            queues = self._desk.stats()
-        except Retryable as error:
-            queues, problem = [], problem or _sentence(error)
-        return self._render(
-            "queue.html",
-            status,
-            **self._page(expert, "review", problem),
-            queues=queues,
-            open=sum(queue.open for queue in queues),
-            page=page,
-        )
-
-    def _page(self, expert: str, here: str, problem: str) -> dict[str, str]:
+    def page(self, expert: str, here: str, problem: str) -> dict[str, str]:
         """Return what every page of who is signed in is told."""
         return {"expert": expert, "csrf": self._csrf(expert), "here": here, "problem": problem}
 
-    def _render(self, template: str, status: int, **values: Any) -> web.Response:
+    def render(self, template: str, status: int, **values: Any) -> web.Response:
+        """Return a page."""
         text = self._pages.get_template(template).render(**values)
         return web.Response(text=text, content_type="text/html", status=status)
 
@@ -242,11 +196,11 @@ class Console:
         try:
             response = await handler(request)
         except PermissionDenied as error:
-            response = self._sign_in_page(_sentence(error), status=403)
+            response = self._sign_in_page(sentence(error), status=403)
         response.headers.update(HEADERS)
         return response
 
-    def _reader(self, request: web.Request) -> str:
+    def reader(self, request: web.Request) -> str:
         """Return who reads a page.
 
         Raises:
@@ -257,7 +211,7 @@ class Console:
             raise PermissionDenied("sign in to see this page")
         return expert
 
-    async def _form(self, request: web.Request) -> tuple[str, Any]:
+    async def form(self, request: web.Request) -> tuple[str, Any]:
         """Return who posted a form, and the form.
 
         Raises:
@@ -299,12 +253,3 @@ def _span(request: web.Request) -> Span:
 def _unread(error: Exception) -> str:
     telemetry.log().warning("the record could not be read", error=str(error) or type(error).__name__)
     return "The record (ClickHouse) cannot be read now, so there are no numbers. Reviewing goes on without it."
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def _status(error: Exception) -> int:
-    return 503 if isinstance(error, Retryable) else 404 if isinstance(error, NotFound) else 400

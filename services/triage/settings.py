@@ -5,10 +5,10 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import ModelSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ModelSettings):
     """Settings of the triage service."""
 
     model_config = SettingsConfigDict(env_prefix="GYRE_TRIAGE_", frozen=True)
@@ -30,6 +30,12 @@ class Settings(ServiceSettings):
         default=SecretStr(""), description="signs leases, the same in every replica; empty: made anew at each start"
     )
     lease_seconds: float = Field(default=900.0, gt=0, description="time that an expert has for an item")
+    neighbours: int = Field(
+        default=5000, ge=1, description="labelled items of each tenant and task that experts are shown alike ones of"
+    )
+    neighbour_likeness: float = Field(
+        default=0.5, ge=-1, le=1, description="cosine below which a labelled item is not alike enough to be shown"
+    )
     console_host: str = ""  # empty: as `host`, or loopback where there is no token
     console_port: int = Field(default=18090, ge=0, le=65535)
     console_token: SecretStr = Field(

@@ -124,7 +124,7 @@ def _written_out(node: Any, root: Any, sizes: dict[str, float]) -> float:
 
 
 def _target(root: Any, reference: str) -> Any:
-    """Return what a reference leads to; to another document, or to an anchor: the whole schema, to be on the safe side."""
+    """Return what a reference leads to; of one that is no path the whole schema, to be on the safe side."""
     if not reference.startswith("#/"):
         return root
     node = root

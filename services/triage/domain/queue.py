@@ -1,6 +1,5 @@
 """The open items, most valuable first, and who holds them."""
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import heappop, heappush
@@ -27,7 +26,9 @@ class Hold:
 class _Entry:
     queue: QueueName
     score: float
-    hold: Hold | None = None
+    leased_until: datetime | None = None
+    expert: str = ""  # who leased it last
+    since: datetime | None = None
     settled: bool = False  # its label is written; the table's row will say so soon
 
 
@@ -37,28 +38,23 @@ class Queue:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._open: dict[QueueName, list[tuple[float, str]]] = {}  # heaps of (-score, request_id)
-        self._leased: list[tuple[datetime, str]] = []  # heap; of an item that was extended it has the earlier ends too
-        self._unsettled: Counter[QueueName] = Counter()
+        self._leased: list[tuple[datetime, str]] = []  # heap; of a lease that was extended it has the earlier ends too
 
     def add(self, request_id: str, queue: QueueName, score: float) -> None:
         """Put an item in; one that is there already stays as it is."""
         if request_id not in self._entries:
             self._entries[request_id] = _Entry(queue, score)
-            self._unsettled[queue] += 1
             self._put_back(request_id)
 
     def remove(self, request_id: str) -> None:
         """Take an item out for good."""
-        entry = self._entries.pop(request_id, None)
-        if entry is not None and not entry.settled:
-            self._unsettled[entry.queue] -= 1
+        self._entries.pop(request_id, None)
 
     def clear(self) -> None:
         """Forget everything, before a rebuild."""
         self._entries.clear()
         self._open.clear()
         self._leased.clear()
-        self._unsettled.clear()
 
     def lease(self, now: datetime, until: datetime, expert: str, *, tenant: str = "", task: str = "") -> str | None:
         """Take the item with the highest score that nobody holds; nothing when there is none.
@@ -79,40 +75,42 @@ class Queue:
         if not heaps:
             return None
         _, request_id = heappop(min(heaps, key=lambda heap: heap[0]))
-        self._hold(request_id, Hold(expert, now, until))
+        self._entries[request_id].leased_until = until
+        self._entries[request_id].expert, self._entries[request_id].since = expert, now
+        heappush(self._leased, (until, request_id))
         return request_id
 
     def held(self, request_id: str, now: datetime) -> Hold | None:
         """Say who holds an item, and until when."""
         entry = self._entries.get(request_id)
-        return entry.hold if entry is not None and entry.hold is not None and entry.hold.until > now else None
+        if entry is None or entry.leased_until is None or entry.leased_until <= now or entry.since is None:
+            return None
+        return Hold(entry.expert, entry.since, entry.leased_until)
 
     def extend(self, request_id: str, expert: str, now: datetime, until: datetime) -> None:
         """Let an expert hold an item longer; also one who held it before a restart, while nobody else does."""
-        if request_id in self._entries:
-            held = self.held(request_id, now)
-            self._hold(request_id, Hold(expert, held.since if held is not None else now, until))
+        entry, held = self._entries.get(request_id), self.held(request_id, now)
+        if entry is not None:
+            entry.leased_until = until
+            entry.expert, entry.since = expert, held.since if held is not None else now
+            heappush(self._leased, (until, request_id))
 
     def release(self, request_id: str) -> None:
         """Take an item out of an expert's hands; it is open again."""
         entry = self._entries.get(request_id)
-        if entry is not None and entry.hold is not None:
-            entry.hold = None
+        if entry is not None and entry.leased_until is not None:
+            entry.leased_until = None
             self._put_back(request_id)
 
     def settle(self, request_id: str) -> None:
         """Keep an item from being leased again: its label is written."""
-        entry = self._entries.get(request_id)
-        if entry is not None and not entry.settled:
-            entry.settled = True
-            self._unsettled[entry.queue] -= 1
+        if request_id in self._entries:
+            self._entries[request_id].settled = True
 
     def unsettle(self, request_id: str) -> None:
         """Take `settle` back: the label could not be written."""
-        entry = self._entries.get(request_id)
-        if entry is not None and entry.settled:
-            entry.settled = False
-            self._unsettled[entry.queue] += 1
+        if request_id in self._entries:
+            self._entries[request_id].settled = False
 
     def settled(self, request_id: str) -> bool:
         """Say whether the label of an item is written."""
@@ -120,14 +118,18 @@ class Queue:
 
     def counts(self, now: datetime) -> dict[QueueName, tuple[int, int]]:
         """Return the open and the leased items of each queue."""
-        in_hand = {request_id for _, request_id in self._leased if self.held(request_id, now) is not None}
-        leased = Counter(self._entries[each].queue for each in in_hand if not self._entries[each].settled)
-        return {queue: (self._unsettled[queue] - leased[queue], leased[queue]) for queue in self._open}
+        counts = dict.fromkeys(self._open, (0, 0))
+        for entry in self._entries.values():
+            if not entry.settled:
+                open_, leased = counts[entry.queue]
+                held = entry.leased_until is not None and entry.leased_until > now
+                counts[entry.queue] = (open_ + (not held), leased + held)
+        return counts
 
     def _top_is_open(self, heap: list[tuple[float, str]]) -> bool:
         while heap:
             entry = self._entries.get(heap[0][1])
-            if entry is not None and not entry.settled and entry.hold is None:
+            if entry is not None and not entry.settled and entry.leased_until is None:
                 return True
             heappop(heap)
         return False
@@ -136,13 +138,9 @@ class Queue:
         while self._leased and self._leased[0][0] <= now:
             until, request_id = heappop(self._leased)
             entry = self._entries.get(request_id)
-            if entry is not None and entry.hold is not None and entry.hold.until == until:
-                entry.hold = None
+            if entry is not None and entry.leased_until == until:
+                entry.leased_until = None
                 self._put_back(request_id)
-
-    def _hold(self, request_id: str, hold: Hold) -> None:
-        self._entries[request_id].hold = hold
-        heappush(self._leased, (hold.until, request_id))
 
     def _put_back(self, request_id: str) -> None:
         entry = self._entries[request_id]

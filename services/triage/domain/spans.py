@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 
@@ -57,7 +58,7 @@ def parts(text: str, findings: Iterable[Finding]) -> tuple[Part, ...]:
             text[start:end],
             tuple(dict.fromkeys(_named(each) for each in placed if each.start <= start and end <= each.end)),
         )
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in pairwise(edges)
     )
 
 

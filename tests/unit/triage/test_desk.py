@@ -1,72 +1,18 @@
 import re
-from collections.abc import Iterable
 from datetime import timedelta
 
 import pytest
 
-from schemas.bundle import Bundle
-from schemas.codecs import codec
-from schemas.events import Label
-from schemas.topics import Topic
-from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Retryable
-from services.triage.desk import Desk
 from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
-from services.triage.domain.leases import Lease, Signer
-from services.triage.domain.queue import Queue, QueueName
-from services.triage.domain.rows import Item, Labelled
-from services.triage.domain.selection import Selector
-from tests.unit.triage.builders import CALL, NOW, TASK, TENANT, bundle, edge_case
-
-
-class _World:
-    """A desk over tables that are a dict, and a topic that is a list."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-        self.items: dict[str, Item] = {}
-        self.written: list[Label] = []
-        self.away = False
-        self.queue = Queue()
-        self.desk = Desk(
-            queue=self.queue,
-            tables=self,
-            labels=self,
-            bundles=self,
-            signer=Signer(b"secret"),
-            lease_seconds=60,
-            clock=Clock(now=lambda: self.now, new_id=lambda: "l1"),
-        )
-
-    def add(self, request_id: str = "r1", answer: str = CALL) -> None:
-        record = codec(Topic.EDGE_CASES).encode(edge_case(request_id, answer=answer))
-        self.items[request_id] = Item(partition=0, tenant=TENANT, task=TASK, score=0.5, edge_case=record)
-        self.queue.add(request_id, (TENANT, TASK), 0.5)
-
-    def check_ready(self) -> None:
-        pass
-
-    def item(self, request_id: str) -> Item | None:
-        return self.items.get(request_id)
-
-    def selectors(self) -> Iterable[tuple[QueueName, Selector]]:
-        return [((TENANT, TASK), Selector(seen=10, flagged=2)), ((TENANT, TASK), Selector(seen=5, flagged=1))]
-
-    def labelled(self) -> Iterable[tuple[QueueName, Labelled]]:
-        return [((TENANT, TASK), Labelled(labelled=1, skipped=1))]
-
-    def current(self) -> Bundle:
-        return bundle()
-
-    async def write(self, label: Label) -> None:
-        if self.away:
-            raise Retryable("Kafka is away")
-        self.written.append(label)
+from services.triage.domain.leases import Lease
+from services.triage.domain.rows import Item
+from tests.unit.triage.builders import CALL, NOW, TASK, TENANT, World
 
 
 @pytest.fixture
-def world() -> _World:
-    world = _World()
+def world() -> World:
+    world = World()
     world.add()
     return world
 
@@ -74,7 +20,7 @@ def world() -> _World:
 WRONG = '{"name": "find_film", "arguments": {"title": "Alien", "day": "today"}}'
 
 
-async def test_a_correction_is_a_label_with_its_delta(world: _World) -> None:
+async def test_a_correction_is_a_label_with_its_delta(world: World) -> None:
     claimed = world.desk.claim("ann")
     assert await world.desk.submit(claimed.token, Judgement(CORRECTED, WRONG, seconds_spent=4.0)) == "l1"
     (label,) = world.written
@@ -83,7 +29,7 @@ async def test_a_correction_is_a_label_with_its_delta(world: _World) -> None:
     assert 0 < label.distance < 1
 
 
-async def test_a_confirmation_keeps_the_answer_and_an_unsafe_one_keeps_none(world: _World) -> None:
+async def test_a_confirmation_keeps_the_answer_and_an_unsafe_one_keeps_none(world: World) -> None:
     world.add("r2")
     await world.desk.submit(world.desk.claim("ann").token, Judgement(CONFIRMED))
     await world.desk.submit(world.desk.claim("ann").token, Judgement(UNSAFE))
@@ -102,7 +48,7 @@ async def test_a_confirmation_keeps_the_answer_and_an_unsafe_one_keeps_none(worl
     ],
 )
 async def test_a_judgement_that_makes_no_sense_is_refused_and_the_lease_holds(
-    world: _World, judgement: Judgement, problem: str
+    world: World, judgement: Judgement, problem: str
 ) -> None:
     token = world.desk.claim("ann").token
     with pytest.raises(InvalidArgument, match=re.escape(problem)):
@@ -111,14 +57,14 @@ async def test_a_judgement_that_makes_no_sense_is_refused_and_the_lease_holds(
     assert len(world.written) == 1
 
 
-async def test_an_answer_that_is_no_call_cannot_be_confirmed(world: _World) -> None:
+async def test_an_answer_that_is_no_call_cannot_be_confirmed(world: World) -> None:
     world.add("r2", answer="I cannot")
     world.queue.remove("r1")
     with pytest.raises(InvalidArgument, match="outcome: the model's answer is not a call"):
         await world.desk.submit(world.desk.claim("ann").token, Judgement(CONFIRMED))
 
 
-async def test_a_second_submission_is_refused(world: _World) -> None:
+async def test_a_second_submission_is_refused(world: World) -> None:
     token = world.desk.claim("ann").token
     await world.desk.submit(token, Judgement(CONFIRMED))
     with pytest.raises(FailedPrecondition, match="done already"):
@@ -129,7 +75,7 @@ async def test_a_second_submission_is_refused(world: _World) -> None:
     assert len(world.written) == 1
 
 
-async def test_an_expired_lease_cannot_submit_and_the_item_goes_to_the_next(world: _World) -> None:
+async def test_an_expired_lease_cannot_submit_and_the_item_goes_to_the_next(world: World) -> None:
     token = world.desk.claim("ann").token
     world.now += timedelta(seconds=60)
     with pytest.raises(FailedPrecondition, match="lease: expired"):
@@ -137,13 +83,13 @@ async def test_an_expired_lease_cannot_submit_and_the_item_goes_to_the_next(worl
     assert world.desk.claim("bob").item.request_id == "r1"
 
 
-async def test_a_lease_of_an_item_that_is_not_here_says_so(world: _World) -> None:
+async def test_a_lease_of_an_item_that_is_not_here_says_so(world: World) -> None:
     token = world.desk.signer.sign(Lease("elsewhere", "ann", NOW + timedelta(seconds=60)))
     with pytest.raises(NotFound, match="not in this replica's queue"):
         await world.desk.submit(token, Judgement(CONFIRMED))
 
 
-async def test_a_label_that_was_not_acknowledged_can_be_submitted_again(world: _World) -> None:
+async def test_a_label_that_was_not_acknowledged_can_be_submitted_again(world: World) -> None:
     token = world.desk.claim("ann").token
     world.away = True
     with pytest.raises(Retryable):
@@ -152,19 +98,19 @@ async def test_a_label_that_was_not_acknowledged_can_be_submitted_again(world: _
     assert await world.desk.submit(token, Judgement(CONFIRMED)) == "l1"
 
 
-def test_an_empty_queue_says_what_was_asked_for(world: _World) -> None:
+def test_an_empty_queue_says_what_was_asked_for(world: World) -> None:
     with pytest.raises(NotFound, match="nothing is open for task poems"):
         world.desk.claim("ann", task="poems")
 
 
-def test_stats_add_up_over_partitions(world: _World) -> None:
+def test_stats_add_up_over_partitions(world: World) -> None:
     world.add("r2")
     world.desk.claim("ann")
     (stats,) = world.desk.stats()
     assert (stats.seen, stats.flagged, stats.open, stats.leased, stats.labelled, stats.skipped) == (15, 3, 1, 1, 1, 1)
 
 
-async def test_an_extended_lease_holds_beyond_the_first_one_s_end(world: _World) -> None:
+async def test_an_extended_lease_holds_beyond_the_first_one_s_end(world: World) -> None:
     claimed = world.desk.claim("ann")
     world.now += timedelta(seconds=50)
     extended = world.desk.extend(claimed.token)
@@ -176,14 +122,14 @@ async def test_an_extended_lease_holds_beyond_the_first_one_s_end(world: _World)
     assert len(world.written) == 1
 
 
-def test_an_expired_lease_cannot_be_extended(world: _World) -> None:
+def test_an_expired_lease_cannot_be_extended(world: World) -> None:
     token = world.desk.claim("ann").token
     world.now += timedelta(seconds=60)
     with pytest.raises(FailedPrecondition, match="lease: expired"):
         world.desk.extend(token)
 
 
-async def test_an_item_that_was_handed_back_goes_to_the_next_and_the_lease_counts_no_more(world: _World) -> None:
+async def test_an_item_that_was_handed_back_goes_to_the_next_and_the_lease_counts_no_more(world: World) -> None:
     token = world.desk.claim("ann").token
     world.desk.release(token)
     world.desk.claim("bob")
@@ -195,7 +141,7 @@ async def test_an_item_that_was_handed_back_goes_to_the_next_and_the_lease_count
         world.desk.release(token)
 
 
-async def test_an_item_is_shown_again_to_who_holds_it_and_to_nobody_else(world: _World) -> None:
+async def test_an_item_is_shown_again_to_who_holds_it_and_to_nobody_else(world: World) -> None:
     claimed = world.desk.claim("ann")
     world.now += timedelta(seconds=5)
     again = world.desk.held("r1", "ann")
@@ -209,6 +155,6 @@ async def test_an_item_is_shown_again_to_who_holds_it_and_to_nobody_else(world: 
         world.desk.held("r1", "ann")
 
 
-async def test_a_label_holds_the_rating_and_the_beginning_of_what_was_asked(world: _World) -> None:
+async def test_a_label_holds_the_rating_and_the_beginning_of_what_was_asked(world: World) -> None:
     await world.desk.submit(world.desk.claim("ann").token, Judgement(CONFIRMED, rating=4))
     assert [(label.rating, label.question) for label in world.written] == [(4, "Find me a film")]

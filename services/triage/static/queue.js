@@ -1,0 +1,4 @@
+// The page of the queue.
+import { onKeys, showKeys } from "./keys.js";
+
+onKeys({ n: () => document.getElementById("claim").requestSubmit(), "?": showKeys });
