@@ -33,13 +33,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Process:
     """`python -m services.triage`, which can be killed and started again where it stopped."""
 
-    def __init__(self, kafka: str, folder: Path) -> None:
+    def __init__(self, kafka: str, models: Path, folder: Path) -> None:
         grpc_port, self.console_port = free_ports(2)
         self.target = f"127.0.0.1:{grpc_port}"
         self.log = folder / "log"
         self._environment = {
             **os.environ,
             "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "GYRE_MODELS_DIR": str(models),
             "GYRE_TRIAGE_GRPC_PORT": str(grpc_port),
             "GYRE_TRIAGE_CONSOLE_PORT": str(self.console_port),
             "GYRE_TRIAGE_CONSOLE_TOKEN": "a-token",
@@ -76,8 +77,8 @@ async def producer(kafka: str) -> AsyncIterator[Producer]:
 
 
 @pytest.fixture(scope="module")
-def _process(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    process = Process(kafka, tmp_path_factory.mktemp("triage"))
+def _process(kafka: str, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    process = Process(kafka, models, tmp_path_factory.mktemp("triage"))
     yield process
     process.stop()
 

@@ -72,7 +72,7 @@ class Recorded:
 
 
 def console(record: Recorded) -> Console:
-    return Console(Settings(), None, record)  # type: ignore[arg-type] # these pages ask nothing of the desk
+    return Console(Settings(), None, None, record)  # type: ignore[arg-type] # these pages ask nothing of the desk
 
 
 async def page(record: Recorded, path: str, **match: str) -> Response:
