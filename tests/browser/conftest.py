@@ -7,6 +7,7 @@ import json
 import shutil
 import zlib
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +42,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skipif(not CHROMIUM, reason="needs chromium or google-chrome on PATH"))
 
 
-@pytest.fixture(scope="session")
-async def browser() -> AsyncIterator[Browser]:
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """Start a browser."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         await browser.close()
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -220,14 +228,21 @@ class Reviewing:
     neighbours: Neighbours
 
 
-@pytest.fixture
-async def reviewing() -> AsyncIterator[Reviewing]:
+@asynccontextmanager
+async def served() -> AsyncIterator[Reviewing]:
+    """Serve a console over a world that is empty."""
     world = World(known(), lease_seconds=900)
     neighbours = Neighbours(_embed, 64, most=100, minimum_likeness=0.3)
     (port,) = free_ports(1)
     settings = Settings(console_port=port, console_token=SecretStr(TOKEN))
     async with Console(settings, world.desk, neighbours, _NoRecord()):
         yield Reviewing(f"http://127.0.0.1:{port}/", world, neighbours)
+
+
+@pytest.fixture
+async def reviewing() -> AsyncIterator[Reviewing]:
+    async with served() as reviewing:
+        yield reviewing
 
 
 async def sign_in(page: Page, url: str, name: str = "Ann") -> None:
@@ -237,4 +252,10 @@ async def sign_in(page: Page, url: str, name: str = "Ann") -> None:
     await page.keyboard.press("Tab")
     await page.keyboard.type(TOKEN)
     await page.keyboard.press("Enter")
-    await page.locator("#queue").wait_for()
+    await shown(page, "#queue")
+
+
+async def shown(page: Page, selector: str) -> None:
+    """Wait until a page is there, its scripts too: before that it has no keys."""
+    await page.locator(selector).wait_for()
+    await page.wait_for_load_state("load")

@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, ViewportSize, expect
 
-from tests.browser.conftest import Reviewing, add_call, add_letter, call, label, sign_in
+from tests.browser.conftest import Reviewing, add_call, add_letter, call, label, shown, sign_in
 
 WIDTHS = {1280: ViewportSize(width=1280, height=900), 390: ViewportSize(width=390, height=844)}
 
@@ -37,7 +37,7 @@ async def test_every_page_of_reviewing_can_be_read_by_everybody(
     await page.keyboard.press("Escape")
 
     await page.keyboard.press("n")
-    await page.locator("#item").wait_for()
+    await shown(page, "#item")
     await _is_accessible(page)
     await page.keyboard.press("e")
     await page.keyboard.type("s")
@@ -54,6 +54,7 @@ async def test_every_page_of_reviewing_can_be_read_by_everybody(
     await page.keyboard.press("1")
 
     await expect(page.locator(".about code")).to_have_text("letter")
+    await page.wait_for_load_state("load")
     await page.keyboard.press("w")
     await page.keyboard.press("e")
     await page.keyboard.type("Hello ")

@@ -35,18 +35,22 @@ export const words = (said, wanted) => {
   return pieces;
 };
 
-// The longest common subsequence (Wagner and Fischer, 1974), read backwards.
+// What a token counts for when it is the same in both: a word more than the spaces around it.
+const weight = (token) => (/[\p{L}\p{N}]/u.test(token) ? 8 : /\S/.test(token) ? 3 : 1);
+
+// The heaviest common subsequence (Wagner and Fischer, 1974, with weights).
 const between = (one, other) => {
   if (one.length * other.length > MOST_CELLS) {
     return [["removed", one], ["added", other]];
   }
   const width = other.length + 1;
-  const lengths = new Uint32Array((one.length + 1) * width);
+  const weights = one.map(weight);
+  const weighed = new Uint32Array((one.length + 1) * width);
   for (let i = one.length - 1; i >= 0; i -= 1) {
     for (let j = other.length - 1; j >= 0; j -= 1) {
-      lengths[i * width + j] = one[i] === other[j]
-        ? lengths[(i + 1) * width + j + 1] + 1
-        : Math.max(lengths[(i + 1) * width + j], lengths[i * width + j + 1]);
+      weighed[i * width + j] = one[i] === other[j]
+        ? weighed[(i + 1) * width + j + 1] + weights[i]
+        : Math.max(weighed[(i + 1) * width + j], weighed[i * width + j + 1]);
     }
   }
   const steps = [];
@@ -56,7 +60,7 @@ const between = (one, other) => {
       steps.push(["same", [one[i]]]);
       i += 1;
       j += 1;
-    } else if (lengths[(i + 1) * width + j] >= lengths[i * width + j + 1]) {
+    } else if (weighed[(i + 1) * width + j] >= weighed[i * width + j + 1]) {
       steps.push(["removed", [one[i]]]);
       i += 1;
     } else {
@@ -101,7 +105,7 @@ const shortened = (parts, isFirst, isLast) => {
   }
   const head = isFirst ? [] : parts.slice(0, AROUND);
   const tail = isLast ? [] : parts.slice(-AROUND);
-  return `${head.join("")} … ${tail.join("")}`;
+  return `${head.join("")} … ${tail.join("")}`.trimStart();
 };
 
 const showWords = (target, said, wanted) => {

@@ -160,17 +160,17 @@ const fieldRow = ({ name, schema, value, isGiven, isRequired, isUnknown, depth }
   described.setAttribute("aria-describedby", `${says ? `${id}-says ` : ""}${id}-fault`);
   const node = make(
     "div",
-    { class: "field" },
+    { class: edit.parts ? "field whole" : "field" },
     make(
       "div",
       { class: "field-head" },
       edit.parts ? make("span", { class: "name" }, name) : make("label", { for: id, class: "name" }, name),
       make("span", { class: "type" }, known.says),
       ...(isRequired ? [make("span", { class: "required" }, "required")] : []),
-      make("label", { class: "check given" }, given, " given"),
     ),
-    ...(says ? [description] : []),
     edit.node,
+    make("label", { class: "check given" }, given, " given"),
+    ...(says ? [description] : []),
     fault,
   );
   node.dataset.name = name;
@@ -238,6 +238,7 @@ export class CallForm {
     this.chosen.value = name;
     const schema = this.schemas.get(name) || { additionalProperties: true };
     this.fields = objectEditor(schema, given, 0, "arguments", left);
+    this.showsAll = false;
     this.chosen.addEventListener("change", () => this.choose(this.chosen.value, { ...left }));
     this.target.replaceChildren(make("label", { for: "function", class: "name" }, "Function"), this.chosen, this.fields.node);
   }
@@ -253,14 +254,15 @@ export class CallForm {
     this.target.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
-  // The call as it stands, and what is wrong with it. Faults are shown where somebody has been, or all of them.
+  // The call as it stands, and what is wrong with it. Faults are shown where somebody has been, or from now on all.
   read({ showAll = false } = {}) {
+    this.showsAll ||= showAll;
     const faults = [];
     const call = { name: this.chosen.value, arguments: this.fields.read(faults) };
     if (!this.schemas.has(call.name) && this.schemas.size) {
       faults.unshift({ field: this.chosen, name: "function", text: "wanted one of those offered" });
     }
-    const isShown = (field) => showAll || field.dataset.touched;
+    const isShown = (field) => this.showsAll || field.dataset.touched;
     for (const field of this.target.querySelectorAll("input, textarea, select, button")) {
       const fault = faults.find((each) => each.field === field);
       field.removeAttribute("aria-invalid");

@@ -115,7 +115,7 @@ const post = async (path, fields) => {
 };
 
 const finish = async (path, fields, then) => {
-  const buttons = judge.querySelectorAll(".actions button");
+  const buttons = [...judge.querySelectorAll(".actions button"), byId("extend"), byId("release")];
   tell("");
   buttons.forEach((button) => { button.disabled = true; });
   const done = await post(path, fields);
@@ -204,15 +204,21 @@ window.addEventListener("beforeunload", (event) => {
 
 // Dialogs
 
-const ask = (dialog, then) => {
-  dialog.returnValue = "";
-  dialog.showModal();
-  dialog.addEventListener("close", () => dialog.returnValue && then(dialog.returnValue), { once: true });
+// A dialog may be open again when it hears that it was closed, so what it returned counts once.
+const asking = (dialog, then) => {
+  dialog.addEventListener("close", () => {
+    const chosen = dialog.returnValue;
+    dialog.returnValue = "";
+    if (chosen) {
+      then(chosen);
+    }
+  });
+  return () => dialog.showModal();
 };
 
-const unsafe = () => ask(byId("unsafe-dialog"), () => send("unsafe"));
+const unsafe = asking(byId("unsafe-dialog"), () => send("unsafe"));
 
-const skip = () => ask(byId("skip-dialog"), (reason) => {
+const skip = asking(byId("skip-dialog"), (reason) => {
   send("skip", { comment: reason === "other" ? byId("reason").value : reason });
 });
 
