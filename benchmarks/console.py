@@ -4,9 +4,10 @@ Prints how long each interaction takes from the request to its whole answer, ove
 time: the queue's page, a claim, the item's page (with the nearest of 5,000 labelled items), extending, handing back,
 submitting. Beside them a static file, which is what HTTP alone takes. Items are the function-calling requests of the
 demo's traffic, over and over. Queue, desk, embeddings and pages are those of the service; the table of items is a
-dictionary in place of RocksDB, and a label counts as written at once, so what Kafka takes is not in these times. Times on
-the processor, of server and client together, are given beside those of the clock, which other work on the machine
-lengthens.
+dictionary in place of RocksDB, and a label counts as written at once, so what Kafka takes is not in these times.
+
+Times on the processor, of server and client together, are given beside those of the clock, which other work on the
+machine lengthens.
 """
 
 import asyncio
