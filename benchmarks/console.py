@@ -92,7 +92,7 @@ async def measure(bundle_folder: Path, models_folder: Path) -> None:
     """Fill the queue, serve the console, ask it, print."""
     bundle = load_bundle(bundle_folder)
     embedder, world, queue = Embedder(models_folder), World(bundle), Queue()
-    neighbours = Neighbours(embedder.embed, embedder.dimensions, LABELLED, 0.5)
+    neighbours = Neighbours(embedder.embed, embedder.dimensions, LABELLED, 0.6)
     task, known = next((name, each) for name, each in bundle.tasks.items() if each.answers == "function-call")
     size = 0
     # A few right answers are none by the function's own schema; they cannot be submitted.

@@ -34,7 +34,7 @@ class Settings(ModelSettings):
         default=5000, ge=1, description="labelled items of each tenant and task that experts are shown alike ones of"
     )
     neighbour_likeness: float = Field(
-        default=0.5, ge=-1, le=1, description="cosine below which a labelled item is not alike enough to be shown"
+        default=0.6, ge=-1, le=1, description="cosine below which a labelled item is not alike enough to be shown"
     )
     console_host: str = ""  # empty: as `host`, or loopback where there is no token
     console_port: int = Field(default=18090, ge=0, le=65535)
