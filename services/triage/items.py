@@ -11,7 +11,7 @@ from services.runtime.errors import InvalidArgument, Retryable, ServiceError
 from services.triage.desk import Claimed, Desk
 from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
 from services.triage.domain.signals import question_text
-from services.triage.neighbours import Neighbours
+from services.triage.neighbours import Neighbour, Neighbours
 from services.triage.pages import NEIGHBOURS, item_page, sentence, status
 
 SKIP = "skip"
@@ -107,7 +107,7 @@ class Items:
             "item.html", 200, **values, page=page, reasons=REASONS, lease_seconds=self._desk.lease_seconds
         )
 
-    def _alike(self, claimed: Claimed) -> Any:
+    def _alike(self, claimed: Claimed) -> list[Neighbour]:
         item = claimed.item
         return self._neighbours.nearest(
             question_text(item.messages),

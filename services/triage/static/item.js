@@ -260,7 +260,7 @@ const digit = (event) => {
 };
 
 const actions = {
-  n: () => tell("Submit, skip or hand back this item first."),
+  n: () => (lease.left ? tell("Submit, skip or hand back this item first.") : claim.requestSubmit()),
   e: focusAnswer,
   j: () => mode && mode.click(),
   r: rate,

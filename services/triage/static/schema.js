@@ -64,7 +64,7 @@ const WANTED = {
 
 export const read = (schema, depth) => {
   const known = plain(schema);
-  const type = known.type in FITS ? known.type : "";
+  const type = Object.hasOwn(FITS, known.type) ? known.type : "";
   const options = Array.isArray(known.enum) ? known.enum : null;
   return {
     kind: kindOf(known, depth),
