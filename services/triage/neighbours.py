@@ -64,10 +64,9 @@ class _Shelf:
             self._free.append(place)
 
     def nearest(self, vector: Vectors, level: int, count: int) -> list[tuple[float, Neighbour]]:
-        seen = np.flatnonzero(self._levels <= level)
-        cosines = self._vectors[seen] @ vector
+        cosines = np.where(self._levels <= level, self._vectors @ vector, -np.inf)
         best = [int(each) for each in np.argsort(-cosines)[:count]]
-        return [(float(cosines[each]), self._items[int(seen[each])]) for each in best]
+        return [(float(cosines[each]), self._items[each]) for each in best if np.isfinite(cosines[each])]
 
     def _grow(self) -> None:
         size = len(self._vectors)

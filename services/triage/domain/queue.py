@@ -1,6 +1,7 @@
 """The open items, most valuable first, and who holds them."""
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import heappop, heappush
 
@@ -32,28 +33,46 @@ class _Entry:
     settled: bool = False  # its label is written; the table's row will say so soon
 
 
+@dataclass
+class _Pile:
+    """The items of one tenant and task.
+
+    Attributes:
+        heap: Of (-score, request_id), with some that are no longer open.
+        open: How many are.
+        leased: How many somebody holds.
+    """
+
+    heap: list[tuple[float, str]] = field(default_factory=list)
+    open: int = 0
+    leased: int = 0
+
+
 class Queue:
     """The open items of this process' partitions, in memory; the table of items is what it is rebuilt from."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        self._open: dict[QueueName, list[tuple[float, str]]] = {}  # heaps of (-score, request_id)
+        self._piles: dict[QueueName, _Pile] = defaultdict(_Pile)
         self._leased: list[tuple[datetime, str]] = []  # heap; of a lease that was extended it has the earlier ends too
 
     def add(self, request_id: str, queue: QueueName, score: float) -> None:
         """Put an item in; one that is there already stays as it is."""
         if request_id not in self._entries:
-            self._entries[request_id] = _Entry(queue, score)
+            self._entries[request_id] = entry = _Entry(queue, score)
+            self._count(entry, 1)
             self._put_back(request_id)
 
     def remove(self, request_id: str) -> None:
         """Take an item out for good."""
-        self._entries.pop(request_id, None)
+        entry = self._entries.pop(request_id, None)
+        if entry is not None:
+            self._count(entry, -1)
 
     def clear(self) -> None:
         """Forget everything, before a rebuild."""
         self._entries.clear()
-        self._open.clear()
+        self._piles.clear()
         self._leased.clear()
 
     def lease(self, now: datetime, until: datetime, expert: str, *, tenant: str = "", task: str = "") -> str | None:
@@ -68,14 +87,14 @@ class Queue:
         """
         self._expire(now)
         heaps = [
-            heap
-            for queue, heap in self._open.items()
-            if tenant in ("", queue[0]) and task in ("", queue[1]) and self._top_is_open(heap)
+            pile.heap
+            for queue, pile in self._piles.items()
+            if tenant in ("", queue[0]) and task in ("", queue[1]) and self._top_is_open(pile.heap)
         ]
         if not heaps:
             return None
         _, request_id = heappop(min(heaps, key=lambda heap: heap[0]))
-        self._entries[request_id].leased_until = until
+        self._hold(self._entries[request_id], until)
         self._entries[request_id].expert, self._entries[request_id].since = expert, now
         heappush(self._leased, (until, request_id))
         return request_id
@@ -91,7 +110,7 @@ class Queue:
         """Let an expert hold an item longer; also one who held it before a restart, while nobody else does."""
         entry, held = self._entries.get(request_id), self.held(request_id, now)
         if entry is not None:
-            entry.leased_until = until
+            self._hold(entry, until)
             entry.expert, entry.since = expert, held.since if held is not None else now
             heappush(self._leased, (until, request_id))
 
@@ -99,18 +118,18 @@ class Queue:
         """Take an item out of an expert's hands; it is open again."""
         entry = self._entries.get(request_id)
         if entry is not None and entry.leased_until is not None:
-            entry.leased_until = None
+            self._hold(entry, None)
             self._put_back(request_id)
 
     def settle(self, request_id: str) -> None:
         """Keep an item from being leased again: its label is written."""
         if request_id in self._entries:
-            self._entries[request_id].settled = True
+            self._settle(self._entries[request_id], True)
 
     def unsettle(self, request_id: str) -> None:
         """Take `settle` back: the label could not be written."""
         if request_id in self._entries:
-            self._entries[request_id].settled = False
+            self._settle(self._entries[request_id], False)
 
     def settled(self, request_id: str) -> bool:
         """Say whether the label of an item is written."""
@@ -118,13 +137,27 @@ class Queue:
 
     def counts(self, now: datetime) -> dict[QueueName, tuple[int, int]]:
         """Return the open and the leased items of each queue."""
-        counts = dict.fromkeys(self._open, (0, 0))
-        for entry in self._entries.values():
-            if not entry.settled:
-                open_, leased = counts[entry.queue]
-                held = entry.leased_until is not None and entry.leased_until > now
-                counts[entry.queue] = (open_ + (not held), leased + held)
-        return counts
+        self._expire(now)
+        return {queue: (pile.open, pile.leased) for queue, pile in self._piles.items()}
+
+    def _hold(self, entry: _Entry, until: datetime | None) -> None:
+        self._count(entry, -1)
+        entry.leased_until = until
+        self._count(entry, 1)
+
+    def _settle(self, entry: _Entry, settled: bool) -> None:
+        self._count(entry, -1)
+        entry.settled = settled
+        self._count(entry, 1)
+
+    def _count(self, entry: _Entry, by: int) -> None:
+        pile = self._piles[entry.queue]
+        if entry.settled:
+            return
+        if entry.leased_until is None:
+            pile.open += by
+        else:
+            pile.leased += by
 
     def _top_is_open(self, heap: list[tuple[float, str]]) -> bool:
         while heap:
@@ -139,9 +172,9 @@ class Queue:
             until, request_id = heappop(self._leased)
             entry = self._entries.get(request_id)
             if entry is not None and entry.leased_until == until:
-                entry.leased_until = None
+                self._hold(entry, None)
                 self._put_back(request_id)
 
     def _put_back(self, request_id: str) -> None:
         entry = self._entries[request_id]
-        heappush(self._open.setdefault(entry.queue, []), (-entry.score, request_id))
+        heappush(self._piles[entry.queue].heap, (-entry.score, request_id))
