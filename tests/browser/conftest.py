@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 from pydantic import SecretStr
 
 from embedded.ports import free_ports
@@ -248,6 +248,7 @@ async def reviewing() -> AsyncIterator[Reviewing]:
 async def sign_in(page: Page, url: str, name: str = "Ann") -> None:
     """Sign in by keyboard alone."""
     await page.goto(url)
+    await expect(page.locator("[name=name]")).to_be_focused()
     await page.keyboard.type(name)
     await page.keyboard.press("Tab")
     await page.keyboard.type(TOKEN)
