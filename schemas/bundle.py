@@ -6,6 +6,7 @@ content, so the same files are the same version everywhere.
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -219,6 +220,14 @@ class Cascade(_Frozen):
     chance: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
+class Template(_Frozen):
+    """An answer, or the beginning of one, that experts often give."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    # Of a function-call task: a call, `{"name": ..., "arguments": {...}}`.
+    text: Annotated[str, Field(min_length=1, max_length=20_000)]
+
+
 class Task(_Frozen):
     """What requests are for. Specialists are trained per (tenant, task)."""
 
@@ -228,6 +237,9 @@ class Task(_Frozen):
     # Given to the specialist, which knows the functions.
     specialist_prompt: str
     answers: Literal["text", "function-call"] = "text"
+    # What experts are to hold answers to, and what they may begin theirs with; each template has a key of its own.
+    guideline: Annotated[str, Field(max_length=20_000)] = ""
+    templates: Annotated[tuple[Template, ...], Field(max_length=6)] = ()
     # Requests that are for it. By them the task is told of a request that names none, where an application has several.
     examples: tuple[Annotated[str, Field(min_length=3)], ...] = ()
     prompt_budget_tokens: int = Field(default=2048, gt=0)
@@ -251,6 +263,19 @@ class Task(_Frozen):
     def _has_examples_enough(self) -> Self:
         if 0 < len(self.examples) < FEWEST_EXAMPLES:
             raise ValueError(f"examples: wanted {FEWEST_EXAMPLES} or more, or none")
+        return self
+
+    @model_validator(mode="after")
+    def _has_templates_of_its_form(self) -> Self:
+        for number, template in enumerate(self.templates if self.answers == "function-call" else ()):
+            try:
+                call = json.loads(template.text)
+            except ValueError:
+                call = None
+            if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
+                raise ValueError(
+                    f'templates.{number}.text: wanted a call as JSON, {{"name": ..., "arguments": {{...}}}}'
+                )
         return self
 
 

@@ -96,6 +96,11 @@ def judgements(records: Collection[Label]) -> list[Label]:
     return [each for each in _of_each_expert(_standing_labels(records)) if each.outcome in JUDGEMENTS]
 
 
+def opinions(records: Collection[Label]) -> tuple[Label, ...]:
+    """Return what each expert said of one request, also who handed it on, oldest first: a lead decides by that."""
+    return tuple(_of_each_expert(_standing_labels(records)))
+
+
 def _standing_labels(records: Collection[Label]) -> list[Label]:
     """Return the labels that say something of the model and were not taken back, each once, oldest first."""
     taken_back = {each.label_id for each in records if each.outcome == Outcome.RETRACTED}

@@ -52,16 +52,20 @@ async def answer_queue(
                 await review.Skip(skip, metadata=shown, timeout=TIMEOUT_SECONDS)
                 continue
             right = is_right(request, claim.item.answer)
-            await review.Submit(
-                review_pb2.SubmitRequest(
-                    lease=claim.lease,
-                    outcome=review_pb2.OUTCOME_CONFIRMED if right else review_pb2.OUTCOME_CORRECTED,
-                    answer=claim.item.answer if right else request.expected_call_json,
-                    comment="replayed from the traffic's ground truth",
-                ),
-                metadata=shown,
-                timeout=TIMEOUT_SECONDS,
+            submit = review_pb2.SubmitRequest(
+                lease=claim.lease,
+                outcome=review_pb2.OUTCOME_CONFIRMED if right else review_pb2.OUTCOME_CORRECTED,
+                answer=claim.item.answer if right else request.expected_call_json,
+                comment="replayed from the traffic's ground truth",
             )
+            try:
+                await review.Submit(submit, metadata=shown, timeout=TIMEOUT_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                    raise
+                skip = review_pb2.SkipRequest(lease=claim.lease, reason=f"the ground truth: {error.details()}"[:1000])
+                await review.Skip(skip, metadata=shown, timeout=TIMEOUT_SECONDS)
+                continue
             labelled += 1
             flagged()
     return labelled

@@ -40,6 +40,19 @@ ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS incumbent_accur
 
 ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens';
 
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS findings Array(Tuple(
+    direction LowCardinality(String), kind LowCardinality(String), action LowCardinality(String), text_index
+    Int64, start Int64, end Int64
+)) COMMENT 'What the guardrails found in the answer: where, never what';
+
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS citations Array(Tuple(
+    document_id String, sensitivity LowCardinality(String), tokens Int64, score Float64, dropped Bool
+)) COMMENT 'Documents the model was given, or that no cleared live model may see';
+
+ALTER TABLE gyre.triage_edge_cases_v1 ADD COLUMN IF NOT EXISTS memory_turns Int64 COMMENT 'Earlier turns the model was reminded of';
+
+ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS rating Nullable(Int64) COMMENT 'How good the model\'s answer was: 1 useless, 5 as good as can be';
+
 ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS candidate_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64))) COMMENT 'Of each request of the gate: whether the candidate got it right, and how likely it found its answer';
 
 ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS incumbent_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64))) COMMENT 'Of each request of the gate: whether the incumbent got it right, and how likely it found its answer';

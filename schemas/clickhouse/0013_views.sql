@@ -159,6 +159,14 @@ CREATE OR REPLACE VIEW gyre.edge_cases
     sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
+    findings Array(Tuple(
+        direction LowCardinality(String), kind LowCardinality(String), action LowCardinality(String), text_index
+        Int64, start Int64, end Int64
+    )) COMMENT 'What the guardrails found in the answer: where, never what',
+    citations Array(Tuple(
+        document_id String, sensitivity LowCardinality(String), tokens Int64, score Float64, dropped Bool
+    )) COMMENT 'Documents the model was given, or that no cleared live model may see',
+    memory_turns Int64 COMMENT 'Earlier turns the model was reminded of',
     imported Bool COMMENT 'Labelled elsewhere, so nobody was to be asked about it',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
@@ -166,7 +174,8 @@ CREATE OR REPLACE VIEW gyre.edge_cases
 )
 AS SELECT
     request_id, tenant, task, flagged_at, score, threshold, explored, propensity, share, value, overlap, signals,
-    messages, tools, answer, model, model_version, sum_logprob, sensitivity, bundle_version, imported,
+    messages, tools, answer, model, model_version, sum_logprob, sensitivity, bundle_version, findings, citations,
+    memory_turns, imported,
     _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.triage_edge_cases_v1
 WHERE _error = '' AND same_as = ''
@@ -209,10 +218,11 @@ CREATE OR REPLACE VIEW gyre.labels
     distance Float64 COMMENT '0 the same, 1 nothing in common',
     comment String COMMENT 'Comment in free text',
     seconds_spent Float64 COMMENT 'Seconds the expert took',
+    rating Nullable(Int64) COMMENT 'How good the model\'s answer was: 1 useless, 5 as good as can be',
+    question String COMMENT 'What was asked: the last user turn, masked, its beginning',
     sensitivity LowCardinality(String) COMMENT 'public, internal, confidential or restricted',
     guideline_version LowCardinality(String) COMMENT 'Version of the guideline that the expert had before them',
     bundle_version LowCardinality(String) COMMENT 'Version of the bundle it was decided under',
-    question String COMMENT 'What was asked: the last user turn, masked, its beginning',
     model LowCardinality(String) COMMENT 'Model that answered',
     model_version LowCardinality(String) COMMENT 'Version of the model that answered',
     sum_logprob Nullable(Float64) COMMENT 'Sum of the log-probabilities of the answer\'s tokens',
@@ -228,8 +238,9 @@ CREATE OR REPLACE VIEW gyre.labels
 )
 AS SELECT
     label_id, request_id, tenant, task, expert, labelled_at, outcome, kind, answer, model_answer, delta, distance,
-    comment, seconds_spent, sensitivity, guideline_version, bundle_version, question, model, model_version, sum_logprob,
-    turns, tools, signals, propensity, share, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+    comment, seconds_spent, rating, sensitivity, guideline_version, bundle_version, question, model, model_version,
+    sum_logprob, turns, tools, signals, propensity, share, _partition AS partition, _offset AS offset,
+    lower(hex(_hash)) AS hash
 FROM gyre.triage_labels_v1
 WHERE _error = ''
 COMMENT 'Every record of what experts said of edge cases; gyre.judgements has what stands of it';

@@ -4,7 +4,8 @@ from datetime import datetime
 
 import msgspec
 
-from schemas.events.base import Event, Message, Sensitivity, Tool
+from schemas.events.base import Event, Finding, Message, Sensitivity, Tool
+from schemas.events.router import Citation
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,10 @@ class EdgeCase(Event, frozen=True, kw_only=True):
     sum_logprob: float | None = None  # of the answer's tokens
     sensitivity: Sensitivity
     bundle_version: str
+    # What the guardrails found in the answer, in code points of the answer as it is here; both 0: somewhere.
+    findings: tuple[Finding, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    memory_turns: int = 0
     imported: bool = False  # labelled elsewhere, so nobody is to be asked about it
 
 
@@ -73,6 +78,7 @@ class Label(Event, frozen=True, kw_only=True):
     seconds_spent: float = 0.0
     sensitivity: Sensitivity
     bundle_version: str
+    rating: int | None = None  # how good the model's answer was: 1 useless, 5 as good as can be
     # Of what was judged, so that whoever learns from labels needs nothing else.
     question: str = ""  # the last user turn, masked, its beginning
     model: str = ""

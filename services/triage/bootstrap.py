@@ -19,6 +19,7 @@ from services.runtime.rpc import Registration
 from services.runtime.service import Service
 from services.runtime.settings import ClickHouseSettings, KafkaSettings
 from services.triage.adapters import ItemsOnDisk, KafkaActions, KafkaLabels
+from services.triage.alike import Alike
 from services.triage.backlog import Backlog
 from services.triage.console import Console
 from services.triage.consumer import Triage
@@ -28,6 +29,7 @@ from services.triage.domain.sessions import Patience, Sessions
 from services.triage.entrance import CALLBACK_PATH, Entrance
 from services.triage.experience import Experience
 from services.triage.identity import Identity
+from services.triage.items import Items
 from services.triage.oidc import Provider
 from services.triage.rendering import Pages
 from services.triage.servicer import Review
@@ -40,7 +42,9 @@ async def build(stack: AsyncExitStack) -> Service:
     settings, kafka, clock = Settings(), KafkaSettings(), Clock()
     producer = await stack.enter_async_context(Producer(kafka))
     bundles, drift = FollowedBundles(), FollowedDrift(settings.drift_hours, settings.drift_exploration)
-    experience = Experience(space_of(settings.models_dir)())
+    space = space_of(settings.models_dir)()
+    experience = Experience(space)
+    alike = Alike(space.embed, len(space.background.mean), settings.neighbours, settings.neighbour_likeness)
     items = ItemsOnDisk(settings.data_dir / "items")
     stack.callback(items.close)
     backlog = Backlog(items, clock)
@@ -50,8 +54,8 @@ async def build(stack: AsyncExitStack) -> Service:
             Topic.BUNDLES: bundles.apply,
             Topic.DRIFT: drift.apply,
             Topic.EDGE_CASES: _each(experience.take_edge_case, backlog.take_edge_case),
-            Topic.LABELS: _each(experience.take_label, backlog.take_label),
-            Topic.ERASURES: _each(experience.take_erasure, backlog.take_erasure),
+            Topic.LABELS: _each(experience.take_label, backlog.take_label, alike.take_label),
+            Topic.ERASURES: _each(experience.take_erasure, backlog.take_erasure, alike.take_erasure),
             Topic.ACTIONS: backlog.take_action,
         },
         name="triage-state",
@@ -78,7 +82,7 @@ async def build(stack: AsyncExitStack) -> Service:
     )
     pages = Pages()
     entrance = Entrance(settings, identity, pages, _provider(settings, session_secret))
-    await stack.enter_async_context(Console(settings, desk, record, entrance, pages))
+    await stack.enter_async_context(Console(settings, Items(desk, alike, entrance, pages), record, entrance, pages))
 
     async def decide() -> None:
         await follower.caught_up()  # what experts have said before is known before anything is picked

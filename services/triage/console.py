@@ -4,25 +4,21 @@ Pages are rendered here and work without anything from another host. `entrance.p
 """
 
 import asyncio
-import time
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from aiohttp import web
 
 from services.runtime import telemetry
 from services.runtime.clock import Clock
-from services.runtime.errors import Fatal, InvalidArgument, PermissionDenied, Retryable, ServiceError
-from services.triage.desk import Desk
-from services.triage.domain.answers import wants_call
-from services.triage.domain.labels import CONFIRMED, CORRECTED, UNSAFE, Judgement
+from services.runtime.errors import Fatal, PermissionDenied, ServiceError
 from services.triage.entrance import VISITOR, Entrance
 from services.triage.identity import NOT_LOCAL
+from services.triage.items import Items
 from services.triage.overview import PATIENCE_SECONDS, QUERIES, SPANS, Recent, Span, cell, overview
-from services.triage.pages import item_page
 from services.triage.ports import Record
-from services.triage.rendering import HERE, Pages, sentence, status_of
+from services.triage.rendering import HERE, Pages
 from services.triage.settings import Settings
 
 MAX_FORM_BYTES = 1024 * 1024
@@ -32,9 +28,9 @@ LOOPBACK = "127.0.0.1"
 class Console:
     """Serves the console while entered."""
 
-    def __init__(self, settings: Settings, desk: Desk, record: Record, entrance: Entrance, pages: Pages) -> None:
+    def __init__(self, settings: Settings, items: Items, record: Record, entrance: Entrance, pages: Pages) -> None:
         self._settings = settings
-        self._desk = desk
+        self._items = items
         self._record = Recent(record, Clock())
         self._entrance = entrance
         self._pages = pages
@@ -53,8 +49,7 @@ class Console:
             web.get("/", self._home),
             web.get("/overview", self._overview),
             web.get("/overview/queries/{name}", self._query),
-            web.post("/claim", self._claim),
-            web.post("/submit", self._submit),
+            *self._items.routes(),
             web.static("/static", HERE / "static"),
         ]
 
@@ -90,7 +85,7 @@ class Console:
     # Pages
 
     async def _home(self, request: web.Request) -> web.Response:
-        return self._queue_page(request)
+        return self._items.queue(request)
 
     async def _overview(self, request: web.Request) -> web.Response:
         self._check_overview(request)
@@ -130,53 +125,6 @@ class Console:
             statement=statement,
             rows=rows,
             cell=cell,
-        )
-
-    async def _claim(self, request: web.Request) -> web.Response:
-        try:
-            claimed = await self._desk.claim(request[VISITOR].person)
-        except ServiceError as error:
-            return self._queue_page(request, problem=sentence(error), status=status_of(error))
-        page = item_page(
-            claimed, time.time(), function_call=wants_call(self._desk.bundles.current(), claimed.item.task)
-        )
-        return self._queue_page(request, page=page)
-
-    async def _submit(self, request: web.Request) -> web.Response:
-        person, form = request[VISITOR].person, await request.post()
-        lease, action = str(form.get("lease", "")), str(form.get("action", ""))
-        answer = str(form.get("answer", "")).replace("\r\n", "\n")
-        comment = str(form.get("comment", "")).strip()
-        try:
-            if action == "skip":
-                if not comment:
-                    raise InvalidArgument("comment: say why you skip it")
-                await self._desk.skip(person, lease, comment)
-            elif action in (CONFIRMED, CORRECTED, UNSAFE):
-                given = answer if action == CORRECTED else ""
-                spent = min(86_400.0, max(0.0, time.time() - float(str(form.get("claimed_at", "nan")))))
-                await self._desk.submit(person, lease, Judgement(action, given, comment, spent))
-            else:
-                raise InvalidArgument(f"action: must be confirmed, corrected, unsafe or skip, is {action!r}")
-        except (ServiceError, ValueError) as error:
-            # The browser keeps the page as it is and shows this, so that nothing that was typed is lost.
-            return web.json_response({"problem": sentence(error)}, status=status_of(error))
-        return web.json_response({"done": action})
-
-    def _queue_page(
-        self, request: web.Request, *, page: Any = None, problem: str = "", status: int = 200
-    ) -> web.Response:
-        try:
-            queues = self._desk.stats(request[VISITOR].person)
-        except Retryable as error:
-            queues, problem = [], problem or sentence(error)
-        return self._pages.response(
-            "queue.html",
-            status,
-            **self._page(request, "review", problem),
-            queues=queues,
-            open=sum(queue.open for queue in queues),
-            page=page,
         )
 
     def _page(self, request: web.Request, here: str, problem: str) -> dict[str, object]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from msgspec import structs
 
 from schemas.events import EdgeCase, Label, ReviewAction
-from schemas.labels import Kind, Outcome, judgements
+from schemas.labels import Kind, Outcome, opinions
 from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from services.triage.backlog import Backlog
@@ -180,6 +180,12 @@ class Desk:
         """Say that an item is not worth a label; it is not asked again. Raises as `submit` does."""
         await self.submit(person, token, Judgement(Outcome.SKIPPED, comment=reason))
 
+    def undoable(self, person: Person) -> Label | None:
+        """Return the label that somebody may take back."""
+        last = self.backlog.latest(person.name)
+        is_open = last is not None and self.clock.now() - last.labelled_at <= timedelta(seconds=UNDO_SECONDS)
+        return last if is_open and last is not None and last.outcome != Outcome.RETRACTED else None
+
     async def undo(self, person: Person) -> Claimed:
         """Take back the label that they wrote last, and give them its item again.
 
@@ -189,13 +195,8 @@ class Desk:
             Retryable: It cannot be put on record.
         """
         self._check_ready()
-        last = self.backlog.latest(person.name)
-        now = self.clock.now()
-        if (
-            last is None
-            or last.outcome == Outcome.RETRACTED
-            or now - last.labelled_at > timedelta(seconds=UNDO_SECONDS)
-        ):
+        last, now = self.undoable(person), self.clock.now()
+        if last is None:
             raise NotFound(f"there is nothing to undo: no label of yours of the last {UNDO_SECONDS / 60:.0f} minutes")
         item = self.backlog.item(last.request_id)
         if item is None or item.edge_case is None or item.erased:
@@ -261,7 +262,7 @@ class Desk:
 
     def _claimed(self, item: Item, lease: Lease, since: datetime) -> Claimed:
         assert item.edge_case is not None
-        said = tuple(judgements(item.labels)) if lease.kind is Kind.ADJUDICATION else ()
+        said = opinions(item.labels) if lease.kind is Kind.ADJUDICATION else ()
         return Claimed(item.edge_case, lease.kind, said, self.signer.sign(lease), since, lease.expires_at)
 
     def _own(self, person: Person, token: str) -> tuple[Lease, Item]:

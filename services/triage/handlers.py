@@ -14,6 +14,7 @@ from services.triage.domain.neighbours import Known
 from services.triage.domain.rows import Remembered
 from services.triage.domain.selection import Budget, Decision, Selector
 from services.triage.domain.signals import asked_about, signals
+from services.triage.domain.spans import on_record
 from services.triage.domain.texts import answer_of
 from services.triage.experience import Experience
 
@@ -171,6 +172,7 @@ class Picker:
         if not decision.flagged:
             return Considered(remembered, selector)
         tenant, task, same_as = interaction.tenant, interaction.task, judged.known.same_as
+        found = [each for each in interaction.findings if each.direction == "output"]
         edge_case = EdgeCase(
             request_id=interaction.request_id,
             tenant=tenant,
@@ -193,5 +195,9 @@ class Picker:
             sum_logprob=interaction.sum_logprob,
             sensitivity=interaction.sensitivity,
             bundle_version=interaction.bundle_version,
+            # Of a call that the router read out of an answer the answer itself is not on record.
+            findings=on_record(found, interaction.answer),
+            citations=interaction.citations,
+            memory_turns=interaction.memory_turns,
         )
         return Considered(remembered, selector if same_as is None else selector.not_asked(), edge_case)

@@ -1,5 +1,6 @@
 """gRPC edge: the Review service. Who calls shows an account's token: `authorization: Bearer <token>`."""
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -33,9 +34,9 @@ class Review(review_pb2_grpc.ReviewServicer):
     async def Claim(self, request: pb.ClaimRequest, context: Any) -> pb.ClaimResponse:  # noqa: N802 - as in the proto
         """Lease the most valuable open item."""
         claimed = await self._desk.claim(self._caller(context), tenant=request.tenant, task=request.task)
-        expires_at = Timestamp()
-        expires_at.FromDatetime(claimed.expires_at)
-        return pb.ClaimResponse(item=_item(claimed.item), lease=claimed.token, lease_expires_at=expires_at)
+        return pb.ClaimResponse(
+            item=_item(claimed.item), lease=claimed.token, lease_expires_at=_timestamp(claimed.expires_at)
+        )
 
     async def Submit(self, request: pb.SubmitRequest, context: Any) -> pb.SubmitResponse:  # noqa: N802 - as in the proto
         """Write a label; it is acknowledged by Kafka before this answers."""
@@ -44,6 +45,7 @@ class Review(review_pb2_grpc.ReviewServicer):
             answer=request.answer,
             comment=request.comment,
             seconds_spent=request.seconds_spent,
+            rating=request.rating if request.HasField("rating") else None,
         )
         return pb.SubmitResponse(label_id=await self._desk.submit(self._caller(context), request.lease, judgement))
 
@@ -51,6 +53,16 @@ class Review(review_pb2_grpc.ReviewServicer):
         """Say that an item is not worth a label."""
         await self._desk.skip(self._caller(context), request.lease, request.reason)
         return pb.SkipResponse()
+
+    async def Extend(self, request: pb.ExtendRequest, context: Any) -> pb.ExtendResponse:  # noqa: N802 - as in the proto
+        """Begin a lease anew."""
+        extended = await self._desk.extend(self._caller(context), request.lease)
+        return pb.ExtendResponse(lease=extended.token, lease_expires_at=_timestamp(extended.expires_at))
+
+    async def Release(self, request: pb.ReleaseRequest, context: Any) -> pb.ReleaseResponse:  # noqa: N802 - as in the proto
+        """Hand an item back."""
+        await self._desk.release(self._caller(context), request.lease)
+        return pb.ReleaseResponse()
 
     async def Stats(self, request: pb.StatsRequest, context: Any) -> pb.StatsResponse:  # noqa: N802 - as in the proto
         """Count."""
@@ -75,6 +87,12 @@ class Review(review_pb2_grpc.ReviewServicer):
         address = _address(context.peer())
         token = bearer_key(shown) if shown is not None else None
         return self._identity.caller(token, address, is_local=is_this_machine(address))
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
 
 
 def _address(peer: str) -> str:

@@ -30,6 +30,12 @@ class Settings(ModelSettings):
     drift_exploration: float = Field(
         default=0.5, ge=0, le=1, description="least part of the budget that is picked at random then"
     )
+    neighbours: int = Field(
+        default=5000, ge=1, description="labelled items of each tenant and task that experts are shown alike ones of"
+    )
+    neighbour_likeness: float = Field(
+        default=0.6, ge=-1, le=1, description="cosine below which a labelled item is not alike enough to be shown"
+    )
     lease_secret: SecretStr = Field(
         default=SecretStr(""), description="signs leases, the same in every replica; empty: made anew at each start"
     )

@@ -11,6 +11,7 @@ from services.triage.domain.deltas import delta
 from services.triage.domain.leases import Lease
 from services.triage.domain.texts import question_of
 
+RATINGS = range(1, 6)
 CONFIRMED, CORRECTED, UNSAFE = Outcome.CONFIRMED, Outcome.CORRECTED, Outcome.UNSAFE
 
 
@@ -23,12 +24,14 @@ class Judgement:
         answer: The right answer, when corrected.
         comment: In the expert's words; the reason, when skipped or escalated.
         seconds_spent: Between claim and submission.
+        rating: How good the model's answer was, from 1, useless, to 5; nothing when that was not said.
     """
 
     outcome: str
     answer: str = ""
     comment: str = ""
     seconds_spent: float = 0.0
+    rating: int | None = None
 
 
 def label(item: EdgeCase, lease: Lease, judgement: Judgement, *, now: datetime, function_call: bool) -> Label:
@@ -45,6 +48,8 @@ def label(item: EdgeCase, lease: Lease, judgement: Judgement, *, now: datetime, 
         InvalidArgument: The judgement contradicts itself, or its answer is not what the task wants.
     """
     answer = _answer(item, judgement, function_call)
+    if judgement.rating is not None and judgement.rating not in RATINGS:
+        raise InvalidArgument(f"rating: must be from 1, useless, to 5, is {judgement.rating}")
     edits, distance = delta(item.answer, answer) if judgement.outcome == CORRECTED else ((), 0.0)
     return Label(
         label_id=lease.lease_id,
@@ -61,6 +66,7 @@ def label(item: EdgeCase, lease: Lease, judgement: Judgement, *, now: datetime, 
         distance=distance,
         comment=judgement.comment,
         seconds_spent=judgement.seconds_spent,
+        rating=judgement.rating,
         sensitivity=item.sensitivity,
         bundle_version=item.bundle_version,
         question=question_of(item.messages),

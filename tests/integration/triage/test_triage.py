@@ -149,6 +149,23 @@ async def test_a_claimed_item_becomes_a_label_with_its_delta(
     await callers["bob"].Skip(pb.SkipRequest(lease=other.lease, reason="not mine"), timeout=10)
 
 
+async def test_a_lease_is_begun_anew_and_what_is_handed_back_goes_to_the_next(played: list[str], review: Any) -> None:
+    claimed = await _until(lambda: review.Claim(pb.ClaimRequest(expert="ann"), timeout=10))
+    extended = await review.Extend(pb.ExtendRequest(lease=claimed.lease), timeout=10)
+    assert extended.lease_expires_at.ToDatetime() > claimed.lease_expires_at.ToDatetime()
+    await review.Release(pb.ReleaseRequest(lease=extended.lease), timeout=10)
+    other = await review.Claim(pb.ClaimRequest(expert="bob"), timeout=10)
+    assert other.item.request_id == claimed.item.request_id
+    with pytest.raises(grpc.aio.AioRpcError, match="another expert has its item now") as error:
+        await review.Submit(pb.SubmitRequest(lease=extended.lease, outcome=pb.OUTCOME_CONFIRMED), timeout=10)
+    assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    rated = pb.SubmitRequest(lease=other.lease, outcome=pb.OUTCOME_CONFIRMED, rating=6)
+    with pytest.raises(grpc.aio.AioRpcError, match="rating") as error:
+        await review.Submit(rated, timeout=10)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    await review.Skip(pb.SkipRequest(lease=other.lease, reason="not mine"), timeout=10)
+
+
 async def test_an_item_whose_request_was_erased_is_gone_also_for_who_holds_it(
     played: list[str], review: Any, producer: Producer
 ) -> None:

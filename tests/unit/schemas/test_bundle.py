@@ -61,6 +61,18 @@ def test_a_task_s_word_on_routing_holds_in_place_of_its_tenant_s(folder: Path) -
             "labels_needed: 1\n    accepts: [agreed, agreed]",
             "wanted each state once",
         ),
+        (
+            "tasks.yaml",
+            "  learning:",
+            "  templates: [{name: A film, text: Alien}]\n  learning:",
+            "tasks.consumer-services: templates.0.text: wanted a call as JSON",
+        ),
+        (
+            "tasks.yaml",
+            "  learning:",
+            "  templates: [" + "{name: x, text: y}, " * 7 + "]\n  learning:",
+            "tasks.consumer-services.templates",
+        ),
         ("models.yaml", "tier: small", "tier: tiny", "models.small.tier"),
         (
             "models.yaml",

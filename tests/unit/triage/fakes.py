@@ -73,9 +73,12 @@ class Items:
 class Replica(Actions):
     """A desk over its own copy of what is on the topics; it may lag behind them."""
 
-    def __init__(self, topics: "Topics", name: str = "") -> None:
+    def __init__(
+        self, topics: "Topics", name: str = "", known: Bundle | None = None, lease_seconds: float = 60
+    ) -> None:
         super().__init__()
         self.topics = topics
+        self.bundle = known or bundle()
         self.behind: list[Event] | None = None
         self.items = Items()
         ids = count(1)
@@ -91,7 +94,7 @@ class Replica(Actions):
             actions=self,
             bundles=self,
             signer=Signer(b"secret"),
-            lease_seconds=60,
+            lease_seconds=lease_seconds,
             clock=self.clock,
         )
 
@@ -103,7 +106,7 @@ class Replica(Actions):
         ]
 
     def current(self) -> Bundle:
-        return bundle()
+        return self.bundle
 
     async def write(self, label: Label) -> None:
         if self.topics.away:
@@ -172,3 +175,30 @@ class Topics:
     def labels(self) -> list[Label]:
         """All labels on record."""
         return [event for event in self.events if isinstance(event, Label)]
+
+
+class World(Replica):
+    """The only replica there is, and its topics."""
+
+    def __init__(self, known: Bundle | None = None, lease_seconds: float = 60) -> None:
+        topics = Topics()
+        super().__init__(topics, "", known, lease_seconds)
+        topics.replicas.append(self)
+
+    def add(self, request_id: str = "r1", **changes: Any) -> None:
+        """Put an item before the experts, at the value of its score."""
+        self.topics.add(request_id, **{"value": changes.get("score", 0.5), **changes})
+
+    @property
+    def written(self) -> list[Label]:
+        """All labels on record."""
+        return self.topics.labels
+
+    @property
+    def now(self) -> datetime:
+        """The time."""
+        return self.topics.now
+
+    @now.setter
+    def now(self, now: datetime) -> None:
+        self.topics.now = now

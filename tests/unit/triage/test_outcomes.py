@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from schemas.events import Message
 from services.triage.domain.outcomes import of_feedback, of_label
@@ -40,16 +39,6 @@ def test_a_label_says_whether_the_answer_was_right_and_how_likely_it_was_asked_f
 )
 def test_what_is_no_first_judgement_of_a_models_answer_says_nothing_of_it(changes: dict[str, Any]) -> None:
     assert of_label(label(**changes), BUNDLE) is None
-
-
-@pytest.mark.parametrize("said", ["escalated", "retracted"])
-def test_who_hands_an_item_on_or_takes_a_label_back_judges_no_model(said: str) -> None:
-    assert of_label(label(said), edge_case(), BUNDLE) is None
-
-
-@pytest.mark.parametrize("kind", ["gold", "imported"])
-def test_labels_of_items_that_triage_did_not_pick_judge_no_model(kind: str) -> None:
-    assert of_label(replace(label("confirmed"), kind=kind), edge_case(), BUNDLE) is None
 
 
 def test_a_model_that_is_not_the_bundles_is_a_specialist() -> None:

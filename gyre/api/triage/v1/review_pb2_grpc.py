@@ -49,6 +49,16 @@ class ReviewStub(object):
                 request_serializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.SkipRequest.SerializeToString,
                 response_deserializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.SkipResponse.FromString,
                 _registered_method=True)
+        self.Extend = channel.unary_unary(
+                '/gyre.api.triage.v1.Review/Extend',
+                request_serializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ExtendRequest.SerializeToString,
+                response_deserializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ExtendResponse.FromString,
+                _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/gyre.api.triage.v1.Review/Release',
+                request_serializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
         self.Stats = channel.unary_unary(
                 '/gyre.api.triage.v1.Review/Stats',
                 request_serializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.StatsRequest.SerializeToString,
@@ -78,6 +88,20 @@ class ReviewServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Extend(self, request, context):
+        """Begins the lease anew; its answer holds the lease to be shown from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """Hands the item back: it is open again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Stats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -101,6 +125,16 @@ def add_ReviewServicer_to_server(servicer, server):
                     servicer.Skip,
                     request_deserializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.SkipRequest.FromString,
                     response_serializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.SkipResponse.SerializeToString,
+            ),
+            'Extend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Extend,
+                    request_deserializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ExtendRequest.FromString,
+                    response_serializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ExtendResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ReleaseRequest.FromString,
+                    response_serializer=gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ReleaseResponse.SerializeToString,
             ),
             'Stats': grpc.unary_unary_rpc_method_handler(
                     servicer.Stats,
@@ -189,6 +223,60 @@ class Review(object):
             '/gyre.api.triage.v1.Review/Skip',
             gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.SkipRequest.SerializeToString,
             gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.SkipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Extend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gyre.api.triage.v1.Review/Extend',
+            gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ExtendRequest.SerializeToString,
+            gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ExtendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gyre.api.triage.v1.Review/Release',
+            gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ReleaseRequest.SerializeToString,
+            gyre_dot_api_dot_triage_dot_v1_dot_review__pb2.ReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class ReviewStub:
     """Takes the most valuable open item under a lease; NOT_FOUND when nothing is open."""
     Submit: _grpc.UnaryUnaryMultiCallable[_review_pb2.SubmitRequest, _review_pb2.SubmitResponse]
     Skip: _grpc.UnaryUnaryMultiCallable[_review_pb2.SkipRequest, _review_pb2.SkipResponse]
+    Extend: _grpc.UnaryUnaryMultiCallable[_review_pb2.ExtendRequest, _review_pb2.ExtendResponse]
+    """Begins the lease anew; its answer holds the lease to be shown from then on."""
+    Release: _grpc.UnaryUnaryMultiCallable[_review_pb2.ReleaseRequest, _review_pb2.ReleaseResponse]
+    """Hands the item back: it is open again."""
     Stats: _grpc.UnaryUnaryMultiCallable[_review_pb2.StatsRequest, _review_pb2.StatsResponse]
 
 @_typing.type_check_only
@@ -44,6 +48,10 @@ class ReviewAsyncStub(ReviewStub):
     """Takes the most valuable open item under a lease; NOT_FOUND when nothing is open."""
     Submit: _aio.UnaryUnaryMultiCallable[_review_pb2.SubmitRequest, _review_pb2.SubmitResponse]  # type: ignore[assignment]
     Skip: _aio.UnaryUnaryMultiCallable[_review_pb2.SkipRequest, _review_pb2.SkipResponse]  # type: ignore[assignment]
+    Extend: _aio.UnaryUnaryMultiCallable[_review_pb2.ExtendRequest, _review_pb2.ExtendResponse]  # type: ignore[assignment]
+    """Begins the lease anew; its answer holds the lease to be shown from then on."""
+    Release: _aio.UnaryUnaryMultiCallable[_review_pb2.ReleaseRequest, _review_pb2.ReleaseResponse]  # type: ignore[assignment]
+    """Hands the item back: it is open again."""
     Stats: _aio.UnaryUnaryMultiCallable[_review_pb2.StatsRequest, _review_pb2.StatsResponse]  # type: ignore[assignment]
 
 class ReviewServicer(metaclass=_abc_1.ABCMeta):
@@ -68,6 +76,22 @@ class ReviewServicer(metaclass=_abc_1.ABCMeta):
         request: _review_pb2.SkipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_review_pb2.SkipResponse, _abc.Awaitable[_review_pb2.SkipResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Extend(
+        self,
+        request: _review_pb2.ExtendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_review_pb2.ExtendResponse, _abc.Awaitable[_review_pb2.ExtendResponse]]:
+        """Begins the lease anew; its answer holds the lease to be shown from then on."""
+
+    @_abc_1.abstractmethod
+    def Release(
+        self,
+        request: _review_pb2.ReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_review_pb2.ReleaseResponse, _abc.Awaitable[_review_pb2.ReleaseResponse]]:
+        """Hands the item back: it is open again."""
 
     @_abc_1.abstractmethod
     def Stats(
