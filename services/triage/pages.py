@@ -1,12 +1,13 @@
 """What a page of the console shows of an item."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from schemas.bundle import Bundle
 from schemas.events import Citation, EdgeCase, Label, Message, Tool
+from schemas.labels import Outcome
 from services.triage.alike import Answered
 from services.triage.desk import Claimed
 from services.triage.domain.answers import wants_call
@@ -20,6 +21,12 @@ LATEST_TURNS = 6
 # Keys of what an answer may begin with: 0 is the model's own, templates have 1 to 6.
 FIRST_NEIGHBOUR_KEY = 7
 NEIGHBOURS = 3
+_FOUND: Mapping[str, str] = {
+    Outcome.CONFIRMED: "found it right",
+    Outcome.CORRECTED: "corrected it",
+    Outcome.UNSAFE: "found it unsafe",
+    Outcome.ESCALATED: "handed it on",
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def item_page(claimed: Claimed, neighbours: Sequence[Answered], bundle: Bundle, 
         Start(key, each.name, "template", each.text) for key, each in enumerate(task.templates if task else (), 1)
     ]
     others = [
-        Start(key, f"What {each.expert} wrote", each.outcome, each.answer)
+        Start(key, f"What {each.expert} wrote", _FOUND.get(each.outcome, ""), each.answer)
         for key, each in enumerate(claimed.labels[:NEIGHBOURS], FIRST_NEIGHBOUR_KEY)
         if each.answer
     ]
@@ -169,7 +176,12 @@ def item_page(claimed: Claimed, neighbours: Sequence[Answered], bundle: Bundle, 
 
 
 def _said(label: Label, item: EdgeCase) -> Said:
-    return Said(label.expert, label.outcome, label.answer if label.answer != item.answer else "", label.comment)
+    return Said(
+        label.expert,
+        _FOUND.get(label.outcome, label.outcome),
+        label.answer if label.answer != item.answer else "",
+        label.comment,
+    )
 
 
 def _why(item: EdgeCase) -> str:

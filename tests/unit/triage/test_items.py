@@ -201,4 +201,4 @@ async def test_who_decides_sees_what_was_said_and_may_begin_with_it(console: _Co
     await console.read("r1")
     page = console.shown[1]["page"]
     assert page.claimed.kind is Kind.ADJUDICATION
-    assert [(each.expert, each.what, each.comment) for each in page.said] == [("ann", "escalated", "beyond me")]
+    assert [(each.expert, each.what, each.comment) for each in page.said] == [("ann", "handed it on", "beyond me")]
