@@ -150,25 +150,30 @@ class Backlog:
         names = {*self._flagged, *self._labelled, *self._skipped}
         return {name: (self._flagged[name], self._labelled[name], self._skipped[name]) for name in names}
 
-    def arrival(self, record_id: str) -> asyncio.Future[None]:
-        """Return what is done when an action or a label has been read back; to be asked for before it is written."""
-        return self._awaited.setdefault(record_id, asyncio.get_running_loop().create_future())
+    def look_out(self, record_id: str) -> None:
+        """Look out for an action or a label; to be said before it is written."""
+        self._awaited.setdefault(record_id, asyncio.get_running_loop().create_future())
 
-    async def arrived(self, arrival: asyncio.Future[None]) -> None:
-        """Wait until something has been read back.
+    async def arrived(self, record_id: str) -> None:
+        """Wait until what was looked out for has been read back.
 
         Raises:
             Retryable: It takes too long: Kafka is away, or this process is behind.
         """
+        awaited = self._awaited.get(record_id)
+        if awaited is None:  # whoever looked out for the same has seen it
+            return
         try:
-            await asyncio.wait_for(asyncio.shield(arrival), PATIENCE_SECONDS)
+            await asyncio.wait_for(asyncio.shield(awaited), PATIENCE_SECONDS)
         except TimeoutError as error:
             raise Retryable("it takes too long to be put on record; try again in a moment") from error
+        finally:
+            self._awaited.pop(record_id, None)
 
     def _arrived(self, record_id: str) -> None:
-        arrival = self._awaited.pop(record_id, None)
-        if arrival is not None and not arrival.done():
-            arrival.set_result(None)
+        awaited = self._awaited.get(record_id)
+        if awaited is not None and not awaited.done():
+            awaited.set_result(None)
 
     def _put(self, request_id: str, item: Item, **changes: object) -> None:
         item = structs.replace(item, **changes)

@@ -167,9 +167,9 @@ class Desk:
             now=self.clock.now(),
             function_call=wants_call(self.bundles.current(), edge_case.task),
         )
-        arrival = self.backlog.arrival(made.label_id)
+        self.backlog.look_out(made.label_id)
         await self.labels.write(made)
-        await self.backlog.arrived(arrival)
+        await self.backlog.arrived(made.label_id)
         action = _ACTIONS.get(Outcome(judgement.outcome), holds.SUBMITTED)
         detail = judgement.outcome if action == holds.SUBMITTED else ""
         # It is written even where nobody waits for it any more.
@@ -206,9 +206,9 @@ class Desk:
         taken_back = structs.replace(
             last, outcome=Outcome.RETRACTED, labelled_at=now, answer="", delta=(), distance=0.0, comment=""
         )
-        arrival = self.backlog.arrival(last.label_id)
+        self.backlog.look_out(last.label_id)
         await self.labels.write(taken_back)
-        await self.backlog.arrived(arrival)
+        await self.backlog.arrived(last.label_id)
         await asyncio.shield(self._record(person, "undone", item.edge_case))
         until = self._until()
         if self.backlog.lease_one(last.request_id, until):
@@ -296,9 +296,9 @@ class Desk:
     async def _on_record(self, person: Person, action: str, item: EdgeCase, lease: Lease, until: datetime) -> None:
         """Put on record what is done with a lease, and wait until it is read back: then it holds in every replica."""
         action_id = self.clock.new_id()
-        arrival = self.backlog.arrival(action_id)
+        self.backlog.look_out(action_id)
         self._record(person, action, item, lease_id=lease.lease_id, until=until, action_id=action_id)
-        await self.backlog.arrived(arrival)
+        await self.backlog.arrived(action_id)
 
     def _record(
         self,
