@@ -8,6 +8,7 @@ from gyre.api.triage.v1 import review_pb2 as pb
 from schemas.codecs import codec
 from schemas.topics import Topic
 from services.runtime.kafka import Producer
+from tests.browser.conftest import shown
 from tests.integration.triage.conftest import PASSWORD, Process
 from tests.integration.triage.test_triage import _play, _records, _seen, _until
 
@@ -33,10 +34,10 @@ async def test_an_expert_signs_in_claims_edits_and_submits(
     await page.get_by_role("alert").get_by_text("That is not the name and the password of an account.").wait_for()
     await page.get_by_label("Password").fill(PASSWORD)
     await page.keyboard.press("Enter")
-    await page.get_by_text("Share asked").wait_for()
+    await shown(page, "#queue")
 
     await page.keyboard.press("n")
-    await page.get_by_text("Why you are asked").wait_for()
+    await shown(page, "#item")
     request_id = await page.text_content(".about code")
     await page.keyboard.press("j")
     await page.fill("#answer", '{"name": "fly", "arguments": {}}')
