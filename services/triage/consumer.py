@@ -12,7 +12,6 @@ written before the row that says so, and why repeats are dropped where they arri
 """
 
 import asyncio
-import contextlib
 import logging
 import shutil
 from collections import deque
@@ -119,8 +118,8 @@ class Triage:
                 stopped.cancel()
             # Faust would wait for records that it has cut short to count as handled. They are read again instead.
             self._app.conf.stream_wait_empty = False
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._app.stop(), STOP_SECONDS)
+            # While it reads its tables anew Faust does not hear that it is to stop: then it is left.
+            await asyncio.wait([asyncio.create_task(self._app.stop())], timeout=STOP_SECONDS)
 
     def selectors(self) -> Iterable[tuple[QueueName, Selector]]:
         """Yield what was decided, for each partition, tenant and task."""
