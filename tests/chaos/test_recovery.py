@@ -18,6 +18,8 @@ pytestmark = pytest.mark.timeout(600)  # the first test starts the stack
 
 IN_FLIGHT = 2
 ASKED_BEFORE_AND_AFTER = 4
+# The same asked again, by another test too, would be asked of experts once.
+NUMBERS = itertools.count()
 STORY = "Tell me a very long story about the sea."
 
 
@@ -26,7 +28,6 @@ class Traffic:
 
     def __init__(self, gyre: WholeStack) -> None:
         self._gyre = gyre
-        self._numbers = itertools.count()
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(IN_FLIGHT)
         self._asking: list[Future[None]] = []
@@ -52,7 +53,7 @@ class Traffic:
 
     def _ask(self) -> None:
         while not self._stopped.is_set():
-            answer = self._gyre.ask(f"How do you spell the number {next(self._numbers)}?", retries=RETRIES)
+            answer = self._gyre.ask(f"How do you spell the number {next(NUMBERS)}?", retries=RETRIES)
             assert answer.choices[0].message.content
             self.answered.append(answer.id)
 
