@@ -229,10 +229,11 @@ def _draw(shown: Sequence[tuple[str, float, dict[str, tuple[float, float, float]
 
     figure, axes = plt.subplots(1, len(shown), figsize=(3 * len(shown), 3.2), sharey=True)
     for axis, (title, failing, rows) in zip(axes, shown, strict=True):
-        axis.bar(list(rows), [row[0] for row in rows.values()], yerr=[row[1] for row in rows.values()], capsize=3)
+        means, halves = [row[0] for row in rows.values()], [row[1] for row in rows.values()]
+        axis.bar(range(len(rows)), means, yerr=halves, capsize=3, color="#1f7a5c")
+        axis.set_xticks(range(len(rows)), list(rows), rotation=45, ha="right", fontsize=8)
         axis.axhline(failing, color="grey", linewidth=0.8)
         axis.set_title(title, fontsize=9)
-        axis.tick_params(axis="x", rotation=60, labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("failures a label")
     figure.tight_layout()

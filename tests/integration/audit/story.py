@@ -123,6 +123,20 @@ def story() -> tuple[str, list[tuple[Topic, Event]]]:
             ),
         ),
         (
+            Topic.EDGE_CASES,
+            EdgeCase(
+                request_id=str(uuid.uuid4()),
+                flagged_at=BEGIN + timedelta(minutes=2),
+                score=0.9,
+                threshold=0.7,
+                explored=False,
+                propensity=1.0,
+                same_as=first,
+                messages=(Message(role="user", content="any concerts in Zürich tonight"),),
+                **shared,
+            ),
+        ),
+        (
             Topic.LABELS,
             Label(
                 label_id=str(uuid.uuid4()),

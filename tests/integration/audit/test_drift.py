@@ -64,7 +64,7 @@ async def test_a_change_is_an_event_and_a_row(audit: AuditAsyncStub, database: C
     async def told() -> bool:
         found[:] = await database.rows(
             "SELECT task, aspect, measure, state, subject, before, after, statistic >= threshold AS is_over, hash "
-            "FROM gyre.drift WHERE tenant = {tenant:String}",
+            "FROM gyre.drift WHERE tenant = {tenant:String} AND measure = 'language'",
             {"tenant": tenant},
         )
         return bool(found)
