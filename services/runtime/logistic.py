@@ -30,10 +30,6 @@ class Logistic:
         variance = float(x.dot(self._covariance).dot(x))
         return logistic(score / math.sqrt(1 + math.pi * variance / 8))
 
-    def likeliest(self, x: Vector) -> float:
-        """Return the chance by the likeliest weights."""
-        return logistic(float(x.dot(self._mean)))
-
     def learn(self, x: Vector, right: float, weight: float) -> None:
         """Take in an outcome, from 0 to 1, that counts as so many: Laplace's approximation around the new mode.
 
