@@ -19,6 +19,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from mode.threads import WorkerThread
 
 from schemas.codecs import UndecodableError, codec
 from schemas.events import EdgeCase, Erasure, Event, Feedback, Interaction, Label, Outcome
@@ -44,6 +46,17 @@ STOP_SECONDS = 8.0
 SCRUB_SECONDS = 1.0
 
 Handler = Callable[[Any, Record], Awaitable[None]]
+
+
+class _LeftThread(WorkerThread):
+    """A consumer's thread that does not keep the process alive when Faust is left before it has ended it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.daemon = True
+
+
+AIOKafkaConsumerThread.Worker = _LeftThread
 
 
 class Triage:
