@@ -120,6 +120,8 @@ class Experts(_Frozen):
     exploration: Share = 0.1
     # Part of it that two of them are asked, so that it is seen how far they agree.
     overlap: Share = 0.0
+    # How often a claim brings a question whose answer is known, so that it is seen how well experts judge.
+    gold: Share = 0.0
 
 
 class Tenant(_Frozen):
@@ -258,6 +260,11 @@ class Task(_Frozen):
     routing: Routing | None = None
     experts: Experts | None = None
     objectives: Objectives = Objectives()
+
+    @property
+    def guideline_version(self) -> str:
+        """Of the guideline's text, so that a label can say which one its expert had; empty without a guideline."""
+        return hashlib.sha256(self.guideline.encode()).hexdigest()[:12] if self.guideline else ""
 
     @model_validator(mode="after")
     def _has_examples_enough(self) -> Self:

@@ -47,6 +47,8 @@ class State(StrEnum):
     ESCALATED = "escalated"  # an expert handed it to a lead, who has not decided yet
 
 
+# More than one person's word: what is right is known.
+SETTLED = frozenset({State.AGREED, State.ADJUDICATED})
 JUDGEMENTS = frozenset({Outcome.CONFIRMED, Outcome.CORRECTED, Outcome.UNSAFE})
 # Of these there is an answer to learn: `unsafe` says which must not be given, and not which should.
 LEARNABLE = frozenset({Outcome.CONFIRMED, Outcome.CORRECTED})

@@ -126,6 +126,7 @@ class Alike:
         *,
         clearance: Sensitivity,
         tenants: Collection[str] | None = None,
+        but: str = "",
         count: int = 3,
     ) -> list[Answered]:
         """Return the labelled items of a tenant and task whose question is most alike, best first, each answer once.
@@ -136,6 +137,7 @@ class Alike:
             task: Of which task.
             clearance: Nothing more sensitive is returned.
             tenants: Those whose items the reader may see; none named: all.
+            but: The request that is asked about: what others said of it is not for who judges it.
             count: At most so many.
         """
         shelf = self._shelves.get((tenant, task))
@@ -143,6 +145,6 @@ class Alike:
             return []
         found: dict[str, Answered] = {}
         for likeness, item in shelf.nearest(self._embed([question])[0], clearance.level, 8 * count):
-            if likeness >= self._minimum_likeness and item.answer not in found:
+            if likeness >= self._minimum_likeness and item.answer not in found and item.request_id != but:
                 found[item.answer] = Answered(item.request_id, item.question, item.answer, item.outcome, likeness)
         return list(found.values())[:count]

@@ -75,8 +75,11 @@ class Backlog:
     # What the topics tell
 
     def take_edge_case(self, edge_case: EdgeCase) -> None:
-        """Take in an item."""
+        """Take in an item, or that one was asked again."""
         if edge_case.same_as:
+            known = self._items.get(edge_case.same_as) or Item()
+            if not known.erased:
+                self._put(edge_case.same_as, known, repeats=known.repeats + 1)
             return
         known = self._items.get(edge_case.request_id) or Item()
         if known.edge_case is None and not known.erased:
@@ -124,10 +127,11 @@ class Backlog:
 
     def lease(self, until: datetime, may: May, expert: str, *, tenant: str = "", task: str = "") -> str | None:
         """Keep the most valuable open item for an expert, in this replica alone, until it is on record whose it is."""
-        request_id = self._queue.lease(self._clock.now(), until, may, expert, tenant=tenant, task=task)
-        if request_id is not None:
-            self._kept.add(request_id)
-        return request_id
+        return self._lease(until, _wanted(may), expert, tenant, task)
+
+    def lease_gold(self, until: datetime, may: May, expert: str, *, tenant: str, task: str) -> str | None:
+        """Keep, in the same way, an item of which it is known what is right, and they have not said."""
+        return self._lease(until, lambda shelf: shelf.kind is Kind.GOLD and may(shelf), expert, tenant, task)
 
     def lease_one(self, request_id: str, until: datetime) -> bool:
         """Keep one certain item; return whether it was free."""
@@ -143,7 +147,7 @@ class Backlog:
 
     def counts(self, may: May) -> dict[QueueName, tuple[int, int]]:
         """Return the open and the held items of each queue, of those that are for somebody."""
-        return self._queue.counts(self._clock.now(), may)
+        return self._queue.counts(self._clock.now(), _wanted(may))
 
     def totals(self) -> dict[QueueName, tuple[int, int, int]]:
         """Return the items, the labels and the skips of each queue, of the time that the topics hold."""
@@ -178,14 +182,22 @@ class Backlog:
     def _put(self, request_id: str, item: Item, **changes: object) -> None:
         item = structs.replace(item, **changes)
         self._items.put(request_id, item)
-        case, wanted = item.edge_case, item.wanted
-        if case is None or wanted is None:
+        case, kind = item.edge_case, item.askable
+        if case is None or kind is None:
             self._queue.remove(request_id)
         else:
-            shelf = Shelf(case.tenant, case.task, case.sensitivity, wanted)
-            experts = frozenset() if wanted is Kind.ADJUDICATION else frozenset(item.standing.experts)
-            self._queue.put(request_id, shelf, case.value, experts)
+            shelf = Shelf(case.tenant, case.task, case.sensitivity, kind)
+            experts = frozenset() if kind is Kind.ADJUDICATION else item.asked
+            # A label answers for all that asked the same. Of gold those come first that fewest were asked.
+            value = -float(len(item.asked)) if kind is Kind.GOLD else case.value * (1 + item.repeats)
+            self._queue.put(request_id, shelf, value, experts)
             self._hold(request_id)
+
+    def _lease(self, until: datetime, may: May, expert: str, tenant: str, task: str) -> str | None:
+        request_id = self._queue.lease(self._clock.now(), until, may, expert, tenant=tenant, task=task)
+        if request_id is not None:
+            self._kept.add(request_id)
+        return request_id
 
     def _hold(self, request_id: str) -> None:
         hold = self.held(request_id)
@@ -204,7 +216,14 @@ class Backlog:
 
     def _count(self, label: Label) -> None:
         name = label.tenant, label.task
+        if label.kind == Kind.GOLD:
+            return
         if label.outcome in JUDGEMENTS:
             self._labelled[name] += 1
         elif label.outcome == Outcome.SKIPPED:
             self._skipped[name] += 1
+
+
+def _wanted(may: May) -> May:
+    """Return what leaves out what nobody waits for."""
+    return lambda shelf: shelf.kind is not Kind.GOLD and may(shelf)

@@ -17,7 +17,7 @@ from services.triage.domain.access import Person
 from services.triage.domain.answers import wants_call
 from services.triage.domain.labels import Judgement, label
 from services.triage.domain.leases import Lease, Signer
-from services.triage.domain.queue import QueueName
+from services.triage.domain.queue import QueueName, Shelf
 from services.triage.domain.rows import Item
 from services.triage.ports import Actions, Bundles, Decided, Labels
 
@@ -32,7 +32,9 @@ class Claimed:
 
     Attributes:
         item: The item.
-        kind: As what it is to be judged.
+        kind: As what it is to be judged; who is asked gold is not to know it.
+        guideline: What the operator wants of answers.
+        repeats: How often the same was asked since.
         labels: What others said of it, where it is theirs to decide between that.
         token: To be shown on submission.
         claimed_at: Since when they hold it.
@@ -41,6 +43,8 @@ class Claimed:
 
     item: EdgeCase
     kind: Kind
+    guideline: str
+    repeats: int
     labels: tuple[Label, ...]
     token: str
     claimed_at: datetime
@@ -93,8 +97,14 @@ class Desk:
     lease_seconds: float
     clock: Clock
 
-    async def claim(self, person: Person, *, tenant: str = "", task: str = "") -> Claimed:
-        """Lease the most valuable open item, of those that they may see, to an expert.
+    async def claim(self, person: Person, *, tenant: str = "", task: str = "", to_decide: bool = False) -> Claimed:
+        """Lease the most valuable open item, of those that they may see, to an expert; now and then gold in its place.
+
+        Args:
+            person: Who claims.
+            tenant: Only of this tenant; empty: any.
+            task: Only of this task; empty: any.
+            to_decide: Only where it is to be decided between what others said.
 
         Raises:
             NotFound: Nothing is open for them.
@@ -102,14 +112,16 @@ class Desk:
         """
         self._check_ready()
         until = self._until()
-        while (
-            request_id := self.backlog.lease(until, person.may_judge, person.name, tenant=tenant, task=task)
-        ) is not None:
-            claimed = await self._claim(person, request_id, until)
+
+        def may(shelf: Shelf) -> bool:
+            return person.may_judge(shelf) and (not to_decide or shelf.kind is Kind.ADJUDICATION)
+
+        while (request_id := self.backlog.lease(until, may, person.name, tenant=tenant, task=task)) is not None:
+            claimed = await self._claim(person, self._or_gold(person, request_id, until), until)
             if claimed is not None:
                 return claimed
         of = "".join(f" for {what} {name}" for what, name in (("tenant", tenant), ("task", task)) if name)
-        raise NotFound(f"nothing is open{of}")
+        raise NotFound(f"nothing is {'to be decided' if to_decide else 'open'}{of}")
 
     def held(self, person: Person, request_id: str) -> Claimed:
         """Return an item once more to the expert who holds it.
@@ -120,9 +132,9 @@ class Desk:
         """
         self._check_ready()
         hold, item = self.backlog.held(request_id), self.backlog.item(request_id)
-        if hold is None or hold.expert != person.name or item is None or item.wanted is None:
+        if hold is None or hold.expert != person.name or item is None or item.askable is None:
             raise NotFound("you do not hold this item; claim the next")
-        return self._claimed(item, Lease(request_id, hold.lease_id, hold.expert, item.wanted, hold.until), hold.since)
+        return self._claimed(item, self._lease(item, hold.lease_id, person, hold.until), hold.since)
 
     async def extend(self, person: Person, token: str) -> Extended:
         """Let an expert hold an item for as long again, from now on. Raises as `submit` does."""
@@ -157,12 +169,13 @@ class Desk:
             and (said.outcome != Outcome.CORRECTED or said.answer == judgement.answer.strip())
         ):
             return said.label_id
-        edge_case = self._check_held(person, lease, item)
-        if judgement.outcome == Outcome.ESCALATED and lease.kind is Kind.ADJUDICATION:
+        edge_case, kind = self._check_held(person, lease, item)
+        if judgement.outcome == Outcome.ESCALATED and kind is Kind.ADJUDICATION:
             raise InvalidArgument("outcome: this is for you to decide; there is nobody to hand it to")
         made = label(
             edge_case,
             lease,
+            kind,
             judgement,
             now=self.clock.now(),
             function_call=wants_call(self.bundles.current(), edge_case.task),
@@ -201,7 +214,8 @@ class Desk:
         item = self.backlog.item(last.request_id)
         if item is None or item.edge_case is None or item.erased:
             raise NotFound("there is nothing to undo: the item is gone")
-        if any(each.labelled_at > last.labelled_at for each in item.labels if each.expert != person.name):
+        others = [each for each in item.labels if each.expert != person.name and each.kind != Kind.GOLD]
+        if any(each.labelled_at > last.labelled_at for each in others):
             raise FailedPrecondition("others have judged this item since; escalate it, or ask a lead")
         taken_back = structs.replace(
             last, outcome=Outcome.RETRACTED, labelled_at=now, answer="", delta=(), distance=0.0, comment=""
@@ -238,6 +252,11 @@ class Desk:
                 found.append(QueueStats(*name, seen[name], flagged, open_, held, labelled, skipped))
         return found
 
+    def to_decide(self, person: Person) -> int:
+        """Return how many items wait for a decision between what others said, that is theirs to make."""
+        counts = self.backlog.counts(lambda shelf: shelf.kind is Kind.ADJUDICATION and person.may_judge(shelf))
+        return sum(open_ for open_, _ in counts.values())
+
     def _until(self) -> datetime:
         return self.clock.now() + timedelta(seconds=self.lease_seconds)
 
@@ -249,9 +268,9 @@ class Desk:
         """Put on record that somebody claims an item which is kept for them; None where somebody else was first."""
         item = self.backlog.item(request_id)
         try:
-            if item is None or item.wanted is None or item.edge_case is None:
+            if item is None or item.askable is None or item.edge_case is None:
                 return None
-            lease = Lease(request_id, self.clock.new_id(), person.name, item.wanted, until)
+            lease = self._lease(item, self.clock.new_id(), person, until)
             await self._on_record(person, holds.CLAIMED, item.edge_case, lease, until)
         finally:
             self.backlog.settle(request_id)
@@ -262,8 +281,36 @@ class Desk:
 
     def _claimed(self, item: Item, lease: Lease, since: datetime) -> Claimed:
         assert item.edge_case is not None
-        said = opinions(item.labels) if lease.kind is Kind.ADJUDICATION else ()
-        return Claimed(item.edge_case, lease.kind, said, self.signer.sign(lease), since, lease.expires_at)
+        assert item.askable is not None
+        said = opinions(item.labels) if item.askable is Kind.ADJUDICATION else ()
+        guideline = self._guideline(item.edge_case)[0]
+        token = self.signer.sign(lease)
+        return Claimed(item.edge_case, item.askable, guideline, item.repeats, said, token, since, lease.expires_at)
+
+    def _lease(self, item: Item, lease_id: str, person: Person, until: datetime) -> Lease:
+        assert item.edge_case is not None
+        version = self._guideline(item.edge_case)[1]
+        return Lease(item.edge_case.request_id, lease_id, person.name, version, until)
+
+    def _guideline(self, item: EdgeCase) -> tuple[str, str]:
+        """Return the guideline that holds for an item now, and its version."""
+        task = self.bundles.current().tasks.get(item.task)
+        return (task.guideline, task.guideline_version) if task is not None else ("", "")
+
+    def _or_gold(self, person: Person, request_id: str, until: datetime) -> str:
+        """Return what an expert is asked in an item's place: as often as the bundle wants, what is known already."""
+        item = self.backlog.item(request_id)
+        if item is None or item.edge_case is None or item.wanted is Kind.ADJUDICATION:
+            return request_id
+        tenant, task, bundle = item.edge_case.tenant, item.edge_case.task, self.bundles.current()
+        # An item may outlive its tenant in the bundle.
+        if tenant not in bundle.tenants or self.clock.chance() >= bundle.experts_of(tenant, task).gold:
+            return request_id
+        gold = self.backlog.lease_gold(until, person.may_judge, person.name, tenant=tenant, task=task)
+        if gold is None:
+            return request_id
+        self.backlog.settle(request_id)
+        return gold
 
     def _own(self, person: Person, token: str) -> tuple[Lease, Item]:
         """Return a lease and its item. Whose it is not learns nothing of the item, not even that it is there."""
@@ -277,9 +324,10 @@ class Desk:
             raise NotFound("lease: its item is gone")
         return lease, item
 
-    def _check_held(self, person: Person, lease: Lease, item: Item) -> EdgeCase:
+    def _check_held(self, person: Person, lease: Lease, item: Item) -> tuple[EdgeCase, Kind]:
         assert item.edge_case is not None
-        if item.wanted is None:
+        kind = item.askable
+        if kind is None or any(each.label_id == lease.lease_id for each in item.labels):
             raise FailedPrecondition("lease: its item is done already")
         hold = self.backlog.held(lease.request_id)
         if hold is None or hold.lease_id != lease.lease_id:
@@ -287,11 +335,11 @@ class Desk:
         if not person.may_see(item.edge_case.tenant, item.edge_case.sensitivity):  # any longer
             self._record(person, "refused", item.edge_case, "no longer within tenants and clearance")
             raise PermissionDenied("lease: its item is no longer yours to see")
-        return item.edge_case
+        return item.edge_case, kind
 
     def _leased(self, person: Person, token: str) -> tuple[Lease, EdgeCase]:
         lease, item = self._own(person, token)
-        return lease, self._check_held(person, lease, item)
+        return lease, self._check_held(person, lease, item)[0]
 
     async def _on_record(self, person: Person, action: str, item: EdgeCase, lease: Lease, until: datetime) -> None:
         """Put on record what is done with a lease, and wait until it is read back: then it holds in every replica."""

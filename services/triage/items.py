@@ -61,11 +61,18 @@ class Items:
         except Retryable as error:
             queues, problem = [], problem or sentence(error)
         return self._page(
-            request, "queue.html", status, problem, queues=queues, open=sum(queue.open for queue in queues)
+            request,
+            "queue.html",
+            status,
+            problem,
+            queues=queues,
+            open=sum(queue.open for queue in queues),
+            to_decide=self._desk.to_decide(request[VISITOR].person),
         )
 
     async def _claim(self, request: web.Request) -> web.Response:
-        return await self._given(request, self._desk.claim(request[VISITOR].person))
+        form = await request.post()
+        return await self._given(request, self._desk.claim(request[VISITOR].person, to_decide="to_decide" in form))
 
     async def _undo(self, request: web.Request) -> web.Response:
         return await self._given(request, self._desk.undo(request[VISITOR].person))
@@ -100,6 +107,7 @@ class Items:
             item.task,
             clearance=person.clearance,
             tenants=person.tenants,
+            but=item.request_id,
             count=NEIGHBOURS,
         )
 

@@ -110,7 +110,6 @@ class ItemPage:
         answer: The model's answer, in parts that say what guardrails found there.
         found: What they found that is of the whole answer.
         starts: What an answer may begin with.
-        guideline: What the operator wants of answers.
         function_call: Whether a function call is wanted.
     """
 
@@ -128,7 +127,6 @@ class ItemPage:
     answer: tuple[Part, ...]
     found: tuple[str, ...]
     starts: tuple[Start, ...]
-    guideline: str
     function_call: bool
 
 
@@ -138,7 +136,7 @@ def item_page(claimed: Claimed, neighbours: Sequence[Answered], bundle: Bundle, 
     Args:
         claimed: The item.
         neighbours: Labelled items that are alike, best first.
-        bundle: Has the task's guideline and templates.
+        bundle: Has the task's templates.
         now: The time.
     """
     item, task = claimed.item, bundle.tasks.get(claimed.item.task)
@@ -170,7 +168,6 @@ def item_page(claimed: Claimed, neighbours: Sequence[Answered], bundle: Bundle, 
         answer=parts(item.answer, item.findings),
         found=elsewhere(item.answer, item.findings),
         starts=(*templates, *(others or alike)),
-        guideline=task.guideline if task else "",
         function_call=wants_call(bundle, item.task),
     )
 

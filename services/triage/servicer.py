@@ -33,9 +33,14 @@ class Review(review_pb2_grpc.ReviewServicer):
 
     async def Claim(self, request: pb.ClaimRequest, context: Any) -> pb.ClaimResponse:  # noqa: N802 - as in the proto
         """Lease the most valuable open item."""
-        claimed = await self._desk.claim(self._caller(context), tenant=request.tenant, task=request.task)
+        claimed = await self._desk.claim(
+            self._caller(context), tenant=request.tenant, task=request.task, to_decide=request.to_decide
+        )
         return pb.ClaimResponse(
-            item=_item(claimed.item), lease=claimed.token, lease_expires_at=_timestamp(claimed.expires_at)
+            item=_item(claimed.item, claimed.repeats),
+            lease=claimed.token,
+            lease_expires_at=_timestamp(claimed.expires_at),
+            guideline=claimed.guideline,
         )
 
     async def Submit(self, request: pb.SubmitRequest, context: Any) -> pb.SubmitResponse:  # noqa: N802 - as in the proto
@@ -101,7 +106,7 @@ def _address(peer: str) -> str:
     return kind if kind == "unix" else rest.rpartition(":")[0].strip("[]")
 
 
-def _item(edge_case: EdgeCase) -> pb.Item:
+def _item(edge_case: EdgeCase, repeats: int) -> pb.Item:
     return pb.Item(
         request_id=edge_case.request_id,
         tenant=edge_case.tenant,
@@ -116,6 +121,7 @@ def _item(edge_case: EdgeCase) -> pb.Item:
         ],
         score=edge_case.score,
         sensitivity=sensitivity_value(edge_case.sensitivity),
+        repeats=repeats,
     )
 
 

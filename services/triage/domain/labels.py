@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from schemas.events import EdgeCase, Label
-from schemas.labels import Outcome
+from schemas.labels import Kind, Outcome
 from services.runtime.errors import InvalidArgument
 from services.triage.domain.answers import call_error
 from services.triage.domain.deltas import delta
@@ -34,12 +34,15 @@ class Judgement:
     rating: int | None = None
 
 
-def label(item: EdgeCase, lease: Lease, judgement: Judgement, *, now: datetime, function_call: bool) -> Label:
+def label(
+    item: EdgeCase, lease: Lease, kind: Kind, judgement: Judgement, *, now: datetime, function_call: bool
+) -> Label:
     """Return the label that a judgement makes of an item.
 
     Args:
         item: What was judged.
         lease: Under which.
+        kind: As what the judgement was wanted.
         judgement: What was said.
         now: When it was said.
         function_call: Whether the item's task wants a function call for an answer.
@@ -59,7 +62,8 @@ def label(item: EdgeCase, lease: Lease, judgement: Judgement, *, now: datetime, 
         expert=lease.expert,
         labelled_at=now,
         outcome=judgement.outcome,
-        kind=lease.kind,
+        kind=kind,
+        guideline_version=lease.guideline_version,
         answer=answer,
         model_answer=item.answer,
         delta=edits,

@@ -1,11 +1,14 @@
-"""Leases: signed tokens that say which expert holds which item, and until when."""
+"""Leases: signed tokens that say which expert holds which item, and until when.
+
+Experts can read what is in a token, so it does not say as what they are asked: which question is gold is not for them
+to know.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
-from schemas.labels import Kind
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.triage.domain.tokens import TokenSigner
 
@@ -18,14 +21,14 @@ class Lease:
         request_id: The item.
         lease_id: Of this lease, and of the label that it leads to.
         expert: Who holds it.
-        kind: As what the judgement is wanted.
+        guideline_version: Of the guideline that they have before them.
         expires_at: Until when; whole milliseconds, with its zone.
     """
 
     request_id: str
     lease_id: str
     expert: str
-    kind: Kind
+    guideline_version: str
     expires_at: datetime
 
 
@@ -33,7 +36,7 @@ class _Content(msgspec.Struct, array_like=True):
     request_id: str
     lease_id: str
     expert: str
-    kind: Kind
+    guideline_version: str
     expires_ms: int
 
 
@@ -51,7 +54,7 @@ class Signer:
                     lease.request_id,
                     lease.lease_id,
                     lease.expert,
-                    lease.kind,
+                    lease.guideline_version,
                     round(lease.expires_at.timestamp() * 1000),
                 )
             )
@@ -69,7 +72,7 @@ class Signer:
         except ValueError as error:
             raise InvalidArgument("lease: not a lease that Claim gave out") from error
         expires_at = datetime.fromtimestamp(known.expires_ms / 1000, UTC)
-        lease = Lease(known.request_id, known.lease_id, known.expert, known.kind, expires_at)
+        lease = Lease(known.request_id, known.lease_id, known.expert, known.guideline_version, expires_at)
         if now >= lease.expires_at:
             raise FailedPrecondition(f"lease: expired at {lease.expires_at:%H:%M:%S} UTC; claim the next item")
         return lease

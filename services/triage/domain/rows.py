@@ -3,7 +3,7 @@
 import msgspec
 
 from schemas.events import EdgeCase, Feedback, Label
-from schemas.labels import Kind, Outcome, Standing, State, standing
+from schemas.labels import SETTLED, Kind, Outcome, Standing, State, standing
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +32,13 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         edge_case: None until it is read, and when it was erased.
         labels: All records of labels of it, each once.
+        repeats: How often it was asked again, of which experts are not asked.
         erased: Nothing more is wanted of it, whatever still comes.
     """
 
     edge_case: EdgeCase | None = None
     labels: tuple[Label, ...] = ()
+    repeats: int = 0
     erased: bool = False
 
     @property
@@ -47,10 +49,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def skipped(self) -> bool:
         """Whether an expert found it not worth a label, and nobody gave one."""
-        taken_back = {label.label_id for label in self.labels if label.outcome == Outcome.RETRACTED}
-        skips = [
-            label for label in self.labels if label.outcome == Outcome.SKIPPED and label.label_id not in taken_back
-        ]
+        skips = [each for each in self._kept() if each.outcome == Outcome.SKIPPED and each.kind != Kind.GOLD]
         return bool(skips) and self.standing.state is State.OPEN
 
     @property
@@ -64,3 +63,19 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
         if state is State.PROVISIONAL and self.edge_case.overlap:
             return Kind.OVERLAP
         return Kind.ADJUDICATION if state in (State.DISPUTED, State.ESCALATED) else None
+
+    @property
+    def askable(self) -> Kind | None:
+        """As what an expert may be asked about it: as it is wanted, or, where it is settled what is right, as gold."""
+        if self.wanted is not None or self.edge_case is None or self.erased:
+            return self.wanted
+        return Kind.GOLD if self.standing.state in SETTLED else None
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """Who has said something of it, if only that it is to be skipped, and has not taken that back."""
+        return frozenset(each.expert for each in self._kept())
+
+    def _kept(self) -> list[Label]:
+        taken_back = {label.label_id for label in self.labels if label.outcome == Outcome.RETRACTED}
+        return [label for label in self.labels if label.label_id not in taken_back]

@@ -3,6 +3,7 @@ import { onKeys, showKeys } from "./keys.js";
 
 onKeys({
   n: () => document.getElementById("claim").requestSubmit(),
+  d: () => document.querySelector("#decide button")?.click(),
   z: () => document.getElementById("undo")?.requestSubmit(),
   "?": showKeys,
 });

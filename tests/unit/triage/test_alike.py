@@ -79,6 +79,11 @@ def test_what_the_reader_may_not_see_is_not_offered(alike: Alike) -> None:
     assert _answers(alike, "a film", task="other") == []
 
 
+def test_who_judges_a_request_is_not_offered_what_others_said_of_it(alike: Alike) -> None:
+    found = alike.nearest("a film in rome", TENANT, TASK, clearance=ALL, but="r2")
+    assert [each.request_id for each in found] == ["r1", "r3"]
+
+
 def test_the_last_word_on_an_item_holds(alike: Alike) -> None:
     alike.take_label(_label("r1", "a film", "film(new)"))
     assert _answers(alike, "a film", count=1) == ["film(new)"]

@@ -8,6 +8,7 @@ from schemas.events import Erasure
 from services.runtime.errors import NotFound, Retryable
 from services.triage.backlog import KEPT
 from services.triage.domain.labels import CONFIRMED, Judgement
+from services.triage.domain.rows import Item
 from tests.unit.triage.builders import NOW, TASK, TENANT, edge_case, label, person
 from tests.unit.triage.fakes import Replica, Topics
 
@@ -94,3 +95,24 @@ async def test_what_is_older_than_the_topics_hold_goes() -> None:
     running.cancel()
     assert list(replica.items.rows) == ["new"]
     assert replica.backlog.counts(lambda _: True) == {(TENANT, TASK): (1, 0)}
+
+
+async def test_of_two_items_that_is_asked_first_which_more_requests_repeat() -> None:
+    topics = Topics()
+    replica = topics.replica()
+    topics.append(edge_case("r3", same_as="r2"))  # before what it repeats
+    topics.add("r1", value=0.5)
+    topics.add("r2", value=0.2)
+    assert (await replica.desk.claim(ANN)).item.request_id == "r1"
+    topics.wait(60)
+    topics.append(edge_case("r4", same_as="r2"))
+    claimed = await replica.desk.claim(ANN)
+    assert (claimed.item.request_id, claimed.repeats) == ("r2", 2)
+    assert replica.backlog.totals() == {(TENANT, TASK): (2, 0, 0)}
+
+
+def test_what_repeats_an_erased_request_brings_nothing_of_it_back() -> None:
+    replica = Topics().replica()
+    for event in (edge_case("r1"), ERASURE, edge_case("r2", same_as="r1")):
+        replica.take(event)
+    assert replica.items.rows["r1"] == Item(erased=True)

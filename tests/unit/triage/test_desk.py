@@ -98,7 +98,7 @@ async def test_an_expired_lease_cannot_submit_and_the_item_goes_to_the_next(worl
 
 
 async def test_a_lease_of_an_item_that_is_gone_says_so(world: Replica) -> None:
-    token = world.desk.signer.sign(Lease("elsewhere", "l1", "ann", Kind.FIRST, NOW + timedelta(seconds=60)))
+    token = world.desk.signer.sign(Lease("elsewhere", "l1", "ann", "g1", NOW + timedelta(seconds=60)))
     with pytest.raises(NotFound, match="its item is gone"):
         await world.desk.submit(ANN, token, Judgement(CONFIRMED))
 
@@ -385,3 +385,30 @@ async def test_what_others_have_judged_since_cannot_be_undone(topics: Topics) ->
     await world.desk.submit(BOB, (await world.desk.claim(BOB)).token, Judgement(CONFIRMED))
     with pytest.raises(FailedPrecondition, match="others have judged"):
         await world.desk.undo(ANN)
+
+
+async def test_a_lead_may_ask_for_what_is_to_be_decided_alone(world: Replica) -> None:
+    with pytest.raises(NotFound, match="nothing is to be decided"):
+        await world.desk.claim(LEAD, to_decide=True)
+    world.topics.add("r2", value=0.1)
+    token = (await world.desk.claim(ANN)).token
+    await world.desk.submit(ANN, token, Judgement(Outcome.ESCALATED, comment="two films fit"))
+    world.topics.add("r3", value=0.9)
+    assert (await world.desk.claim(LEAD, to_decide=True)).kind is Kind.ADJUDICATION
+    with pytest.raises(NotFound):
+        await world.desk.claim(BOB, to_decide=True)
+
+
+async def test_a_label_says_which_guideline_its_expert_had_before_them(world: Replica) -> None:
+    task = world.bundle.tasks[TASK]
+    claimed = await world.desk.claim(ANN)
+    assert claimed.guideline == task.guideline
+    changed = {**world.bundle.tasks, TASK: task.model_copy(update={"guideline": "Do otherwise."})}
+    world.bundle = world.bundle.model_copy(update={"tasks": changed})
+    extended = await world.desk.extend(ANN, claimed.token)
+    await world.desk.submit(ANN, extended.token, Judgement(CONFIRMED))
+    world.topics.add("r2")
+    await world.desk.submit(ANN, (await world.desk.claim(ANN)).token, Judgement(CONFIRMED))
+    versions = [label.guideline_version for label in world.topics.labels]
+    assert versions == [task.guideline_version, changed[TASK].guideline_version]
+    assert len({*versions}) == 2

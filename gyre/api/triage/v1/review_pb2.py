@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from gyre.api.types.v1 import types_pb2 as gyre_dot_api_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgyre/api/triage/v1/review.proto\x12\x12gyre.api.triage.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dgyre/api/types/v1/types.proto\"N\n\x0c\x43laimRequest\x12\x18\n\x06tenant\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x16\n\x04task\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01J\x04\x08\x01\x10\x02R\x06\x65xpert\":\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x13\n\x0b\x65xplanation\x18\x03 \x01(\t\"\x9e\x02\n\x04Item\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12,\n\x08messages\x18\x04 \x03(\x0b\x32\x1a.gyre.api.types.v1.Message\x12&\n\x05tools\x18\x05 \x03(\x0b\x32\x17.gyre.api.types.v1.Tool\x12\x0e\n\x06\x61nswer\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12+\n\x07signals\x18\x08 \x03(\x0b\x32\x1a.gyre.api.triage.v1.Signal\x12\r\n\x05score\x18\t \x01(\x01\x12\x33\n\x0bsensitivity\x18\n \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\"|\n\rClaimResponse\x12&\n\x04item\x18\x01 \x01(\x0b\x32\x18.gyre.api.triage.v1.Item\x12\r\n\x05lease\x18\x02 \x01(\t\x12\x34\n\x10lease_expires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf5\x01\n\rSubmitRequest\x12\x19\n\x05lease\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 \x12\x38\n\x07outcome\x18\x02 \x01(\x0e\x32\x1b.gyre.api.triage.v1.OutcomeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x19\n\x06\x61nswer\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x19\n\x07\x63omment\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12.\n\rseconds_spent\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x18\xf5@)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1e\n\x06rating\x18\x06 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x05(\x01H\x00\x88\x01\x01\x42\t\n\x07_rating\"\"\n\x0eSubmitResponse\x12\x10\n\x08label_id\x18\x01 \x01(\t\"D\n\x0bSkipRequest\x12\x19\n\x05lease\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 \x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80 \"\x0e\n\x0cSkipResponse\"*\n\rExtendRequest\x12\x19\n\x05lease\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 \"U\n\x0e\x45xtendResponse\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x34\n\x10lease_expires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x0eReleaseRequest\x12\x19\n\x05lease\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 \"\x11\n\x0fReleaseResponse\"\x0e\n\x0cStatsRequest\"\x8a\x01\n\nQueueStats\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04seen\x18\x03 \x01(\x04\x12\x0f\n\x07\x66lagged\x18\x04 \x01(\x04\x12\x0c\n\x04open\x18\x05 \x01(\x04\x12\x0e\n\x06leased\x18\x06 \x01(\x04\x12\x10\n\x08labelled\x18\x07 \x01(\x04\x12\x0f\n\x07skipped\x18\x08 \x01(\x04\"?\n\rStatsResponse\x12.\n\x06queues\x18\x01 \x03(\x0b\x32\x1e.gyre.api.triage.v1.QueueStats*d\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_CONFIRMED\x10\x01\x12\x15\n\x11OUTCOME_CORRECTED\x10\x02\x12\x12\n\x0eOUTCOME_UNSAFE\x10\x03\x32\xe5\x03\n\x06Review\x12L\n\x05\x43laim\x12 .gyre.api.triage.v1.ClaimRequest\x1a!.gyre.api.triage.v1.ClaimResponse\x12O\n\x06Submit\x12!.gyre.api.triage.v1.SubmitRequest\x1a\".gyre.api.triage.v1.SubmitResponse\x12I\n\x04Skip\x12\x1f.gyre.api.triage.v1.SkipRequest\x1a .gyre.api.triage.v1.SkipResponse\x12O\n\x06\x45xtend\x12!.gyre.api.triage.v1.ExtendRequest\x1a\".gyre.api.triage.v1.ExtendResponse\x12R\n\x07Release\x12\".gyre.api.triage.v1.ReleaseRequest\x1a#.gyre.api.triage.v1.ReleaseResponse\x12L\n\x05Stats\x12 .gyre.api.triage.v1.StatsRequest\x1a!.gyre.api.triage.v1.StatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgyre/api/triage/v1/review.proto\x12\x12gyre.api.triage.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dgyre/api/types/v1/types.proto\"a\n\x0c\x43laimRequest\x12\x18\n\x06tenant\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x16\n\x04task\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x11\n\tto_decide\x18\x04 \x01(\x08J\x04\x08\x01\x10\x02R\x06\x65xpert\":\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x13\n\x0b\x65xplanation\x18\x03 \x01(\t\"\xaf\x02\n\x04Item\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12,\n\x08messages\x18\x04 \x03(\x0b\x32\x1a.gyre.api.types.v1.Message\x12&\n\x05tools\x18\x05 \x03(\x0b\x32\x17.gyre.api.types.v1.Tool\x12\x0e\n\x06\x61nswer\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12+\n\x07signals\x18\x08 \x03(\x0b\x32\x1a.gyre.api.triage.v1.Signal\x12\r\n\x05score\x18\t \x01(\x01\x12\x33\n\x0bsensitivity\x18\n \x01(\x0e\x32\x1e.gyre.api.types.v1.Sensitivity\x12\x0f\n\x07repeats\x18\x0b \x01(\x04\"\x8f\x01\n\rClaimResponse\x12&\n\x04item\x18\x01 \x01(\x0b\x32\x18.gyre.api.triage.v1.Item\x12\r\n\x05lease\x18\x02 \x01(\t\x12\x34\n\x10lease_expires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tguideline\x18\x04 \x01(\t\"\xf5\x01\n\rSubmitRequest\x12\x19\n\x05lease\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 \x12\x38\n\x07outcome\x18\x02 \x01(\x0e\x32\x1b.gyre.api.triage.v1.OutcomeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x19\n\x06\x61nswer\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x19\n\x07\x63omment\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12.\n\rseconds_spent\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x18\xf5@)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1e\n\x06rating\x18\x06 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x05(\x01H\x00\x88\x01\x01\x42\t\n\x07_rating\"\"\n\x0eSubmitResponse\x12\x10\n\x08label_id\x18\x01 \x01(\t\"D\n\x0bSkipRequest\x12\x19\n\x05lease\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 \x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80 \"\x0e\n\x0cSkipResponse\"*\n\rExtendRequest\x12\x19\n\x05lease\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 \"U\n\x0e\x45xtendResponse\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x34\n\x10lease_expires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x0eReleaseRequest\x12\x19\n\x05lease\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 \"\x11\n\x0fReleaseResponse\"\x0e\n\x0cStatsRequest\"\x8a\x01\n\nQueueStats\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04seen\x18\x03 \x01(\x04\x12\x0f\n\x07\x66lagged\x18\x04 \x01(\x04\x12\x0c\n\x04open\x18\x05 \x01(\x04\x12\x0e\n\x06leased\x18\x06 \x01(\x04\x12\x10\n\x08labelled\x18\x07 \x01(\x04\x12\x0f\n\x07skipped\x18\x08 \x01(\x04\"?\n\rStatsResponse\x12.\n\x06queues\x18\x01 \x03(\x0b\x32\x1e.gyre.api.triage.v1.QueueStats*d\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_CONFIRMED\x10\x01\x12\x15\n\x11OUTCOME_CORRECTED\x10\x02\x12\x12\n\x0eOUTCOME_UNSAFE\x10\x03\x32\xe5\x03\n\x06Review\x12L\n\x05\x43laim\x12 .gyre.api.triage.v1.ClaimRequest\x1a!.gyre.api.triage.v1.ClaimResponse\x12O\n\x06Submit\x12!.gyre.api.triage.v1.SubmitRequest\x1a\".gyre.api.triage.v1.SubmitResponse\x12I\n\x04Skip\x12\x1f.gyre.api.triage.v1.SkipRequest\x1a .gyre.api.triage.v1.SkipResponse\x12O\n\x06\x45xtend\x12!.gyre.api.triage.v1.ExtendRequest\x1a\".gyre.api.triage.v1.ExtendResponse\x12R\n\x07Release\x12\".gyre.api.triage.v1.ReleaseRequest\x1a#.gyre.api.triage.v1.ReleaseResponse\x12L\n\x05Stats\x12 .gyre.api.triage.v1.StatsRequest\x1a!.gyre.api.triage.v1.StatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,38 +58,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTENDREQUEST'].fields_by_name['lease']._serialized_options = b'\272H\007r\005\020\001\030\200 '
   _globals['_RELEASEREQUEST'].fields_by_name['lease']._loaded_options = None
   _globals['_RELEASEREQUEST'].fields_by_name['lease']._serialized_options = b'\272H\007r\005\020\001\030\200 '
-  _globals['_OUTCOME']._serialized_start=1490
-  _globals['_OUTCOME']._serialized_end=1590
+  _globals['_OUTCOME']._serialized_start=1546
+  _globals['_OUTCOME']._serialized_end=1646
   _globals['_CLAIMREQUEST']._serialized_start=148
-  _globals['_CLAIMREQUEST']._serialized_end=226
-  _globals['_SIGNAL']._serialized_start=228
-  _globals['_SIGNAL']._serialized_end=286
-  _globals['_ITEM']._serialized_start=289
-  _globals['_ITEM']._serialized_end=575
-  _globals['_CLAIMRESPONSE']._serialized_start=577
-  _globals['_CLAIMRESPONSE']._serialized_end=701
-  _globals['_SUBMITREQUEST']._serialized_start=704
-  _globals['_SUBMITREQUEST']._serialized_end=949
-  _globals['_SUBMITRESPONSE']._serialized_start=951
-  _globals['_SUBMITRESPONSE']._serialized_end=985
-  _globals['_SKIPREQUEST']._serialized_start=987
-  _globals['_SKIPREQUEST']._serialized_end=1055
-  _globals['_SKIPRESPONSE']._serialized_start=1057
-  _globals['_SKIPRESPONSE']._serialized_end=1071
-  _globals['_EXTENDREQUEST']._serialized_start=1073
-  _globals['_EXTENDREQUEST']._serialized_end=1115
-  _globals['_EXTENDRESPONSE']._serialized_start=1117
-  _globals['_EXTENDRESPONSE']._serialized_end=1202
-  _globals['_RELEASEREQUEST']._serialized_start=1204
-  _globals['_RELEASEREQUEST']._serialized_end=1247
-  _globals['_RELEASERESPONSE']._serialized_start=1249
-  _globals['_RELEASERESPONSE']._serialized_end=1266
-  _globals['_STATSREQUEST']._serialized_start=1268
-  _globals['_STATSREQUEST']._serialized_end=1282
-  _globals['_QUEUESTATS']._serialized_start=1285
-  _globals['_QUEUESTATS']._serialized_end=1423
-  _globals['_STATSRESPONSE']._serialized_start=1425
-  _globals['_STATSRESPONSE']._serialized_end=1488
-  _globals['_REVIEW']._serialized_start=1593
-  _globals['_REVIEW']._serialized_end=2078
+  _globals['_CLAIMREQUEST']._serialized_end=245
+  _globals['_SIGNAL']._serialized_start=247
+  _globals['_SIGNAL']._serialized_end=305
+  _globals['_ITEM']._serialized_start=308
+  _globals['_ITEM']._serialized_end=611
+  _globals['_CLAIMRESPONSE']._serialized_start=614
+  _globals['_CLAIMRESPONSE']._serialized_end=757
+  _globals['_SUBMITREQUEST']._serialized_start=760
+  _globals['_SUBMITREQUEST']._serialized_end=1005
+  _globals['_SUBMITRESPONSE']._serialized_start=1007
+  _globals['_SUBMITRESPONSE']._serialized_end=1041
+  _globals['_SKIPREQUEST']._serialized_start=1043
+  _globals['_SKIPREQUEST']._serialized_end=1111
+  _globals['_SKIPRESPONSE']._serialized_start=1113
+  _globals['_SKIPRESPONSE']._serialized_end=1127
+  _globals['_EXTENDREQUEST']._serialized_start=1129
+  _globals['_EXTENDREQUEST']._serialized_end=1171
+  _globals['_EXTENDRESPONSE']._serialized_start=1173
+  _globals['_EXTENDRESPONSE']._serialized_end=1258
+  _globals['_RELEASEREQUEST']._serialized_start=1260
+  _globals['_RELEASEREQUEST']._serialized_end=1303
+  _globals['_RELEASERESPONSE']._serialized_start=1305
+  _globals['_RELEASERESPONSE']._serialized_end=1322
+  _globals['_STATSREQUEST']._serialized_start=1324
+  _globals['_STATSREQUEST']._serialized_end=1338
+  _globals['_QUEUESTATS']._serialized_start=1341
+  _globals['_QUEUESTATS']._serialized_end=1479
+  _globals['_STATSRESPONSE']._serialized_start=1481
+  _globals['_STATSRESPONSE']._serialized_end=1544
+  _globals['_REVIEW']._serialized_start=1649
+  _globals['_REVIEW']._serialized_end=2134
 # @@protoc_insertion_point(module_scope)

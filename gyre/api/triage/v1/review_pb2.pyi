@@ -50,18 +50,22 @@ class ClaimRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
+    TO_DECIDE_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Empty: any tenant or task."""
     task: _builtins.str
+    to_decide: _builtins.bool
+    """Only where it is to be decided between what others said; for leads and admins."""
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         task: _builtins.str = ...,
+        to_decide: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task", "tenant", b"tenant", "to_decide", b"to_decide"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -107,6 +111,7 @@ class Item(_message.Message):
     SIGNALS_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     SENSITIVITY_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     task: _builtins.str
@@ -114,6 +119,8 @@ class Item(_message.Message):
     model: _builtins.str
     score: _builtins.float
     sensitivity: _types_pb2.Sensitivity.ValueType
+    repeats: _builtins.int
+    """How often the same was asked since."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Message]: ...
     @_builtins.property
@@ -133,10 +140,11 @@ class Item(_message.Message):
         signals: _abc.Iterable[Global___Signal] | None = ...,
         score: _builtins.float = ...,
         sensitivity: _types_pb2.Sensitivity.ValueType = ...,
+        repeats: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "messages", b"messages", "model", b"model", "request_id", b"request_id", "score", b"score", "sensitivity", b"sensitivity", "signals", b"signals", "task", b"task", "tenant", b"tenant", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "messages", b"messages", "model", b"model", "repeats", b"repeats", "request_id", b"request_id", "score", b"score", "sensitivity", b"sensitivity", "signals", b"signals", "task", b"task", "tenant", b"tenant", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,8 +157,11 @@ class ClaimResponse(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     LEASE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    GUIDELINE_FIELD_NUMBER: _builtins.int
     lease: _builtins.str
     """Signed; to be shown again on Submit, Skip, Extend or Release."""
+    guideline: _builtins.str
+    """What the operator wants of answers; the label says which version it was."""
     @_builtins.property
     def item(self) -> Global___Item: ...
     @_builtins.property
@@ -161,10 +172,11 @@ class ClaimResponse(_message.Message):
         item: Global___Item | None = ...,
         lease: _builtins.str = ...,
         lease_expires_at: _timestamp_pb2.Timestamp | None = ...,
+        guideline: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "lease_expires_at", b"lease_expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "lease", b"lease", "lease_expires_at", b"lease_expires_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guideline", b"guideline", "item", b"item", "lease", b"lease", "lease_expires_at", b"lease_expires_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
