@@ -93,11 +93,6 @@ def standing(records: Collection[Label]) -> Standing:
     return Standing(State.DISPUTED, None, experts)
 
 
-def judgements(records: Collection[Label]) -> list[Label]:
-    """Return what each expert judged of one request by themselves, oldest first: a lead's decision is not among it."""
-    return [each for each in _of_each_expert(_standing_labels(records)) if each.outcome in JUDGEMENTS]
-
-
 def opinions(records: Collection[Label]) -> tuple[Label, ...]:
     """Return what each expert said of one request, also who handed it on, oldest first: a lead decides by that."""
     return tuple(_of_each_expert(_standing_labels(records)))

@@ -1,26 +1,30 @@
-"""The experts' console: a small web application over the same use cases as the gRPC service, and the overview.
+"""The experts' console: a small web application over the same use cases as the gRPC service, and pages of numbers.
 
 Pages are rendered here and work without anything from another host. `entrance.py` lets people in.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, PermissionDenied, ServiceError
+from services.triage import contributions, overview, quality
 from services.triage.entrance import VISITOR, Entrance
 from services.triage.identity import NOT_LOCAL
 from services.triage.items import Items
-from services.triage.overview import PATIENCE_SECONDS, QUERIES, SPANS, Recent, Span, cell, overview
 from services.triage.ports import Record
+from services.triage.questions import PATIENCE_SECONDS, SPANS, Recent, Span, cell
 from services.triage.rendering import HERE, Pages
 from services.triage.settings import Settings
 
+# What a page may be asked for the query of.
+QUERIES = {**overview.QUERIES, **quality.QUERIES, **contributions.QUERIES}
 MAX_FORM_BYTES = 1024 * 1024
 LOOPBACK = "127.0.0.1"
 
@@ -47,6 +51,8 @@ class Console:
         return [
             *self._entrance.routes,
             web.get("/", self._home),
+            web.get("/mine", self._mine),
+            web.get("/quality", self._quality),
             web.get("/overview", self._overview),
             web.get("/overview/queries/{name}", self._query),
             *self._items.routes(),
@@ -87,18 +93,47 @@ class Console:
     async def _home(self, request: web.Request) -> web.Response:
         return self._items.queue(request)
 
+    async def _mine(self, request: web.Request) -> web.Response:
+        person = request[VISITOR].person
+        return await self._numbers(
+            request, "mine", "month", lambda span, now: contributions.contributions(self._record, person, span, now)
+        )
+
+    async def _quality(self, request: web.Request) -> web.Response:
+        person = request[VISITOR].person
+        if not person.decides:
+            raise PermissionDenied("how well experts judge is for leads and admins")
+        return await self._numbers(
+            request, "quality", "month", lambda span, now: quality.quality(self._record, person, span, now)
+        )
+
     async def _overview(self, request: web.Request) -> web.Response:
         self._check_overview(request)
-        span, now = _span(request), datetime.now(UTC)
+        return await self._numbers(
+            request, "overview", "week", lambda span, now: overview.overview(self._record, span, now)
+        )
+
+    async def _numbers(
+        self, request: web.Request, here: str, usual: str, ask: Callable[[Span, datetime], Awaitable[Any]]
+    ) -> web.Response:
+        """Return a page of numbers, or one that says that there are none now.
+
+        Args:
+            request: Says of which time.
+            here: Which page.
+            usual: Of which time where the request does not say.
+            ask: Finds what is shown.
+        """
+        span, now = _span(request, usual), datetime.now(UTC)
         shown, problem = None, ""
         try:
-            shown = await overview(self._record, span, now)
+            shown = await ask(span, now)
         except (ServiceError, TimeoutError) as error:
             problem = _unread(error)
         return self._pages.response(
-            "flywheel.html",
+            f"{here}.html",
             503 if problem else 200,
-            **self._page(request, "overview", problem),
+            **self._page(request, here, problem),
             span=span,
             since=span.beginnings(now)[0],
             shown=shown,
@@ -106,7 +141,7 @@ class Console:
 
     async def _query(self, request: web.Request) -> web.Response:
         self._check_overview(request)
-        span = _span(request)
+        span = _span(request, "week")
         query = QUERIES.get(request.match_info["name"])
         if query is None:
             raise web.HTTPNotFound(text=f"There is no such query; there are {', '.join(QUERIES)}.")
@@ -141,8 +176,8 @@ class Console:
             raise PermissionDenied("the overview, of all tenants, is for leads and admins of all tenants")
 
 
-def _span(request: web.Request) -> Span:
-    name = request.query.get("span", "week")
+def _span(request: web.Request, usual: str) -> Span:
+    name = request.query.get("span", usual)
     if name not in SPANS:
         raise web.HTTPBadRequest(text=f"span: must be one of {', '.join(SPANS)}")
     return SPANS[name]

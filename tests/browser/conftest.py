@@ -35,7 +35,7 @@ from services.triage.settings import Settings
 from services.triage.state import FollowedAccounts
 from tests.integration.triage.conftest import _process, callers, producer, review, triage
 from tests.unit.triage.builders import NOW, TASK, TENANT, bundle, person
-from tests.unit.triage.fakes import World
+from tests.unit.triage.fakes import Told, World
 
 __all__ = ["_process", "callers", "producer", "review", "triage"]
 
@@ -226,9 +226,58 @@ def _embed(texts: Sequence[str]) -> Vectors:
     return vectors
 
 
-class _NoRecord:
-    async def rows(self, statement: str) -> list[dict[str, Any]]:
-        return []
+def month() -> dict[str, list[dict[str, Any]]]:
+    """What a record might say of a month of three experts, one of whom has become careless."""
+    of = {"tenant": TENANT, "task": TASK}
+    found = ("confirmed", "corrected", "corrected", "confirmed", "unsafe")
+    both = [
+        {
+            **{**of, "request_id": f"{two} {n}", "experts": list(two)},
+            "outcomes": [found[n % 5], found[n % 5 if n % miss else (n + 1) % 5]],
+        }
+        for two, miss, count in ((("ann", "bob"), 9, 90), (("ann", "cleo"), 3, 60), (("bob", "cleo"), 4, 40))
+        for n in range(count)
+    ]
+    return {
+        "experts": [
+            {**of, "expert": name, "labels": labels, "median_seconds": each, "latest_seconds": latest}
+            | {"before_seconds": before}
+            for name, labels, each, latest, before in (
+                ("ann", 612, 21.0, 19.0, 21.0),
+                ("bob", 540, 18.0, 18.0, 18.0),
+                ("cleo", 230, 14.0, 6.0, 17.0),
+            )
+        ],
+        "checks": [
+            {**of, "expert": name, "gold": gold, "gold_right": right, "settled": settled, "settled_right": agreed}
+            | {"before": before, "before_right": was, "latest": 50, "latest_right": latest}
+            for name, gold, right, settled, agreed, before, was, latest in (
+                ("ann", 31, 30, 141, 133, 122, 116, 47),
+                ("bob", 27, 25, 118, 109, 95, 88, 46),
+                ("cleo", 22, 16, 84, 65, 56, 50, 31),
+            )
+        ],
+        "judged-by-several": both,
+        "guidelines": [
+            {**of, "version": version, "first_at": NOW - timedelta(days=begin), "last_at": NOW - timedelta(days=end)}
+            | {"labels": labels, "experts": 3, "confirmed": right, "text": text}
+            for version, begin, end, labels, right, text in (
+                ("7d0e51c2a94b", 12, 0, 603, 371, "Name the one function that does what the user asks."),
+                ("19bc0de4477a", 29, 12, 779, 402, "Name a function that fits."),
+            )
+        ],
+        "contributions": [
+            {**of, "expert": "ann", "candidate_id": f"0199-{number:08}", "decided_at": NOW - timedelta(days=days)}
+            | {"labels": labels, "learned_from": rows, "verdict": verdict, "answers": answers, "is_live": number == 3}
+            | {"live_at": NOW if answers else None, "incumbent_accuracy": before, "candidate_accuracy": after}
+            | {"gain": after - before, "gain_low": after - before - 0.08, "gain_high": after - before + 0.08}
+            for number, days, labels, rows, verdict, before, after, answers in (
+                (3, 2, 580, 1_310, "promote", 0.61, 0.72, 3_904),
+                (2, 11, 402, 905, "refuse", 0.61, 0.63, 0),
+                (1, 24, 171, 389, "promote", 0.05, 0.61, 21_377),
+            )
+        ],
+    }
 
 
 @dataclass
@@ -238,6 +287,7 @@ class Reviewing:
     url: str
     world: World
     alike: Alike
+    record: Told
 
 
 @asynccontextmanager
@@ -245,6 +295,7 @@ async def served() -> AsyncIterator[Reviewing]:
     """Serve a console over a world that is empty."""
     world = World(known(), lease_seconds=900)
     alike = Alike(_embed, 64, most=100, minimum_likeness=0.3)
+    record = Told()
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         accounts = Path(folder) / "accounts.yaml"
@@ -260,8 +311,8 @@ async def served() -> AsyncIterator[Reviewing]:
         sessions = Sessions(b"secret", Patience(timedelta(hours=1), timedelta(hours=12)))
         identity = Identity(FollowedAccounts(accounts), sessions, world, 6000, Clock())
         entrance = Entrance(settings, identity, pages, None)
-        async with Console(settings, Items(world.desk, alike, entrance, pages), _NoRecord(), entrance, pages):
-            yield Reviewing(f"http://127.0.0.1:{port}/", world, alike)
+        async with Console(settings, Items(world.desk, alike, entrance, pages), record, entrance, pages):
+            yield Reviewing(f"http://127.0.0.1:{port}/", world, alike, record)
 
 
 @pytest.fixture

@@ -8,7 +8,19 @@ from playwright.async_api import Page, expect
 
 from schemas.events import Message
 from services.runtime.clock import Clock
-from tests.browser.conftest import LETTER, LETTERS, add_call, add_letter, call, chromium, label, served, shown, sign_in
+from tests.browser.conftest import (
+    LETTER,
+    LETTERS,
+    add_call,
+    add_letter,
+    call,
+    chromium,
+    label,
+    month,
+    served,
+    shown,
+    sign_in,
+)
 
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 LETTER_TURNS = (
@@ -61,6 +73,15 @@ async def main(folder: Path) -> None:
         await page.emulate_media(color_scheme="dark")
         await page.locator("#answer").evaluate("element => element.scrollIntoView({block: 'center'})")
         await _take(page, folder, "narrow")
+
+        reviewing.record.told = month()
+        await page.set_viewport_size(WIDE)
+        await page.emulate_media(color_scheme="light")
+        for name, expert in (("mine", "ann"), ("quality", "lea")):
+            await page.context.clear_cookies()
+            await sign_in(page, reviewing.url, expert)
+            await page.goto(f"{reviewing.url}{name}")
+            await _take(page, folder, name)
 
 
 if __name__ == "__main__":

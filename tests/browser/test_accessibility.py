@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, ViewportSize, expect
 
-from tests.browser.conftest import Reviewing, add_call, add_letter, call, label, shown, sign_in
+from tests.browser.conftest import Reviewing, add_call, add_letter, call, label, month, shown, sign_in
 
 WIDTHS = {1280: ViewportSize(width=1280, height=900), 390: ViewportSize(width=390, height=844)}
 
@@ -56,4 +56,23 @@ async def test_every_page_of_reviewing_can_be_read_by_everybody(
     await page.keyboard.press("w")
     await page.keyboard.press("e")
     await page.keyboard.type("Hello ")
+    await _is_accessible(page)
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_the_pages_about_experts_can_be_read_by_everybody(
+    page: Page, reviewing: Reviewing, width: int, scheme: str
+) -> None:
+    await page.set_viewport_size(WIDTHS[width])
+    await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    reviewing.record.told = month()
+    await sign_in(page, reviewing.url, "lea")
+    for address in ("mine", "quality"):
+        await page.goto(f"{reviewing.url}{address}")
+        await _is_accessible(page)
+    for summary in await page.locator("summary").all():
+        await summary.focus()
+        await page.keyboard.press("Enter")
+    await expect(page.get_by_text("ann, cleo")).to_be_visible()
     await _is_accessible(page)

@@ -510,8 +510,9 @@ async def test_what_is_beyond_an_expert_goes_to_a_lead_who_sees_why_and_decides(
     await page.keyboard.press("Alt+l")
     assert (await _done(page, reviewing)).outcome == "escalated"
     await page.context.clear_cookies()
+    add_letter(reviewing.world, score=0.99)
     await sign_in(page, reviewing.url, "lea")
-    await page.keyboard.press("n")
+    await page.keyboard.press("d")
     await shown(page, "#item")
     await expect(page.locator(".opinions")).to_contain_text("two films fit")
     await expect(page.locator("#escalate")).to_have_count(0)

@@ -8,17 +8,14 @@ Intervals are of 95 %, by the percentile bootstrap over items. Where all agree, 
 end is that of the exact binomial interval of the observed agreement (Clopper and Pearson, 1934).
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-
-from schemas.events import Label
-from schemas.labels import judgements
 
 # Of fewer items no number is given: its interval would be as wide as the scale.
 MINIMUM_ITEMS = 20
@@ -61,17 +58,12 @@ class TaskAgreement:
     pairs: dict[tuple[str, str], Agreement]
 
 
-def agreement(labels: Iterable[Label]) -> TaskAgreement:
+def agreement(ratings: Ratings) -> TaskAgreement:
     """Return how far the experts of one task agree.
 
     Args:
-        labels: All records of the task's labels, in any order, repeats included.
+        ratings: What each found of the requests that two or more have judged by themselves.
     """
-    records: defaultdict[str, list[Label]] = defaultdict(list)
-    for label in labels:
-        records[label.request_id].append(label)
-    judged = ((request_id, judgements(each)) for request_id, each in records.items())
-    ratings = {request_id: {each.expert: each.outcome for each in said} for request_id, said in judged if len(said) > 1}
     experts = sorted({expert for of_item in ratings.values() for expert in of_item})
     pairs = {pair: cohens_kappa(ratings, *pair) for pair in combinations(experts, 2)}
     return TaskAgreement(

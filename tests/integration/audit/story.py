@@ -2,9 +2,12 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+from schemas.bundle import load_bundle
 from schemas.events import (
     Attempt,
+    BundlePublished,
     Candidate,
     Deployment,
     Drift,
@@ -93,7 +96,10 @@ def story() -> tuple[str, list[tuple[Topic, Event]]]:
         "bundle_version": "b-1",
         "sensitivity": Sensitivity.INTERNAL,
     }
+    bundle = load_bundle(Path("deploy/bundle"))
+    published = BundlePublished(version=bundle.version, published_at=BEGIN, content=bundle.model_dump_json())
     return first, [
+        (Topic.BUNDLES, published),
         (Topic.INTERACTIONS, interaction(first)),
         (
             Topic.FEEDBACK,
@@ -148,6 +154,7 @@ def story() -> tuple[str, list[tuple[Topic, Event]]]:
                 model_answer="wrong",
                 distance=0.4,
                 seconds_spent=12.5,
+                guideline_version=bundle.tasks["consumer-services"].guideline_version,
                 **shared,
             ),
         ),

@@ -1,21 +1,25 @@
-"""Every query of the console's overview, as the read-only analyst, on a record that a story is in."""
+"""Every query of the console's pages, as the read-only analyst, on a record that a story is in."""
 
 from datetime import timedelta
 
 import pytest
 
 from services.runtime.clickhouse import ClickHouse
-from services.triage.overview import QUERIES, SPANS, overview
+from services.triage import contributions, quality
+from services.triage.domain.access import LOCAL, Person, Role
+from services.triage.overview import QUERIES, overview
+from services.triage.questions import SPANS
 from tests.integration.audit.story import BEGIN
 
 # When somebody looks who comes an hour after the story began.
 NOW = BEGIN + timedelta(hours=1)
+EVERY = {**QUERIES, **quality.QUERIES, **contributions.QUERIES}
 DAY = SPANS["day"]
 
 
-@pytest.mark.parametrize("name", QUERIES)
+@pytest.mark.parametrize("name", EVERY)
 async def test_every_query_runs_for_every_span(analyst: ClickHouse, told: dict[str, str], name: str) -> None:
-    found = [await analyst.rows(QUERIES[name].statement(span, NOW)) for span in SPANS.values()]
+    found = [await analyst.rows(EVERY[name].statement(span, NOW)) for span in SPANS.values()]
     assert all(found) or name == "incidents", name  # of which, but for drift, the story has none
 
 
@@ -42,3 +46,16 @@ async def test_a_chart_adds_up_to_the_number_above_it(analyst: ClickHouse, told:
     edge_cases, _ = shown.charts["learning"].series
     tile = next(tile for tile in shown.tiles if tile.title == "edge cases")
     assert tile.value == f"{sum(edge_cases.values):,.0f}"
+
+
+async def test_the_pages_about_experts_say_what_is_on_record(analyst: ClickHouse, told: dict[str, str]) -> None:
+    span = SPANS["week"]
+    tasks = {(each.tenant, each.task): each for each in await quality.quality(analyst, LOCAL, span, NOW)}
+    story = tasks["customer-care", "consumer-services"]
+    assert {each.expert for each in story.experts} >= {"e-1", "e-2"}
+    assert all(each.checked.settled.of == each.checked.settled.right > 0 for each in story.experts[:2])
+    assert story.agreement.items > 0
+    expert = Person("e-1", Role.EXPERT, LOCAL.clearance, None)
+    own = await contributions.contributions(analyst, expert, span, NOW)
+    assert own.labels > 0
+    assert any(each["is_live"] and each["labels"] == 1 for each in own.specialists)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas.events import Label, Sensitivity
-from schemas.labels import JUDGEMENTS, Kind, Outcome, Standing, State, judgements, standing
+from schemas.labels import JUDGEMENTS, Kind, Outcome, Standing, State, standing
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -53,7 +53,6 @@ def test_without_labels_a_request_is_open() -> None:
 def test_what_was_skipped_and_gold_questions_count_for_nothing(nothing: dict[str, Any]) -> None:
     assert standing([label("ana", **nothing)]).state is State.OPEN
     assert standing([label("ana", **nothing), BO]) == Standing(State.PROVISIONAL, BO, ("bo",))
-    assert judgements([label("ana", **nothing), BO]) == [BO]
 
 
 def test_one_judgement_is_provisional() -> None:
@@ -80,7 +79,6 @@ def test_two_experts_who_differ_dispute_and_no_label_counts(change: dict[str, An
 def test_of_one_expert_the_newest_label_counts_and_makes_no_second_opinion() -> None:
     again = label("ana", label_id="label-2", labelled_at=later(5), answer="It is lost.")
     assert standing([ANA, again]) == Standing(State.PROVISIONAL, again, ("ana",))
-    assert judgements([ANA, again]) == [again]
 
 
 def test_the_newest_adjudication_counts_whatever_others_say() -> None:
@@ -92,7 +90,6 @@ def test_the_newest_adjudication_counts_whatever_others_say() -> None:
     assert standing([ANA, replace(BO, answer="It is lost."), cy, first, second]) == Standing(
         State.ADJUDICATED, second, ("ana", "bo", "cy", "lea")
     )
-    assert judgements([ANA, first]) == [ANA]
 
 
 def test_what_was_handed_to_a_lead_waits_for_the_decision() -> None:
@@ -131,7 +128,6 @@ LABELS = st.builds(
 def test_neither_order_nor_repetition_matters(both: tuple[list[Label], list[Label]]) -> None:
     once, repeated = both
     assert standing(once) == standing(repeated)
-    assert judgements(once) == judgements(repeated)
 
 
 @given(st.lists(LABELS, max_size=8), st.integers(0, 3).map(later))

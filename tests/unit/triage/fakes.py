@@ -1,7 +1,7 @@
 """What triage has outside of itself, in memory."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -10,6 +10,7 @@ from schemas.bundle import Bundle
 from schemas.events import EdgeCase, Erasure, Event, Label, ReviewAction
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
+from services.triage import contributions, quality
 from services.triage.backlog import Backlog
 from services.triage.desk import Desk
 from services.triage.domain.leases import Signer
@@ -202,3 +203,17 @@ class World(Replica):
     @now.setter
     def now(self, now: datetime) -> None:
         self.topics.now = now
+
+
+class Told:
+    """A record that answers the queries about experts, each by its name, as it is told; others it has no rows for."""
+
+    def __init__(self, **rows: Sequence[dict[str, Any]]) -> None:
+        self.told = {name.replace("_", "-"): [*each] for name, each in rows.items()}
+        self.asked: list[str] = []
+
+    async def rows(self, statement: str) -> list[dict[str, Any]]:
+        self.asked.append(statement)
+        queries = {**quality.QUERIES, **contributions.QUERIES}.values()
+        names = (query.name for query in queries if statement.startswith(query.sql.partition("{since}")[0]))
+        return self.told.get(next(names, ""), [])

@@ -14,7 +14,9 @@ from services.triage.domain.access import LOCAL, Person, Role
 from services.triage.domain.sessions import Patience, Sessions
 from services.triage.entrance import VISITOR, Entrance
 from services.triage.identity import Identity, Visitor
-from services.triage.overview import QUERIES, SPANS, Recent, cell, overview
+from services.triage.overview import QUERIES, overview
+from services.triage.ports import Record
+from services.triage.questions import SPANS, Recent, cell
 from services.triage.rendering import Pages
 from services.triage.settings import Settings
 from tests.unit.triage.builders import TENANT, person
@@ -78,7 +80,7 @@ class Recorded:
         return [{"at": midnight, "cost": 1.5, "saved": 0.5, **row}]
 
 
-def console(record: Recorded) -> Console:
+def console(record: Record) -> Console:
     settings, pages = Settings(), Pages()
     sessions = Sessions(b"secret", Patience(timedelta(hours=1), timedelta(hours=12)))
     identity = Identity(None, sessions, Actions(), 600, Clock())
