@@ -517,5 +517,6 @@ async def test_what_is_beyond_an_expert_goes_to_a_lead_who_sees_why_and_decides(
     await expect(page.locator(".opinions")).to_contain_text("two films fit")
     await expect(page.locator("#escalate")).to_have_count(0)
     await page.keyboard.press("Control+Enter")
-    made = await _done(page, reviewing, 2)
+    await expect(page.locator(".about code")).to_have_text("letter")  # which waited, worth more
+    made = reviewing.world.written[-1]
     assert (made.expert, made.kind, made.outcome) == ("lea", "adjudication", "confirmed")
