@@ -48,18 +48,6 @@ async def build(stack: AsyncExitStack) -> Service:
     items = ItemsOnDisk(settings.data_dir / "items")
     stack.callback(items.close)
     backlog = Backlog(items, clock)
-    follower = Follower(
-        kafka,
-        {
-            Topic.BUNDLES: bundles.apply,
-            Topic.DRIFT: drift.apply,
-            Topic.EDGE_CASES: _each(experience.take_edge_case, backlog.take_edge_case),
-            Topic.LABELS: _each(experience.take_label, backlog.take_label, alike.take_label),
-            Topic.ERASURES: _each(experience.take_erasure, backlog.take_erasure, alike.take_erasure),
-            Topic.ACTIONS: backlog.take_action,
-        },
-        name="triage-state",
-    )
     triage = Triage(settings, kafka, bundles, drift, backlog, experience, producer, clock)
     actions = await stack.enter_async_context(KafkaActions(producer))
     desk = Desk(
@@ -79,6 +67,18 @@ async def build(stack: AsyncExitStack) -> Service:
     accounts = FollowedAccounts(settings.accounts) if settings.accounts is not None else None
     identity = Identity(
         accounts, Sessions(session_secret, patience), actions, settings.session_requests_per_minute, clock
+    )
+    follower = Follower(
+        kafka,
+        {
+            Topic.BUNDLES: bundles.apply,
+            Topic.DRIFT: drift.apply,
+            Topic.EDGE_CASES: _each(experience.take_edge_case, backlog.take_edge_case),
+            Topic.LABELS: _each(experience.take_label, backlog.take_label, alike.take_label),
+            Topic.ERASURES: _each(experience.take_erasure, backlog.take_erasure, alike.take_erasure),
+            Topic.ACTIONS: _each(backlog.take_action, identity.take_action),
+        },
+        name="triage-state",
     )
     pages = Pages()
     entrance = Entrance(settings, identity, pages, _provider(settings, session_secret))

@@ -21,6 +21,8 @@ MAX_NAME, MAX_PASSWORD = 128, 1024
 # account can make its owner wait, so that never takes long.
 FREE_PER_ACCOUNT, LONGEST_PER_ACCOUNT_SECONDS = 5, 60.0
 FREE_PER_ADDRESS, LONGEST_PER_ADDRESS_SECONDS = 20, 900.0
+# Its detail is the session, by whose id alone nobody comes in.
+SIGNED_OUT = "signed-out"
 NOT_LOCAL = "there are no accounts (GYRE_TRIAGE_ACCOUNTS), so this machine alone is answered"
 
 
@@ -148,8 +150,13 @@ class Identity:
     def sign_out(self, visitor: Visitor) -> None:
         """End a session."""
         if visitor.session is not None:
-            self._sessions.end(visitor.session, self._clock.now())
-            self._record(visitor.person.name, "signed-out", "")
+            self._sessions.end(visitor.session.session_id, self._clock.now())
+            self._record(visitor.person.name, SIGNED_OUT, visitor.session.session_id)
+
+    def take_action(self, action: ReviewAction) -> None:
+        """Take in what somebody did in any replica: who signs out in one has done so in all."""
+        if action.action == SIGNED_OUT:
+            self._sessions.end(action.detail, action.at)
 
     def visitor(self, cookie: str) -> Visitor | None:
         """Return who has a page open; nothing when nobody has signed in, or the session is over.

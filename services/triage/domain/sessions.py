@@ -46,7 +46,7 @@ class Sessions:
         self._cookies = TokenSigner(secret, "session")
         self._forms = TokenSigner(secret, "form")
         self._patience = patience
-        self._ended: dict[str, int] = {}  # session ids, until which second they have to be remembered
+        self._ended: dict[str, int] = {}  # session ids, until which second they have to be remembered, at most
 
     def begin(self, session_id: str, name: str, credential: str, now: datetime) -> Session:
         """Return a new session."""
@@ -75,11 +75,11 @@ class Sessions:
             return None
         return msgspec.structs.replace(session, seen_at=seconds)
 
-    def end(self, session: Session, now: datetime) -> None:
+    def end(self, session_id: str, now: datetime) -> None:
         """End a session: a copy of its cookie is of no use in this process."""
         seconds = int(now.timestamp())
         self._ended = {each: until for each, until in self._ended.items() if until > seconds}
-        self._ended[session.session_id] = session.signed_in_at + int(self._patience.whole.total_seconds())
+        self._ended[session_id] = seconds + int(self._patience.whole.total_seconds())
 
     def form_token(self, session_id: str) -> str:
         """Return what each form of a session holds, and no other site knows."""

@@ -257,7 +257,7 @@ async def test_what_was_done_is_on_record_and_a_label_with_its_action(
         assert ("ada", "submitted", tenant, "confirmed") in done  # acknowledged when Submit answered
     assert ("ann", "signed-in", "", "password, from 127.0.0.1") in done
     assert ("ann", "refused", "", "the lease is somebody else's") in done
-    assert ("ann", "signed-out", "", "") in done
+    assert ("ann", "signed-out") in {each[:2] for each in done}
     assert ("ann", "sign-in-refused", "", "password, from 127.0.0.1") in done
     assert ("eve", "accounts-changed", "", "changed") in done
     assert {record.key.decode() for record in records} >= {"ada", "ann", "eve", ""}

@@ -165,7 +165,20 @@ async def test_who_signs_out_has_to_sign_in_again_and_others_have_not(world: Wor
     world.identity.sign_out(visitor)
     assert world.identity.visitor(cookie) is None
     assert world.identity.visitor(elsewhere) is not None
-    assert world.actions.told[-1] == ("ann", "signed-out", "")
+    assert visitor.session is not None
+    assert world.actions.told[-1] == ("ann", "signed-out", visitor.session.session_id)
+
+
+async def test_who_signs_out_in_one_replica_has_done_so_in_all(world: World) -> None:
+    other = world.replica(world.followed)
+    cookie, elsewhere = await world.cookie(), await world.cookie()
+    visitor = other.visitor(cookie)
+    assert visitor is not None
+    world.identity.sign_out(visitor)
+    for action in world.actions.recorded:
+        other.take_action(action)
+    assert other.visitor(cookie) is None
+    assert other.visitor(elsewhere) is not None
 
 
 async def test_a_session_is_used_at_its_pace(world: World) -> None:
