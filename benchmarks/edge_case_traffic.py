@@ -67,6 +67,13 @@ def read(path: Path) -> list[Answer]:
     return [msgspec.json.decode(line, type=Answer) for line in path.read_bytes().splitlines()]
 
 
+def write(path: Path, answers: Sequence[Answer]) -> None:
+    """Write the answers of a file, all or nothing."""
+    scratch = path.with_suffix(".part")
+    scratch.write_bytes(b"".join(msgspec.json.encode(answer) + b"\n" for answer in answers))
+    scratch.rename(path)
+
+
 def messages_of(request: TrafficRequest) -> tuple[Message, ...]:
     """Return what was asked."""
     return tuple(Message(role=each["role"], content=each["content"]) for each in request.messages)
@@ -90,30 +97,29 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
-        taught = _taught(seed, options.labels)
+        taught = taught_by_chance(seed, options.labels)
         adapter = options.folder / f"adapter-{seed}.gguf"
         if not adapter.exists():
-            _train(taught, seed, adapter)
+            train(taught, seed, adapter)
         known = {request.id for request in taught}
         asked = [request for request in traffic() if request.id not in known]
         for model, path in (("specialist", adapter), *([("generic", None)] if seed == 0 else [])):
             target = options.folder / f"{model}-{seed}.jsonl"
             if not target.exists():
-                answers = asyncio.run(_ask(model, path, asked))
-                scratch = target.with_suffix(".part")
-                scratch.write_bytes(b"".join(msgspec.json.encode(answer) + b"\n" for answer in answers))
-                scratch.rename(target)
+                write(target, asyncio.run(ask_all(model, path, asked)))
             written = read(target)
             right, called = (sum(getattr(each, name) for each in written) for name in ("right", "right_function"))
             print(f"{target}: {len(written)} answers, {right} right, {called} with the right function", flush=True)
 
 
-def _taught(seed: int, labels: int) -> list[TrafficRequest]:
+def taught_by_chance(seed: int, labels: int) -> list[TrafficRequest]:
+    """Return requests that may be learned from, as many as there are labels for."""
     learnable = [request for request in traffic() if request.split == "traffic"]
     return random.Random(seed).sample(learnable, labels)
 
 
-def _train(requests: Sequence[TrafficRequest], seed: int, adapter: Path) -> None:
+def train(requests: Sequence[TrafficRequest], seed: int, adapter: Path) -> None:
+    """Train a specialist on the right answers of requests, and write it as a GGUF adapter."""
     base = Settings().models_dir / Settings().base
     rows = [
         LabelledRow(
@@ -143,7 +149,8 @@ def _train(requests: Sequence[TrafficRequest], seed: int, adapter: Path) -> None
         write_adapter(run_dir / "adapter", base, adapter)
 
 
-async def _ask(model: str, adapter: Path | None, requests: Sequence[TrafficRequest]) -> list[Answer]:
+async def ask_all(model: str, adapter: Path | None, requests: Sequence[TrafficRequest]) -> list[Answer]:
+    """Return what a model answers: the generic one, or with an adapter the specialist."""
     base = Settings().models_dir / f"{Settings().base}.Q8_0.gguf"
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack(StackSettings(state_dir=Path(folder), ports=stack_ports()))

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 
 from benchmarks.edge_case_traffic import Answer, messages_of, read, tools_of
@@ -76,8 +77,8 @@ def main() -> None:
     shown = []
     for model in ("specialist", "generic"):
         files = sorted(options.folder.glob(f"{model}-*.jsonl"))
-        for target, wrong in (("function", _wrong_function), ("call", _wrong_call)):
-            cases = [_cases(path, wrong) for path in files]
+        for target, wrong in (("function", _wrong_function), ("call", wrong_call)):
+            cases = [cases_of(path, wrong) for path in files]
             answers = sum(map(len, cases))
             failing = sum(case.failed for each in cases for case in each) / answers
             print(f"\n{model}, wrong {target}: {answers} answers of {len(files)} seeds, {failing:.1%} of them wrong")
@@ -97,18 +98,20 @@ def _wrong_function(answer: Answer) -> bool:
     return not answer.right_function
 
 
-def _wrong_call(answer: Answer) -> bool:
+def wrong_call(answer: Answer) -> bool:
+    """Say whether an answer is wrong in anything."""
     return not answer.right
 
 
-def _cases(path: Path, wrong: Callable[[Answer], bool]) -> list[Case]:
+def cases_of(path: Path, wrong: Callable[[Answer], bool]) -> list[Case]:
+    """Return the answers of a file, each with whether it is wrong."""
     model = path.stem.partition("-")[0]
     return [Case(_interaction(answer, model), wrong(answer)) for answer in read(path)]
 
 
 def _interaction(answer: Answer, model: str) -> Interaction:
     logprobs = [logprob for _, logprob in answer.tokens]
-    texts = ["".join(text for text, _ in answer.tokens[: place + 1]) for place in range(len(answer.tokens))]
+    texts = accumulate(text for text, _ in answer.tokens)
     arguments = next((place for place, text in enumerate(texts) if '"arguments"' in text), None)
     request = REQUESTS[answer.id]
     return Interaction(
@@ -159,9 +162,25 @@ def _by_score(score: Callable[[Case, random.Random], float]) -> Way:
 
 
 def _by_triage(cases: Sequence[Case], source: random.Random, delay: int) -> Played:
-    experience, selector, found = Experience(SPACE()), Selector(), 0
+    picked = list(picks(cases, source, delay, Experience(SPACE()), Experts(share=SHARE, exploration=EXPLORATION)))
+    return Played(len(cases), len(picked), sum(case.failed for case in picked))
+
+
+def picks(
+    cases: Sequence[Case], source: random.Random, delay: int, experience: Experience, experts: Experts
+) -> Iterator[Case]:
+    """Yield the answers that triage has experts judge.
+
+    Args:
+        cases: In the order in which they come.
+        source: Of chance.
+        delay: Answers after which a label comes.
+        experience: What experts have said before.
+        experts: How much they are asked.
+    """
+    selector = Selector()
     picker = Picker(experience, Clock(now=lambda: NOW, chance=source.random), partitions=1)
-    bundle, waiting = _bundle(), deque[tuple[int, Label]]()
+    bundle, waiting = _bundle(experts), deque[tuple[int, Label]]()
     for number, case in enumerate(cases):
         while waiting and waiting[0][0] <= number:
             experience.take_label(waiting.popleft()[1])
@@ -173,7 +192,7 @@ def _by_triage(cases: Sequence[Case], source: random.Random, delay: int) -> Play
         if edge_case is None or edge_case.same_as:
             continue
         experience.take_edge_case(edge_case)
-        found += case.failed
+        yield case
         label = Label(
             label_id=edge_case.request_id,
             request_id=edge_case.request_id,
@@ -193,12 +212,10 @@ def _by_triage(cases: Sequence[Case], source: random.Random, delay: int) -> Play
             share=edge_case.share,
         )
         waiting.append((number + delay, label))
-    return Played(len(cases), selector.flagged, found)
 
 
-def _bundle() -> Bundle:
+def _bundle(experts: Experts) -> Bundle:
     sample = load_bundle(Path("deploy/bundle"))
-    experts = Experts(share=SHARE, exploration=EXPLORATION)
     tenants = {name: tenant.model_copy(update={"experts": experts}) for name, tenant in sample.tenants.items()}
     return sample.model_copy(update={"tenants": tenants})
 
