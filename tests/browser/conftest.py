@@ -336,3 +336,38 @@ async def shown(page: Page, selector: str) -> None:
     """Wait until a page is there, its scripts too: before that it has no keys."""
     await page.locator(selector).wait_for()
     await page.wait_for_load_state("load")
+
+
+async def press(page: Page, *keys: str) -> None:
+    """Press keys, one after another."""
+    for key in keys:
+        await page.keyboard.press(key)
+
+
+async def claim(page: Page, reviewing: Reviewing) -> None:
+    """Sign in and claim the next item."""
+    await sign_in(page, reviewing.url)
+    await page.keyboard.press("n")
+    await shown(page, "#item")
+
+
+async def done(page: Page, reviewing: Reviewing, count: int = 1) -> Label:
+    """Wait until a label is written and the page has gone on, and return the label."""
+    await shown(page, "#queue")
+    assert len(reviewing.world.written) == count
+    return reviewing.world.written[-1]
+
+
+async def field(page: Page, name: str) -> str:
+    """Return what the field of an argument holds."""
+    return (
+        await page.locator(f'[data-name="{name}"]')
+        .first.locator("input:not([type=checkbox]), textarea, select")
+        .first.input_value()
+    )
+
+
+async def replace(page: Page, text: str) -> None:
+    """Type a text in place of what is there."""
+    await page.keyboard.press("Control+a")
+    await page.keyboard.type(text)
