@@ -144,6 +144,23 @@ def _complete(rows: list[dict[str, Any]], kinds: list[str]) -> dict[str, dict[st
     return found if set(kinds) <= set(found) else {}
 
 
+def test_the_record_says_whose_labels_the_specialist_learned_from_and_by_which_guideline(
+    gyre: WholeStack, once_round: Round
+) -> None:
+    candidate_id = once_round.run.candidate_id
+    contributed = (
+        "SELECT expert, labels, learned_from, live_at FROM gyre.contributions WHERE candidate_id = {id:String}"
+    )
+    rows = wait_for(lambda: [row for row in gyre.rows(contributed, id=candidate_id) if row["live_at"]], seconds=10)
+    assert [(row["expert"], row["labels"]) for row in rows] == [(REPLAYED_EXPERT, once_round.run.training_rows)]
+    versions = gyre.rows(
+        "SELECT DISTINCT guideline_version AS version FROM gyre.labels WHERE task = {task:String}", task=CALLS
+    )
+    (guideline,) = gyre.rows("SELECT version, text FROM gyre.guidelines WHERE task = {task:String}", task=CALLS)
+    assert versions == [{"version": guideline["version"]}]
+    assert guideline["text"]
+
+
 def test_what_is_live_is_exported_with_all_that_it_takes_to_run_elsewhere(gyre: WholeStack, once_round: Round) -> None:
     export = call_serving(gyre, "Export", serving_pb2.ExportRequest(**TASK))
     folder = gyre.stack.settings.artifacts_dir / export.directory
