@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from schemas.answers import same_answer
+from schemas.answers import parse_call, same_answer
 from schemas.events import Candidate, GateAnswer
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -65,7 +65,11 @@ class Contest:
         settings, learning = self._knowledge.task(run.tenant, run.task)
         bundle, bundle_version = self._knowledge.bundle, self._knowledge.bundle_version
         assert bundle is not None, "it has the task"
-        rule = GateRule(minimum_items=learning.holdout_minimum, minimum_gain=learning.minimum_gain)
+        rule = GateRule(
+            minimum_items=learning.holdout_minimum,
+            minimum_gain=learning.minimum_gain,
+            attempt=1 + self._runs.refused_since_promotion(run),
+        )
         folder = self._runs.folder(run)
         metrics = msgspec.json.decode((folder / "metrics.json").read_bytes())
         dataset = self._runs.dataset(run)
@@ -93,7 +97,12 @@ class Contest:
         )
         run.gated, run.gate_items = 0, 2 * len(holdout)
         own, others = await self._answers(run, candidate, holdout), await self._answers(run, before, holdout)
-        verdict = judge([answer.right for answer in own], [answer.right for answer in others], rule)
+        verdict = judge(
+            [answer.right for answer in own],
+            [answer.right for answer in others],
+            rule,
+            [_slices(row) for row in holdout],
+        )
         erased = len(self._knowledge.erased.intersection(learned_ids))
         reasons = verdict.reasons
         if erased:
@@ -121,7 +130,7 @@ class Contest:
             gain=verdict.difference,
             gain_low=verdict.interval[0],
             gain_high=verdict.interval[1],
-            confidence=rule.confidence,
+            confidence=verdict.confidence,
             training_tokens=metrics["tokens"],
             training_seconds=metrics["training_seconds"],
             sensitivity=highest(row.sensitivity for row in learned),
@@ -147,3 +156,9 @@ class Contest:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         return [task.result() for task in tasks]
+
+
+def _slices(row: LabelledRow) -> list[str]:
+    """Return what a request is looked at among."""
+    call = parse_call(row.completion)
+    return [f"sensitivity {row.sensitivity}", *([f"function {call[0]}"] if call is not None else [])]

@@ -1,6 +1,13 @@
-"""Whether a candidate is better than what is live: the paired comparison on the hold-out. Pure."""
+"""Whether a candidate is better than what is live: the paired comparison on the hold-out. Pure.
 
-from collections.abc import Sequence
+The same hold-out judges one candidate after another until one is promoted, and who tries often enough is lucky once. So
+the chance of promoting one that is no better, 1 - confidence, is shared out among all that will ever be held against
+the same incumbent: the n-th gets 6 / (pi n)^2 of it, which adds up to the whole (alpha spending, Lan and DeMets 1983).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,18 +20,24 @@ class GateRule:
     Attributes:
         minimum_items: Hold-out requests that both models must have answered.
         minimum_gain: The lower end of the interval of the gain in accuracy must lie above this (0.02 is two points).
-        minimum_accuracy: The candidate's own accuracy must reach this, however poor the incumbent.
-        confidence: Mass of the two-sided interval.
+            Where it is not negative, wins over losses must be more than chance brings, too.
+        confidence: Mass of the two-sided interval, over all candidates that are held against the same incumbent.
+        attempt: Which of these this one is, from 1.
         resamples: Bootstrap resamples.
         seed: Makes the interval repeatable.
     """
 
     minimum_items: int = 50
     minimum_gain: float = 0.0
-    minimum_accuracy: float = 0.0
     confidence: float = 0.95
+    attempt: int = 1
     resamples: int = 10_000
     seed: int = 0
+
+    @property
+    def alpha(self) -> float:
+        """The part of 1 - confidence that this attempt may spend."""
+        return (1 - self.confidence) * 6 / (math.pi * self.attempt) ** 2
 
     def __post_init__(self) -> None:
         """Refuses rules that no comparison could be held to."""
@@ -32,10 +45,10 @@ class GateRule:
             raise ValueError(f"minimum_items must be at least 1, got {self.minimum_items}")
         if not -1 <= self.minimum_gain < 1:
             raise ValueError(f"minimum_gain must lie in [-1, 1), got {self.minimum_gain}")
-        if not 0 <= self.minimum_accuracy <= 1:
-            raise ValueError(f"minimum_accuracy must lie in [0, 1], got {self.minimum_accuracy}")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence must lie in (0, 1), got {self.confidence}")
+        if self.attempt < 1:
+            raise ValueError(f"attempt must be at least 1, got {self.attempt}")
         if self.resamples < 1:
             raise ValueError(f"resamples must be at least 1, got {self.resamples}")
 
@@ -50,7 +63,8 @@ class Verdict:
         candidate_accuracy: Share of hold-out requests that the candidate got right.
         incumbent_accuracy: Share that the incumbent got right.
         difference: Candidate minus incumbent.
-        interval: (lower, upper) of the difference at the rule's confidence.
+        interval: (lower, upper) of the difference.
+        confidence: Of the interval.
         items: Requests compared.
     """
 
@@ -60,6 +74,7 @@ class Verdict:
     incumbent_accuracy: float
     difference: float
     interval: tuple[float, float]
+    confidence: float
     items: int
 
 
@@ -95,24 +110,51 @@ def paired_bootstrap(
     return float(lower), float(upper)
 
 
-def judge(candidate: Sequence[bool], incumbent: Sequence[bool], rule: GateRule) -> Verdict:
+def mcnemar(won: int, lost: int) -> float:
+    """Return how often chance alone would bring as many wins or more: the exact test of McNemar (1947), one-sided."""
+    return float(sum(math.comb(won + lost, count) for count in range(won, won + lost + 1)) / 2 ** (won + lost))
+
+
+def fallen(slices: Mapping[str, tuple[int, int]], alpha: float) -> list[str]:
+    """Return the slices that a candidate is surely worse on, corrected for how many there are (Holm 1979).
+
+    Args:
+        slices: Of each, how many requests only the candidate got right, and how many only the incumbent.
+        alpha: Chance of naming any where it is as good on all.
+    """
+    chances = sorted((mcnemar(lost, won), name) for name, (won, lost) in slices.items())
+    found: list[str] = []
+    for place, (chance, name) in enumerate(chances):
+        if chance > alpha / (len(chances) - place):
+            break
+        found.append(name)
+    return sorted(found)
+
+
+def judge(
+    candidate: Sequence[bool], incumbent: Sequence[bool], rule: GateRule, slices: Sequence[Collection[str]] = ()
+) -> Verdict:
     """Holds a candidate against the incumbent on the same hold-out requests.
 
     Args:
         candidate: Whether the candidate's answer was right, per request.
         incumbent: Whether the incumbent's was, in the same order.
         rule: What promotion takes.
+        slices: Of each request, the slices that it is in; none: no slices are looked at.
 
     Raises:
         ValueError: The two are not over the same, non-empty list of requests.
     """
-    items = len(candidate)
+    items, confidence = len(candidate), 1 - rule.alpha
     lower, upper = paired_bootstrap(
-        candidate, incumbent, confidence=rule.confidence, resamples=rule.resamples, seed=rule.seed
+        candidate, incumbent, confidence=confidence, resamples=rule.resamples, seed=rule.seed
     )
     candidate_accuracy, incumbent_accuracy = sum(candidate) / items, sum(incumbent) / items
     difference = candidate_accuracy - incumbent_accuracy
     missing = rule.minimum_items - items
+    won, lost = _won_and_lost(candidate, incumbent)
+    chance = mcnemar(won, lost)
+    worse = fallen(_by_slice(candidate, incumbent, slices), 1 - rule.confidence)
     conditions = [
         (
             missing <= 0,
@@ -121,12 +163,17 @@ def judge(candidate: Sequence[bool], incumbent: Sequence[bool], rule: GateRule) 
         ),
         (
             lower > rule.minimum_gain,
-            f"accuracy changed by {_points(difference)} ({rule.confidence:.0%} interval {_points(lower)} to "
+            f"accuracy changed by {_points(difference)} ({confidence:.1%} interval {_points(lower)} to "
             f"{_points(upper)}); the lower end must be above {_points(rule.minimum_gain)}",
         ),
         (
-            candidate_accuracy >= rule.minimum_accuracy,
-            f"the candidate is right on {candidate_accuracy:.1%}; at least {rule.minimum_accuracy:.1%} is needed",
+            rule.minimum_gain < 0 or chance <= rule.alpha / 2,
+            f"{won} requests were won and {lost} lost, which chance alone would bring {chance:.2%} of the times; "
+            f"{rule.alpha / 2:.2%} are allowed to candidate {rule.attempt} against this incumbent",
+        ),
+        (
+            not worse,
+            f"surely worse on {', '.join(worse)}" if worse else "surely worse on none of the slices",
         ),
     ]
     return Verdict(
@@ -136,8 +183,27 @@ def judge(candidate: Sequence[bool], incumbent: Sequence[bool], rule: GateRule) 
         incumbent_accuracy=incumbent_accuracy,
         difference=difference,
         interval=(lower, upper),
+        confidence=confidence,
         items=items,
     )
+
+
+def _won_and_lost(candidate: Sequence[bool], incumbent: Sequence[bool]) -> tuple[int, int]:
+    pairs = list(zip(candidate, incumbent, strict=True))
+    return sum(own and not other for own, other in pairs), sum(other and not own for own, other in pairs)
+
+
+def _by_slice(
+    candidate: Sequence[bool], incumbent: Sequence[bool], slices: Sequence[Collection[str]]
+) -> dict[str, tuple[int, int]]:
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for place, names in enumerate(slices):
+        for name in names:
+            places[name].append(place)
+    return {
+        name: _won_and_lost([candidate[place] for place in of], [incumbent[place] for place in of])
+        for name, of in places.items()
+    }
 
 
 def _points(share: float) -> str:

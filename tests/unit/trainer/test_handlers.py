@@ -1,6 +1,7 @@
 """Runs on fakes of the ports: started, judged, told, cancelled, taken up again."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -48,7 +49,8 @@ async def test_a_run_goes_from_labels_to_a_candidate_that_is_told_with_its_linea
     assert told.gain_low <= told.gain <= told.gain_high
     assert told.candidate_answers == (GateAnswer(right=True, sum_logprob=0.0),) * run.holdout_rows
     assert told.incumbent_answers == (GateAnswer(right=False, sum_logprob=0.0),) * run.holdout_rows
-    assert (told.confidence, told.training_tokens, told.training_seconds) == (0.95, 1200, 34.5)
+    assert told.confidence == pytest.approx(1 - 0.05 * 6 / math.pi**2)  # the first of all that may be held against it
+    assert (told.training_tokens, told.training_seconds) == (1200, 34.5)
     assert told.sensitivity == "internal"
     assert '"const":"track"' in told.response_schema
     assert told.system_prompt == "You route store requests. Reply with one JSON function call."
@@ -235,6 +237,18 @@ async def test_a_candidate_that_is_no_better_is_told_as_refused(world: World) ->
     (told,) = world.announcer.told
     assert (run.state, told.verdict, told.gain) == ("refused", "refuse", 0.0)
     assert "not met: accuracy changed by +0.0 points" in run.detail
+
+
+async def test_each_refusal_since_the_last_promotion_makes_the_next_candidate_show_more(world: World) -> None:
+    world.label(*range(40))
+    told = []
+    for wrong in (set(), set(), world.models.wrong, set()):
+        world.models.wrong = set(wrong)
+        await world.run()
+        told.append(world.announcer.told[-1])
+    assert [each.verdict for each in told] == ["refuse", "refuse", "promote", "refuse"]
+    alphas = [1 - each.confidence for each in told]
+    assert alphas == pytest.approx([0.05 * 6 / (math.pi * attempt) ** 2 for attempt in (1, 2, 3, 1)])
 
 
 @pytest.mark.parametrize("restarted", [False, True])
