@@ -1,0 +1,162 @@
+"""One side of `benchmarks.triage`, in a process of its own: `python -m benchmarks.triage_sides SIDE KAFKA`.
+
+`bare`, `plain` and `triage` are described there. All know the same bundle and, but for `bare`, what experts said before.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import faust
+import msgspec
+import uvloop
+
+from benchmarks.triage_traffic import bundle, said_before
+from schemas.codecs import codec
+from schemas.events import BundlePublished
+from schemas.topics import Topic
+from services.runtime.clock import Clock
+from services.runtime.embeddings import space_of
+from services.runtime.kafka import Producer
+from services.runtime.settings import KafkaSettings
+from services.triage.adapters import ItemsOnDisk
+from services.triage.backlog import Backlog
+from services.triage.consumer import GROUP, Triage
+from services.triage.domain.rows import Remembered
+from services.triage.domain.selection import Selector
+from services.triage.experience import Experience
+from services.triage.handlers import Picker
+from services.triage.settings import Settings
+from services.triage.state import FollowedBundles, FollowedDrift
+from services.triage.tables import ensure_changelogs
+
+REMEMBERED = 1000
+"""Requests of each partition, so that a short run forgets some, too."""
+
+Side = Callable[[KafkaSettings, Settings], Coroutine[Any, Any, None]]
+
+
+async def bare(kafka: KafkaSettings, _: Settings) -> None:
+    """Count interactions in a table in memory, as a first Faust app does, and read nothing of them."""
+    app = _app(kafka, store="memory://")
+    counts = app.Table("counts", default=int, partitions=kafka.partitions)
+
+    @app.agent(app.topic(str(Topic.INTERACTIONS), key_serializer="raw", value_serializer="raw"))
+    async def count(stream: Any) -> None:
+        async for event in stream.events():
+            counts[event.message.partition] += 1
+
+    await _run(app, kafka)
+
+
+async def plain(kafka: KafkaSettings, settings: Settings) -> None:
+    """Decide as triage does, one record after the other, as Faust's documentation has it."""
+    app = _app(kafka, store="rocksdb://", processing_guarantee="exactly_once", datadir=str(settings.data_dir))
+    rows = {name: app.Table(name, key_type=bytes, value_type=bytes, partitions=kafka.partitions) for name in ROWS}
+    encode = msgspec.msgpack.Encoder().encode
+    decoders = {name: msgspec.msgpack.Decoder(row) for name, row in ROWS.items()}
+    experience, oldest = _experience(settings), [deque[bytes]() for _ in range(kafka.partitions)]
+    picker, known = Picker(experience, Clock(), kafka.partitions), bundle()
+    edge_cases = app.topic(str(Topic.EDGE_CASES), key_serializer="raw", value_serializer="raw")
+    # Faust writes in transactions to topics alone that the app reads, too.
+    read = app.topic(str(Topic.INTERACTIONS), str(Topic.EDGE_CASES), key_serializer="raw", value_serializer="raw")
+
+    @app.agent(read)
+    async def decide(stream: Any) -> None:
+        async for event in stream.events():
+            if event.message.topic != Topic.INTERACTIONS:
+                continue
+            interaction, partition = codec(Topic.INTERACTIONS).decode(event.value), event.message.partition
+            key, name = interaction.request_id.encode(), f"{partition}/{interaction.tenant}/{interaction.task}".encode()
+            before, selector = rows["remembered"].get(key), rows["selectors"].get(name)
+            considered = picker.consider(
+                interaction,
+                event.value,
+                decoders["remembered"].decode(before) if before else Remembered(partition=partition),
+                decoders["selectors"].decode(selector) if selector else Selector(),
+                known,
+            )
+            if considered is None:
+                continue
+            if considered.edge_case is not None:
+                if not considered.edge_case.same_as:
+                    experience.take_edge_case(considered.edge_case)
+                value = codec(Topic.EDGE_CASES).encode(considered.edge_case)
+                await edge_cases.send(key=key, value=value, partition=partition)
+            rows["selectors"][name] = encode(considered.selector)
+            rows["remembered"][key] = encode(considered.remembered)
+            oldest[partition].append(key)
+            if len(oldest[partition]) > settings.remembered:
+                del rows["remembered"][oldest[partition].popleft()]
+
+    await _run(app, kafka)
+
+
+async def triage(kafka: KafkaSettings, settings: Settings) -> None:
+    """Decide with triage's own agent and tables, without its console and its followers."""
+    items = ItemsOnDisk(settings.data_dir / "items")
+    bundles, clock, known = FollowedBundles(), Clock(), bundle()
+    bundles.apply(
+        BundlePublished(version=known.version, published_at=clock.now(), content=known.model_dump_json())
+    )
+    async with Producer(kafka) as producer:
+        await Triage(
+            settings,
+            kafka,
+            bundles,
+            FollowedDrift(settings.drift_hours, settings.drift_exploration),
+            Backlog(items, clock),
+            _experience(settings),
+            producer,
+            clock,
+        ).run()
+
+
+SIDES: dict[str, Side] = {"bare": bare, "plain": plain, "triage": triage}
+ROWS: dict[str, type[msgspec.Struct]] = {"remembered": Remembered, "selectors": Selector}
+
+
+def group(side: str) -> str:
+    """Return the consumer group of a side."""
+    return GROUP if side == "triage" else "benchmark"
+
+
+def _app(kafka: KafkaSettings, **settings: Any) -> Any:
+    app = faust.App(
+        "benchmark",
+        broker=f"kafka://{kafka.bootstrap_servers}",
+        broker_commit_interval=1.0,  # as triage does
+        consumer_auto_offset_reset="earliest",
+        topic_partitions=kafka.partitions,
+        topic_replication_factor=kafka.replication_factor,
+        topic_disable_leader=True,
+        web_enabled=False,
+        **settings,
+    )
+    app.in_worker = True  # without it Faust takes itself for a mere client and uses no transactions
+    return app
+
+
+async def _run(app: Any, kafka: KafkaSettings) -> None:
+    await ensure_changelogs(app, kafka)
+    await app.start()
+    await app.wait_until_stopped()
+
+
+def _experience(settings: Settings) -> Experience:
+    experience = Experience(space_of(settings.models_dir)())
+    for edge_case, label in said_before():
+        experience.take_edge_case(edge_case)
+        experience.take_label(label)
+    return experience
+
+
+def main(side: str, address: str) -> None:
+    """Run a side until the process is ended."""
+    settings = Settings(remembered=REMEMBERED)
+    uvloop.run(SIDES[side](KafkaSettings(bootstrap_servers=address), settings))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
