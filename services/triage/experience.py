@@ -26,7 +26,7 @@ LONGEST_SECONDS = 1800.0
 @dataclass
 class _Task:
     neighbours: Neighbours = field(default_factory=Neighbours)
-    estimators: dict[str, Estimator] = field(default_factory=dict)  # by model
+    estimators: defaultdict[str, Estimator] = field(default_factory=lambda: defaultdict(Estimator))  # by model
     seconds: float = SECONDS
     timed: int = SUPPOSED
     repeats: Counter[str] = field(default_factory=Counter)  # by the request that was asked again
@@ -53,7 +53,7 @@ class Experience:
 
     def chance(self, tenant: str, task: str, model: str, found: Iterable[Signal]) -> float:
         """Return the chance that an answer of a model with these signals is wrong."""
-        return self._estimator(self._tasks[tenant, task], model).chance(found)
+        return self._tasks[tenant, task].estimators[model].chance(found)
 
     def seconds_per_item(self, tenant: str, task: str) -> float:
         """Return how long an expert takes for an item, in seconds."""
@@ -89,8 +89,8 @@ class Experience:
         if known:
             return
         if label.propensity > 0:
-            estimator = self._estimator(task, label.model)
-            estimator.learn(label.signals, failed, label.share / label.propensity, label.model_version)
+            weight = label.share / label.propensity
+            task.estimators[label.model].learn(label.signals, failed, weight, label.model_version)
         if label.seconds_spent > 0:
             task.timed = min(task.timed + 1, LATEST)
             task.seconds += (min(label.seconds_spent, LONGEST_SECONDS) - task.seconds) / task.timed
@@ -107,9 +107,6 @@ class Experience:
     def _asked(self, request_id: str, messages: Iterable[Message], answer: str, model: str) -> Asked:
         vector, words = self._vector(question_of(messages)), words_of(conversation_of(messages))
         return Asked(request_id, vector, words, model, called(answer), answer)
-
-    def _estimator(self, task: _Task, model: str) -> Estimator:
-        return task.estimators.setdefault(model, Estimator())
 
     def _vector(self, text: str) -> Vectors:
         away: Vectors = self._space.embed([text])[0] - self._space.background.mean

@@ -59,22 +59,23 @@ WEIGHTS = {
 OTHER = Weight(0.3, 1.0)
 PRESENCE_VARIANCE = 1.0
 
+_WEIGHTS = [WEIGHTS.get(name, OTHER) for name in NAMES]
+_PLACES = {name: place for place, name in enumerate(NAMES, 1)}
+_PRESENCES = {name: place for place, name in enumerate((n for n in NAMES if n not in WEIGHTS), 1 + len(NAMES))}
+_NEUTRAL = {name: log_odds(weight.neutral) for name, weight in zip(NAMES, _WEIGHTS, strict=True)}
+_MEAN = np.array([0.0, *(weight.mean for weight in _WEIGHTS), *[0.0] * len(_PRESENCES)])
+_VARIANCES = np.array(
+    [CONSTANT_VARIANCE, *(weight.variance for weight in _WEIGHTS), *[PRESENCE_VARIANCE] * len(_PRESENCES)]
+)
+_DIMENSIONS = len(_MEAN)
+
 
 class Estimator:
     """What is known of when one model's answers to one task are wrong."""
 
     def __init__(self) -> None:
         """Begin with what is believed of every signal."""
-        self._weights = {name: WEIGHTS.get(name, OTHER) for name in NAMES}
-        self._places = {name: place for place, name in enumerate(NAMES, 1)}
-        rare = [name for name in NAMES if name not in WEIGHTS]
-        self._presences = {name: place for place, name in enumerate(rare, 1 + len(NAMES))}
-        mean = [0.0, *(weight.mean for weight in self._weights.values()), *[0.0] * len(rare)]
-        variances = [weight.variance for weight in self._weights.values()]
-        self._dimensions = len(mean)
-        self._model = Logistic(
-            np.array(mean), np.array([CONSTANT_VARIANCE, *variances, *[PRESENCE_VARIANCE] * len(rare)])
-        )
+        self._model = Logistic(_MEAN, _VARIANCES)
         self._scale = Logistic(np.array([0.0, 1.0]), np.array(SCALE_VARIANCES))
         self._versions: set[str] = set()
 
@@ -102,12 +103,12 @@ class Estimator:
         return np.array([1.0, log_odds(self._model.chance(features))])
 
     def _features(self, found: Iterable[Signal]) -> Vector:
-        features = np.zeros(self._dimensions)
+        features = np.zeros(_DIMENSIONS)
         features[0] = 1.0
         for signal in found:
             name, value = signal.name, min(max(signal.value, 1 - SUREST), SUREST)
-            if name in self._places:  # one that is told by a later version of triage is not
-                features[self._places[name]] = log_odds(value) - log_odds(self._weights[name].neutral)
-            if name in self._presences:
-                features[self._presences[name]] = 1.0
+            if name in _PLACES:  # one that is told by a later version of triage is not
+                features[_PLACES[name]] = log_odds(value) - _NEUTRAL[name]
+            if name in _PRESENCES:
+                features[_PRESENCES[name]] = 1.0
         return features
