@@ -6,10 +6,11 @@ lies in the upper quantile of the latest ones. Both are logged as a propensity, 
 weighted back to all traffic (inverse propensity, Horvitz-Thompson).
 """
 
-from array import array
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from msgspec import structs
 
 # Latest scores that a new one is ranked among.
@@ -141,26 +142,25 @@ class Selector(msgspec.Struct, frozen=True):
 class _Rank:
     """Where a score stands among the latest ones, itself included."""
 
-    ordered: list[float]  # falling
+    ordered: npt.NDArray[np.float32]  # rising
     above: int
     equal: int
 
     def pick(self, share: float) -> tuple[float, float]:
         """Return the threshold that a share means here, and the probability with which this score is picked."""
-        room = share * len(self.ordered)
-        threshold = self.ordered[min(int(room), len(self.ordered) - 1)] if share > 0 else 1.0
+        count = len(self.ordered)
+        room = share * count
+        threshold = float(self.ordered[max(count - 1 - int(room), 0)]) if share > 0 else 1.0
         return threshold, _clamp((room - self.above) / self.equal)
 
 
 def _ranked(scores: bytes, score: float) -> tuple[bytes, _Rank]:
-    window = array("f")
-    window.frombytes(scores)
-    window.append(score)
-    del window[: max(0, len(window) - WINDOW)]
-    rounded = window[-1]  # as its ties are kept
-    ordered = sorted(window, reverse=True)
-    above = sum(1 for each in ordered if each > rounded)
-    return window.tobytes(), _Rank(ordered, above, ordered.count(rounded))
+    latest = np.float32(score).tobytes()  # rounded, as its ties are kept
+    window = (scores + latest)[-WINDOW * len(latest) :]
+    ordered = np.sort(np.frombuffer(window, np.float32))
+    (rounded,) = np.frombuffer(latest, np.float32)
+    below, upto = ordered.searchsorted(rounded), ordered.searchsorted(rounded, "right")
+    return window, _Rank(ordered, len(ordered) - int(upto), int(upto - below))
 
 
 def _clamp(value: float) -> float:
