@@ -5,8 +5,9 @@ and bounded; a new replica reads it from the topics.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -42,14 +43,28 @@ class Experience:
 
     def known(self, interaction: Interaction) -> Known:
         """Return what is known of answers like one."""
-        return self._tasks[interaction.tenant, interaction.task].neighbours.of(
-            self._asked(
-                interaction.request_id,
-                interaction.messages,
-                answer_of(interaction),
-                _model(interaction.model, interaction.model_version),
-            )
-        )
+        (known,) = self.compared([interaction])
+        return known()
+
+    def compared(self, interactions: Sequence[Interaction]) -> list[Callable[[], Known]]:
+        """Compare interactions with what experts were asked, all at once.
+
+        Returns:
+            For each what gives what is known of answers like it by then.
+        """
+        vectors = self._vectors([question_of(each.messages) for each in interactions])
+        of_tasks: defaultdict[tuple[str, str], list[Asked]] = defaultdict(list)
+        places = []
+        for interaction, vector in zip(interactions, vectors, strict=True):
+            answer, model = answer_of(interaction), _model(interaction.model, interaction.model_version)
+            asked = of_tasks[interaction.tenant, interaction.task]
+            places.append(len(asked))
+            asked.append(_asked(interaction.request_id, vector, interaction.messages, model, answer))
+        compared = {name: self._tasks[name].neighbours.compare(asked) for name, asked in of_tasks.items()}
+        return [
+            partial(compared[each.tenant, each.task].known, place)
+            for each, place in zip(interactions, places, strict=True)
+        ]
 
     def chance(self, tenant: str, task: str, model: str, found: Iterable[Signal]) -> float:
         """Return the chance that an answer of a model with these signals is wrong."""
@@ -68,9 +83,10 @@ class Experience:
         task = self._tasks[edge_case.tenant, edge_case.task]
         if edge_case.same_as:
             task.repeats[edge_case.same_as] += 1
-        elif edge_case.request_id not in self._erased:
+        # One that was taken when it was picked is not looked at again when its topic tells of it.
+        elif edge_case.request_id not in self._erased and edge_case.request_id not in task.neighbours:
             model = _model(edge_case.model, edge_case.model_version)
-            _remember(task, self._asked(edge_case.request_id, edge_case.messages, edge_case.answer, model))
+            self._remember(task, edge_case.request_id, edge_case.messages, model, edge_case.answer)
 
     def take_label(self, label: Label) -> None:
         """Learn from what an expert said: of an answer the first word counts, of requests like it the last."""
@@ -84,7 +100,8 @@ class Experience:
         known = task.neighbours.judged(label.request_id)
         if label.request_id not in self._erased:
             asked, model = (Message(role="user", content=label.question),), _model(label.model, label.model_version)
-            _remember(task, self._asked(label.request_id, asked, label.model_answer, model))
+            if label.request_id not in task.neighbours:
+                self._remember(task, label.request_id, asked, model, label.model_answer)
             task.neighbours.judge(label.request_id, failed)
         if known:
             return
@@ -104,19 +121,21 @@ class Experience:
                     task.neighbours.forget(erasure.request_id)
                     task.repeats.pop(erasure.request_id, None)
 
-    def _asked(self, request_id: str, messages: Iterable[Message], answer: str, model: str) -> Asked:
-        vector, words = self._vector(question_of(messages)), words_of(conversation_of(messages))
-        return Asked(request_id, vector, words, model, called(answer), answer)
+    def _remember(
+        self, task: _Task, request_id: str, messages: Sequence[Message], model: str, answer: str
+    ) -> None:
+        (vector,) = self._vectors([question_of(messages)])
+        gone = task.neighbours.add(_asked(request_id, vector, messages, model, answer))
+        if gone is not None:
+            task.repeats.pop(gone, None)
 
-    def _vector(self, text: str) -> Vectors:
-        away: Vectors = self._space.embed([text])[0] - self._space.background.mean
-        return away / max(float(np.linalg.norm(away)), 1e-9)
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
+        away: Vectors = self._space.embed(texts) - self._space.background.mean
+        return away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
 
 
-def _remember(task: _Task, asked: Asked) -> None:
-    gone = task.neighbours.add(asked)
-    if gone is not None:
-        task.repeats.pop(gone, None)
+def _asked(request_id: str, vector: Vectors, messages: Iterable[Message], model: str, answer: str) -> Asked:
+    return Asked(request_id, vector, words_of(conversation_of(messages)), model, called(answer), answer)
 
 
 def _model(name: str, version: str) -> str:

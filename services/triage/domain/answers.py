@@ -54,7 +54,7 @@ def call_error(text: str, tools: Sequence[Tool]) -> str | None:
 
 
 def _arguments_error(arguments: dict[str, Any], parameters: str) -> str | None:
-    schema = _object(parameters)
+    schema = _schema(parameters)
     required, properties = schema.get("required"), schema.get("properties")
     if isinstance(required, list):
         missing = [str(name) for name in required if name not in arguments]
@@ -83,7 +83,7 @@ def _fault(argument: str, error: jsonschema_rs.ValidationError) -> str:
 @lru_cache(maxsize=256)
 def _validators(parameters: str) -> Mapping[str, jsonschema_rs.Validator]:
     """Return what each argument is held to; one whose schema is none, or too large, is held to nothing."""
-    schema = _object(parameters)
+    schema = _schema(parameters)
     shared = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
     validators = {}
     for name, known in schema["properties"].items():
@@ -137,9 +137,10 @@ def _refuse(address: str) -> Never:
     raise ValueError(f"schemas may not refer to {address}")
 
 
-def _object(text: str) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _schema(parameters: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(parameters)
     except (ValueError, RecursionError):  # the caller's document is not ours to judge here
         return {}
     return value if isinstance(value, dict) else {}

@@ -1,8 +1,11 @@
 """Requests that experts were asked about, and what they said: what is known of others like them."""
 
+import math
 import re
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +83,36 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text.casefold()))
 
 
+class Comparison:
+    """New requests beside those that experts were asked about, and beside those that they are asked about meanwhile.
+
+    All are compared at once, in one product of matrices: one after the other would take several times as long.
+    """
+
+    def __init__(self, neighbours: "Neighbours", new: Sequence[Asked]) -> None:
+        self._neighbours = neighbours
+        self._new = new
+        self._vectors = np.stack([each.vector for each in new])
+        self._cosines: Vectors
+
+    def known(self, place: int) -> Known:
+        """Return what is known of one of them by now."""
+        return self._neighbours._known(self._new[place], self._cosines[place])
+
+    def compare(self, vectors: Vectors, taken: npt.NDArray[np.bool_]) -> None:
+        """Compare them with the vectors of all rows (rows, D), of which some are not taken."""
+        self._cosines = self._vectors @ vectors.T if len(vectors) else np.zeros((len(self._new), 0), np.float32)
+        self._cosines[:, ~taken] = -np.inf
+
+    def put(self, row: int, vector: Vectors) -> None:
+        """Compare them with a new row."""
+        self._cosines[:, row] = self._vectors @ vector
+
+    def drop(self, row: int) -> None:
+        """Compare them with a row no more."""
+        self._cosines[:, row] = -np.inf
+
+
 class Neighbours:
     """The latest requests of one tenant and task that experts were asked about, in memory."""
 
@@ -91,6 +124,11 @@ class Neighbours:
         self._free: list[int] = []
         self._judged: Counter[bool] = Counter()
         self._calls: defaultdict[str, defaultdict[str, Counter[bool]]] = defaultdict(lambda: defaultdict(Counter))
+        self._comparisons: WeakSet[Comparison] = WeakSet()
+
+    def __contains__(self, request_id: str) -> bool:
+        """Say whether a request is remembered."""
+        return request_id in self._rows
 
     def add(self, asked: Asked) -> str | None:
         """Take in a request, unless it is known; return the one that is forgotten for it."""
@@ -106,6 +144,8 @@ class Neighbours:
         self._asked[row] = asked
         self._vectors[row] = asked.vector
         self._taken[row] = True
+        for comparison in self._comparisons:
+            comparison.put(row, asked.vector)
         self._count(asked, 1)
         return oldest
 
@@ -127,16 +167,28 @@ class Neighbours:
         if row is not None:
             self._count(self._asked.pop(row), -1)
             self._taken[row] = False
+            for comparison in self._comparisons:
+                comparison.drop(row)
             self._free.append(row)
+
+    def compare(self, new: Sequence[Asked]) -> Comparison:
+        """Compare requests that experts are not asked about yet; there is at least one."""
+        comparison = Comparison(self, new)
+        comparison.compare(self._vectors, self._taken)
+        self._comparisons.add(comparison)
+        return comparison
 
     def of(self, new: Asked) -> Known:
         """Return what is known of an answer that experts are not asked about yet."""
+        return self.compare([new]).known(0)
+
+    def _known(self, new: Asked, cosines: Vectors) -> Known:
+        """Return what is known of an answer, given the cosine of its request with each row, (rows,)."""
         if not self._rows:
             return Known()
-        alike = np.where(self._taken, self._vectors @ new.vector, -np.inf)
         count = min(NEAREST, len(self._rows))
-        rows = np.argpartition(-alike, count - 1)[:count].tolist()
-        nearest = [(float(alike[row]), self._asked[row]) for row in rows]
+        rows = np.argpartition(cosines, len(cosines) - count)[-count:]
+        nearest = [(cosine, self._asked[row]) for cosine, row in zip(cosines[rows].tolist(), rows.tolist(), strict=True)]
         labelled = [(cosine, asked) for cosine, asked in nearest if asked.failed is not None]
         close = [asked for cosine, asked in labelled if cosine >= ALIKE]
         weights = [_weight(cosine, asked.model == new.model) for cosine, asked in labelled]
@@ -175,10 +227,12 @@ class Neighbours:
         self._vectors = np.concatenate((self._vectors.reshape(size, dimensions), more))
         self._taken = np.concatenate((self._taken, np.zeros(len(more), np.bool_)))
         self._free = list(range(len(self._vectors) - 1, size - 1, -1))
+        for comparison in self._comparisons:
+            comparison.compare(self._vectors, self._taken)
 
 
 def _weight(cosine: float, same_model: bool) -> float:
-    return float(np.exp((cosine - 1) / REACH)) * (1.0 if same_model else OTHER_MODEL)
+    return math.exp((cosine - 1) / REACH) * (1.0 if same_model else OTHER_MODEL)
 
 
 def _is_same(cosine: float, new: Asked, asked: Asked) -> bool:
