@@ -188,7 +188,9 @@ class Neighbours:
             return Known()
         count = min(NEAREST, len(self._rows))
         rows = np.argpartition(cosines, len(cosines) - count)[-count:]
-        nearest = [(cosine, self._asked[row]) for cosine, row in zip(cosines[rows].tolist(), rows.tolist(), strict=True)]
+        nearest = [
+            (cosine, self._asked[row]) for cosine, row in zip(cosines[rows].tolist(), rows.tolist(), strict=True)
+        ]
         labelled = [(cosine, asked) for cosine, asked in nearest if asked.failed is not None]
         close = [asked for cosine, asked in labelled if cosine >= ALIKE]
         weights = [_weight(cosine, asked.model == new.model) for cosine, asked in labelled]
@@ -236,6 +238,8 @@ def _weight(cosine: float, same_model: bool) -> float:
 
 
 def _is_same(cosine: float, new: Asked, asked: Asked) -> bool:
+    if new.request_id == asked.request_id:
+        return False  # it is decided about again, for what came of it the first time was not committed
     if not new.words or new.words == asked.words:
         return bool(new.words)
     alike = cosine >= SAME_DIRECTION and len(new.words & asked.words) >= SAME_WORDS * len(new.words | asked.words)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,30 @@ def test_memory_is_bounded_and_the_oldest_goes(neighbours: Neighbours, monkeypat
     assert gone == [None] * 100 + [f"r{number}" for number in range(50)]
     assert neighbours.of(asked("new", 0.0, text="r20")).same_as is None
     assert neighbours.of(asked("new", 1.4, text="r140")).same_as == "r140"
+
+
+def test_a_request_that_is_decided_about_again_does_not_repeat_itself(neighbours: Neighbours) -> None:
+    neighbours.add(asked("r1"))
+    assert neighbours.of(asked("r1")).same_as is None
+
+
+def test_requests_compared_together_are_compared_with_what_is_asked_meanwhile(
+    neighbours: Neighbours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 70)  # so that rows are added, grown by and used again
+    chance = np.random.default_rng(1)
+    for number in range(60):
+        neighbours.add(asked(f"old {number}", chance.uniform(0, 6)))
+    new = [asked(f"r{number}", chance.uniform(0, 6)) for number in range(30)]
+    comparison = neighbours.compare(new)
+    for place, each in enumerate(new):
+        alone, together = neighbours.of(each), comparison.known(place)
+        rounded = {
+            name: pytest.approx(getattr(alone, name), abs=1e-6) for name in ("nearest", "similar_share", "called_share")
+        }
+        assert together == replace(alone, **rounded)  # type: ignore[arg-type] # what is like the numbers
+        neighbours.add(each)
+        if place % 3 == 0:
+            neighbours.judge(each.request_id, place % 2 == 0)
+        if place % 5 == 0:
+            neighbours.forget(new[place // 2].request_id)
