@@ -5,17 +5,22 @@ about one request is in one partition of each. Faust keeps one transaction for e
 written and the offsets of what was read, but only for topics that the app itself reads: that is why edge cases are read
 here, and nothing is done with them.
 
-What came of answers is written outside of transactions, for its topic is not read here: after a crash perhaps twice.
+Records are handled by the batch, each in its turn, and what came of a batch is written at its end, edge cases before
+the rows that say so. Nothing is committed until all of it is acknowledged, so a transaction holds all that came of a
+batch and where to read on, or nothing of it (`batches.py`). When a process is killed, stopped or fails in between, its
+transaction is aborted and the batch read again.
 
-A transaction may commit between two writes of one record, so a crash may repeat the record. That is why an edge case is
-written before the row that says so, and why repeats are dropped where they arrive.
+What came of answers and dead letters are written outside of transactions, for their topics are not read here: of a
+batch that is read again they are written twice. Repeats are dropped where they arrive.
 """
 
 import asyncio
 import logging
 import shutil
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,7 +28,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from mode.threads import WorkerThread
 
 from schemas.codecs import UndecodableError, codec
-from schemas.events import EdgeCase, Erasure, Event, Feedback, Interaction, Label, Outcome
+from schemas.events import DeadLetter, EdgeCase, Erasure, Feedback, Interaction, Label, Outcome
 from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -32,6 +37,8 @@ from services.runtime.kafka import Producer, Record, until_answered
 from services.runtime.settings import KafkaSettings
 from services.triage import tables
 from services.triage.backlog import Backlog
+from services.triage.batches import WAITING
+from services.triage.domain.neighbours import Known
 from services.triage.domain.outcomes import of_feedback, of_label
 from services.triage.domain.queue import QueueName
 from services.triage.domain.rows import Remembered
@@ -45,7 +52,32 @@ GROUP = "gyre-triage"
 STOP_SECONDS = 8.0
 SCRUB_SECONDS = 1.0
 
-Handler = Callable[[Any, Record], Awaitable[None]]
+
+@dataclass
+class _Came:
+    """What came of a batch.
+
+    Attributes:
+        partition: Of its records.
+        edge_cases: By request, as their topic holds them.
+        outcomes: What came of answers.
+        letters: Records that could not be handled, each with the topic that it is of.
+        known: Of interactions, by offset: what gives what is known of answers like it.
+        is_erased: Something is to be gone from the files, too.
+    """
+
+    partition: int
+    edge_cases: list[tables.Row] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    letters: list[tuple[Topic, DeadLetter]] = field(default_factory=list)
+    known: dict[int, Callable[[], Known]] = field(default_factory=dict)
+    is_erased: bool = False
+
+    def tell(self, *outcomes: Outcome | None) -> None:
+        self.outcomes += [each for each in outcomes if each is not None]
+
+
+Handler = Callable[[Any, Record, _Came], None]
 
 
 class _LeftThread(WorkerThread):
@@ -94,7 +126,6 @@ class Triage:
         self._last: dict[tuple[Topic, int], int] = {}  # offset of the record handled last
         self._app.on_partitions_revoked.connect(self._forget_places)
         self._remembered.on_recovered(self._recall_remembered)
-        self._edge_cases = self._topic(Topic.EDGE_CASES)
         self._agent(
             "decide",
             {
@@ -102,7 +133,7 @@ class Triage:
                 Topic.FEEDBACK: self._feedback,
                 Topic.LABELS: self._label,
                 Topic.ERASURES: self._erasure,
-                Topic.EDGE_CASES: _nothing,
+                Topic.EDGE_CASES: None,  # read that they may be written
             },
         )
 
@@ -140,21 +171,19 @@ class Triage:
 
     # Agents
 
-    def _topic(self, *topics: Topic) -> Any:
-        return self._app.topic(
-            *map(str, topics), key_serializer="raw", value_serializer="raw", partitions=self._kafka.partitions
-        )
-
-    def _agent(self, name: str, handlers: dict[Topic, Handler]) -> None:
+    def _agent(self, name: str, handlers: dict[Topic, Handler | None]) -> None:
         async def agent(stream: Any) -> None:
             # Left to itself Faust counts a record as handled also when it was cut short.
             events: AsyncIterator[Any] = stream.noack().events()
             try:
                 async for event in events:
-                    record = _record(event.message)
-                    self._check_follows(record)
-                    await self._handle(record, handlers[record.topic])
-                    event.ack()
+                    records = [Record.of(each) for each in event.message.records]
+                    self._check_follow(records)
+                    handler = handlers[records[0].topic]
+                    if handler is None:
+                        event.ack()
+                    else:
+                        await self._write(self._handle(records, handler), event)
             except Exception as error:
                 # Raised, Faust would start the agent again behind what it had fetched, and commit past that.
                 telemetry.log().exception("agent failed", agent=name)
@@ -162,83 +191,123 @@ class Triage:
                     self._failure.set_exception(Fatal(f"agent {name}: {error!r}"))
                 await asyncio.Event().wait()  # until the process ends
 
-        self._app.agent(self._topic(*handlers), name=name)(agent)
+        topic = self._app.topic(
+            *map(str, handlers),
+            key_serializer="raw",
+            value_serializer="raw",
+            partitions=self._kafka.partitions,
+            maxsize=WAITING,
+        )
+        self._app.agent(topic, name=name)(agent)
 
-    def _check_follows(self, record: Record) -> None:
+    def _check_follow(self, records: Sequence[Record]) -> None:
         """Stop the process when Faust has left a record out, before a later one is committed."""
-        place = record.topic, record.partition
-        last, self._last[place] = self._last.get(place), record.offset
+        topic, partition, first, end = records[0].topic, records[0].partition, records[0].offset, records[-1].offset
+        last = self._last.get((topic, partition), first - 1)
+        self._last[topic, partition] = end
         # Our own edge cases are written in transactions, whose markers take offsets too; erasures are compacted.
-        gapless = record.topic not in (Topic.EDGE_CASES, Topic.ERASURES)
-        if gapless and last is not None and record.offset > last + 1:
-            raise Fatal(f"{record.topic}/{record.partition}: {last} is followed by {record.offset}")
+        gapless = topic not in (Topic.EDGE_CASES, Topic.ERASURES)
+        if gapless and (first > last + 1 or end - first >= len(records)):
+            raise Fatal(f"{topic}/{partition}: {last} is followed by {[each.offset for each in records]}")
 
-    async def _handle(self, record: Record, handler: Handler) -> None:
-        try:
-            event: Event = codec(record.topic).decode(record.value)
-            await handler(event, record)
-            telemetry.RECORDS.labels(record.topic, "handled").inc()
-        except (UndecodableError, Rejected) as error:
-            telemetry.RECORDS.labels(record.topic, "dead-lettered").inc()
-            telemetry.log().error("dead letter", topic=str(record.topic), offset=record.offset, reason=str(error))
-            letter = record.dead("triage", str(error), self._clock)
-            await until_answered("Kafka", lambda: self._producer.send_dead_letter(record.topic, letter))
+    def _handle(self, records: Sequence[Record], handler: Handler) -> _Came:
+        """Handle a batch; a record that cannot be is a dead letter, and leaves the others alone."""
+        came, events = _Came(records[0].partition), []
+        for record in records:
+            try:
+                events.append((record, codec(record.topic).decode(record.value)))
+            except UndecodableError as error:
+                self._bury(record, error, came)
+        asked = [(record.offset, event) for record, event in events if isinstance(event, Interaction)]
+        known = self._experience.compared([event for _, event in asked])
+        came.known = {offset: each for (offset, _), each in zip(asked, known, strict=True)}
+        for record, event in events:
+            try:
+                handler(event, record, came)
+            except Rejected as error:
+                self._bury(record, error, came)
+        telemetry.RECORDS.labels(records[0].topic, "handled").inc(len(records) - len(came.letters))
+        return came
 
-    async def _interaction(self, interaction: Interaction, record: Record) -> None:
-        known = self._remembered.get(interaction.request_id) or Remembered(partition=record.partition)
+    def _bury(self, record: Record, error: Exception, came: _Came) -> None:
+        telemetry.RECORDS.labels(record.topic, "dead-lettered").inc()
+        telemetry.log().error("dead letter", topic=str(record.topic), offset=record.offset, reason=str(error))
+        came.letters.append((record.topic, record.dead("triage", str(error), self._clock)))
+
+    async def _write(self, came: _Came, event: Any) -> None:
+        """Write what came of a batch, and count it as handled."""
+        sends = [
+            *(partial(self._producer.send_dead_letter, *each) for each in came.letters),
+            *(partial(self._producer.send, Topic.OUTCOMES, each) for each in came.outcomes),
+        ]
+        await asyncio.gather(*(until_answered("Kafka", send) for send in sends))
+        async with self._app.consumer.writing():
+            edge_cases = {str(Topic.EDGE_CASES): came.edge_cases}
+            await tables.write(self._app, came.partition, edge_cases, (self._selectors, self._remembered))
+            event.ack()
+        if came.is_erased:
+            # Erasures come many at once, and one pass over the files does for all of them.
+            if not self._unscrubbed:
+                asyncio.get_running_loop().call_later(SCRUB_SECONDS, self._scrub)
+            self._unscrubbed.add(came.partition)
+
+    def _interaction(self, interaction: Interaction, record: Record, came: _Came) -> None:
+        row = self._remembered.get(interaction.request_id, record.partition)
+        known = row or Remembered(partition=record.partition)
         key, selector = self._selector(interaction.tenant, interaction.task, record.partition)
         bundle = self._bundles.current()
         drift = self._drift.exploration(interaction.tenant, interaction.task, self._clock.now())
-        considered = self._picker.consider(interaction, record.value, known, selector, bundle, drift)
-        for each in considered.remembered.feedback if considered else ():  # it came before its interaction
-            await self._tell(of_feedback(each, interaction, bundle))
-        await self._keep(interaction.request_id, key, considered, record)
+        considered = self._picker.consider(
+            interaction, record.value, known, selector, bundle, drift, came.known[record.offset]
+        )
+        if considered is None:
+            return
+        # Feedback that came before its interaction.
+        came.tell(*(of_feedback(each, interaction, bundle) for each in considered.remembered.feedback))
+        self._keep(interaction.request_id, key, considered, row is None, came)
 
-    async def _feedback(self, feedback: Feedback, record: Record) -> None:
-        known = self._remembered.get(feedback.request_id) or Remembered(partition=record.partition)
+    def _feedback(self, feedback: Feedback, record: Record, came: _Came) -> None:
+        row = self._remembered.get(feedback.request_id, record.partition)
+        known = row or Remembered(partition=record.partition)
         asked = self._asked(feedback.request_id, known)
         key, selector = self._selector(feedback.tenant, asked.task if asked else "", record.partition)
         bundle = self._bundles.current()
         considered = self._picker.reconsider(feedback, known, selector, bundle)
-        if considered is not None and asked is not None:
-            await self._tell(of_feedback(feedback, asked, bundle))
-        await self._keep(feedback.request_id, key, considered, record)
-
-    async def _label(self, label: Label, _: Record) -> None:
-        await self._tell(of_label(label, self._bundles.current()))
-
-    async def _erasure(self, erasure: Erasure, record: Record) -> None:
-        """Drop what is remembered of a request; what may still come of it finds it erased."""
-        known = self._remembered.get(erasure.request_id)
-        if erasure.is_whole:  # also where nothing is known: the interaction may be read after its erasure
-            await self._remember(erasure.request_id, Remembered(partition=record.partition, erased=True))
-        elif known is not None:
-            await self._remember(erasure.request_id, msgspec.structs.replace(known, feedback=()))
-        # Erasures come many at once, and one pass over the files does for all of them.
-        if not self._unscrubbed:
-            asyncio.get_running_loop().call_later(SCRUB_SECONDS, self._scrub)
-        self._unscrubbed.add(record.partition)
-
-    async def _keep(self, request_id: str, selector_key: str, considered: Considered | None, record: Record) -> None:
         if considered is None:
             return
+        if asked is not None:
+            came.tell(of_feedback(feedback, asked, bundle))
+        self._keep(feedback.request_id, key, considered, row is None, came)
+
+    def _label(self, label: Label, _: Record, came: _Came) -> None:
+        came.tell(of_label(label, self._bundles.current()))
+
+    def _erasure(self, erasure: Erasure, record: Record, came: _Came) -> None:
+        """Drop what is remembered of a request; what may still come of it finds it erased."""
+        known = self._remembered.get(erasure.request_id, record.partition)
+        if erasure.is_whole:  # also where nothing is known: the interaction may be read after its erasure
+            erased = Remembered(partition=record.partition, erased=True)
+            self._remember(erasure.request_id, erased, known is None)
+        elif known is not None:
+            self._remember(erasure.request_id, msgspec.structs.replace(known, feedback=()), False)
+        came.is_erased = True
+
+    def _keep(self, request_id: str, selector_key: str, considered: Considered, is_new: bool, came: _Came) -> None:
         if considered.edge_case is not None:
             if not considered.edge_case.same_as:  # the next one may be it again; the topic tells it too late
                 self._experience.take_edge_case(considered.edge_case)
-            await self._edge_cases.send(
-                key=request_id.encode(),
-                value=codec(Topic.EDGE_CASES).encode(considered.edge_case),
-                partition=record.partition,
-            )
+            came.edge_cases.append((request_id.encode(), codec(Topic.EDGE_CASES).encode(considered.edge_case)))
         if considered.selector is not None:
-            await self._selectors.put(selector_key, considered.selector, record.partition)
-        await self._remember(request_id, considered.remembered)
+            self._selectors.put(selector_key, considered.selector)
+        self._remember(request_id, considered.remembered, is_new)
 
-    async def _remember(self, request_id: str, row: Remembered) -> None:
-        new = self._remembered.get(request_id) is None
-        await self._remembered.put(request_id, row, row.partition)
-        if new:
-            await self._forget(request_id, row.partition)
+    def _remember(self, request_id: str, row: Remembered, is_new: bool) -> None:
+        self._remembered.put(request_id, row)
+        if is_new:
+            keys = self._oldest.setdefault(row.partition, deque())
+            keys.append(request_id)
+            if len(keys) > self._settings.remembered:
+                self._remembered.delete(keys.popleft())
 
     def _asked(self, request_id: str, known: Remembered) -> Interaction | EdgeCase | None:
         """Return what feedback is about, while it is remembered and no expert has judged it."""
@@ -248,10 +317,6 @@ class Triage:
         item = self._backlog.item(request_id)
         return item.edge_case if item is not None and not item.labels else None
 
-    async def _tell(self, outcome: Outcome | None) -> None:
-        if outcome is not None:
-            await until_answered("Kafka", lambda: self._producer.send(Topic.OUTCOMES, outcome))
-
     def _scrub(self) -> None:
         partitions, self._unscrubbed = self._unscrubbed, set()
         for partition in partitions:
@@ -259,13 +324,7 @@ class Triage:
 
     def _selector(self, tenant: str, task: str, partition: int) -> tuple[str, Selector]:
         key = _key(partition, tenant, task)
-        return key, self._selectors.get(key) or Selector()
-
-    async def _forget(self, request_id: str, partition: int) -> None:
-        keys = self._oldest.setdefault(partition, deque())
-        keys.append(request_id)
-        if len(keys) > self._settings.remembered:
-            await self._remembered.delete(keys.popleft(), partition)
+        return key, self._selectors.get(key, partition) or Selector()
 
     # Recovery
 
@@ -277,21 +336,6 @@ class Triage:
         self._oldest.clear()
         for request_id, row in sorted(self._remembered.items(), key=lambda item: item[0]):
             self._oldest.setdefault(row.partition, deque()).append(request_id)
-
-
-async def _nothing(_: Event, __: Record) -> None:
-    pass
-
-
-def _record(message: Any) -> Record:
-    return Record(
-        topic=Topic(message.topic),
-        partition=message.partition,
-        offset=message.offset,
-        timestamp_ms=int(message.timestamp * 1000),  # Faust's are seconds
-        key=message.key or b"",
-        value=message.value or b"",
-    )
 
 
 def _key(partition: int, tenant: str, task: str) -> str:

@@ -121,9 +121,7 @@ class Experience:
                     task.neighbours.forget(erasure.request_id)
                     task.repeats.pop(erasure.request_id, None)
 
-    def _remember(
-        self, task: _Task, request_id: str, messages: Sequence[Message], model: str, answer: str
-    ) -> None:
+    def _remember(self, task: _Task, request_id: str, messages: Sequence[Message], model: str, answer: str) -> None:
         (vector,) = self._vectors([question_of(messages)])
         gone = task.neighbours.add(_asked(request_id, vector, messages, model, answer))
         if gone is not None:
@@ -131,7 +129,8 @@ class Experience:
 
     def _vectors(self, texts: Sequence[str]) -> Vectors:
         away: Vectors = self._space.embed(texts) - self._space.background.mean
-        return away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
+        away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
+        return away
 
 
 def _asked(request_id: str, vector: Vectors, messages: Iterable[Message], model: str, answer: str) -> Asked:

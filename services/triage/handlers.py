@@ -1,6 +1,6 @@
 """The use case of the traffic: decide what is worth an expert's time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from schemas.bundle import Bundle
@@ -67,6 +67,7 @@ class Picker:
         selector: Selector,
         bundle: Bundle,
         drift: float = 0.0,
+        known: Callable[[], Known] | None = None,
     ) -> Considered | None:
         """Decide about an interaction; nothing when it is none to ask about, was decided about before, or was erased.
 
@@ -77,6 +78,7 @@ class Picker:
             selector: Of its tenant and task.
             bundle: Holds the budget.
             drift: Least part of the budget that is spent at random, because the task has changed; 0 where it has not.
+            known: Gives what is known of answers like it, where it was compared together with others (`compared`).
 
         Raises:
             Rejected: The bundle does not know its tenant, so there is no budget for it.
@@ -84,7 +86,7 @@ class Picker:
         if remembered.erased or remembered.decided or not asked_about(interaction):
             return None
         said = tuple(each for each in remembered.feedback if each.tenant == interaction.tenant)
-        judged = self._judged(interaction, said, bundle, drift > 0)
+        judged = self._judged(interaction, said, bundle, drift > 0, known)
         budget = self._budget(bundle, interaction, drift)
         selector, decision = selector.decide(
             judged.chance, budget, self.clock.chance(), interaction.received_at.timestamp()
@@ -136,9 +138,14 @@ class Picker:
         return self._considered(interaction, flagged, selector, decision, now, bundle)
 
     def _judged(
-        self, interaction: Interaction, feedback: Sequence[Feedback], bundle: Bundle, drifted: bool = False
+        self,
+        interaction: Interaction,
+        feedback: Sequence[Feedback],
+        bundle: Bundle,
+        drifted: bool = False,
+        compared: Callable[[], Known] | None = None,
     ) -> _Judged:
-        known = self.experience.known(interaction)
+        known = compared() if compared is not None else self.experience.known(interaction)
         function_call = wants_call(bundle, interaction.task)
         found = signals(interaction, feedback, known, function_call=function_call, drifted=drifted)
         chance = self.experience.chance(interaction.tenant, interaction.task, interaction.model, found)

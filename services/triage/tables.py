@@ -1,7 +1,8 @@
-"""Faust tables whose changes belong to the transaction of the record that made them."""
+"""Faust tables whose changes belong to the transaction of the records that made them."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import faust
@@ -12,17 +13,22 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP
 from faust.types.transports import ConsumerT
+from rocksdict import WriteBatch
 
 from services.runtime.kafka import MAX_RECORD_BYTES
 from services.runtime.settings import KafkaSettings
+from services.triage.batches import BatchTransport
 
 R = TypeVar("R", bound=msgspec.Struct)
+Row = tuple[bytes, bytes | None]
+"""A key and its value; none where it is removed."""
+MAX_BATCH_BYTES = 1024 * 1024
 
 
 class Table(Generic[R]):
     """Rows by key, kept in RocksDB and in a compacted changelog topic, `gyre-triage-<name>-changelog`.
 
-    Rows are changed by agents only, each in the partition of the record at hand. They may be read from anywhere.
+    Agents change rows, of one partition at a time, and `write` then writes what was changed. Only `get` knows before.
     """
 
     def __init__(self, app: Any, name: str, row: type[R], kafka: KafkaSettings) -> None:
@@ -34,10 +40,13 @@ class Table(Generic[R]):
         )
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(row)
+        self._changed: dict[str, R | None] = {}
 
-    def get(self, key: str) -> R | None:
+    def get(self, key: str, partition: int) -> R | None:
         """Return the row of a key."""
-        value = self._rows.data.get(key.encode())
+        if key in self._changed:
+            return self._changed[key]
+        value = self._database(partition).get(key.encode())
         return None if value is None else self._decoder.decode(value)
 
     def items(self) -> Iterator[tuple[str, R]]:
@@ -45,13 +54,30 @@ class Table(Generic[R]):
         for key, value in self._rows.data.items():
             yield key.decode(), self._decoder.decode(value)
 
-    async def put(self, key: str, row: R, partition: int) -> None:
-        """Write a row."""
-        await self._write(key, self._encoder.encode(row), partition)
+    def put(self, key: str, row: R) -> None:
+        """Change a row."""
+        self._changed[key] = row
 
-    async def delete(self, key: str, partition: int) -> None:
+    def delete(self, key: str) -> None:
         """Remove a row."""
-        await self._write(key, None, partition)
+        self._changed[key] = None
+
+    def changes(self) -> tuple[str, list[Row]]:
+        """Return what was changed since `apply`, the last of each row, and the topic where that goes."""
+        changed = self._changed.items()
+        rows = [(key.encode(), None if row is None else self._encoder.encode(row)) for key, row in changed]
+        return self._rows.changelog_topic.get_topic_name(), rows
+
+    def apply(self, rows: Iterable[Row], partition: int) -> None:
+        """Change the copy on disk."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in rows:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        self._database(partition).write(batch)
+        self._changed.clear()
 
     def scrub(self, partition: int) -> None:
         """Take what was overwritten or removed out of a partition's files, in which RocksDB leaves it for a time."""
@@ -64,14 +90,45 @@ class Table(Generic[R]):
         """Call an asynchronous function whenever the rows of the partitions at hand have been read."""
         self._rows.on_recover(callback)
 
-    async def _write(self, key: str, value: bytes | None, partition: int) -> None:
-        # `table[key] = value` would put the change into a buffer that a commit does not wait for, so that a crash could
-        # lose it though its record counts as handled. Sent like this it is in the open transaction before we go on.
-        await self._rows.changelog_topic.send(key=key.encode(), value=value, partition=partition)
-        if value is None:
-            self._rows.data.pop(key.encode(), None)
-        else:
-            self._rows.data[key.encode()] = value
+    def _database(self, partition: int) -> Any:
+        # Rows are kept as their changelog has them, which is how Faust puts them there when it reads them anew.
+        return self._rows.data._db_for_partition(partition)
+
+
+async def write(app: Any, partition: int, records: Mapping[str, Sequence[Row]], tables: Iterable[Table[Any]]) -> None:
+    """Write records and what was changed in tables in the open transaction of a partition.
+
+    `table[key] = value` would put a change into a buffer that a commit does not wait for, so that a crash could lose it
+    though its record counts as handled. Here all is sent at once, in few requests, and on return it is acknowledged.
+
+    Args:
+        app: As `app` returns it.
+        partition: Of the records that the agent is at.
+        records: By topic.
+        tables: Those that may have changed.
+    """
+    changes = [(table, *table.changes()) for table in tables]
+    sent: list[asyncio.Future[Any]] = []
+    for topic, rows in [*records.items(), *((topic, rows) for _, topic, rows in changes)]:
+        if rows:
+            sent += await _send(app, topic, rows, partition)
+    await asyncio.gather(*sent)
+    for table, _, rows in changes:
+        if rows:
+            table.apply(rows, partition)
+
+
+async def _send(app: Any, topic: str, rows: Sequence[Row], partition: int) -> list[asyncio.Future[Any]]:
+    # One by one they would take Faust and aiokafka several times as long as deciding about them did.
+    producer = app.producer._transaction_producers[f"{app.conf.id}-{app.assignor.group_for_topic(topic)}-{partition}"]
+    batch, sent = producer.create_batch(), []
+    for key, value in rows:
+        if batch.append(timestamp=None, key=key, value=value) is None:  # it is full
+            sent.append(await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            batch.append(timestamp=None, key=key, value=value)
+    sent.append(await producer.send_batch(batch, topic, partition=partition))
+    return sent
 
 
 async def ensure_changelogs(app: Any, kafka: KafkaSettings) -> None:
@@ -173,11 +230,14 @@ def app(name: str, kafka: KafkaSettings, data_dir: str) -> Any:
         broker_commit_interval=1.0,
         consumer_auto_offset_reset="earliest",
         producer_max_request_size=2 * MAX_RECORD_BYTES,
+        producer_max_batch_size=MAX_BATCH_BYTES,
+        producer_compression_type="lz4",
         topic_partitions=kafka.partitions,
         topic_replication_factor=kafka.replication_factor,
         topic_disable_leader=True,
         TableManager=_Tables,
         web_enabled=False,
     )
+    made.transport = BatchTransport(made.conf.broker_consumer, made)
     made.in_worker = True  # without it Faust takes itself for a mere client and uses no transactions
     return made
