@@ -1,20 +1,21 @@
 """Triage's throughput, beside the plain Faust agent that decides the same: `python -m benchmarks.triage MODELS_DIR`.
 
-Starts a Kafka for each measurement, on free ports and a state folder that is removed afterwards, puts interactions there,
-and measures how fast one process decides about them, until it has committed the last one:
+Starts a Kafka for each measurement, on free ports and a state folder that is removed afterwards, puts interactions
+there, and measures how fast one process decides about them, until it has committed the last one:
 
-    bare    a Faust agent with an inherited counter in memory: it reads nothing, decides nothing, and after a crash counts
-            twice. The most that Faust alone does.
-    plain   a Faust agent that decides as triage does (the same embeddings, neighbours, signals, chances and budgets, by
-            the same code), as Faust's documentation has it: `async for event in stream`, one record after the other, `table[...] =`,
-            acknowledged by Faust. Exactly once, tables in RocksDB with changelogs, the same two rows and edge cases.
-    triage  triage's own agent and tables.
+    bare    a Faust agent that counts in a table in memory: it reads nothing, decides nothing, and after a crash counts
+            twice. The most that Faust does by itself.
+    plain   a Faust agent that decides as triage does, by the same code: decoding, embeddings, neighbours, signals,
+            chances, budgets, edge cases. But as Faust's documentation has it: `async for event in stream`, one record
+            after the other, `table[...] =`, acknowledged by Faust; exactly once, tables in RocksDB with changelogs.
+    triage  triage's own agent and tables, without its console and what that follows.
 
-All have four partitions, commit each second and begin with what is remembered of each task at most: requests that experts
-were asked about, and their labels. `plain` and `triage` take turns, and ratios are of neighbours in time. At last triage
-decides about ten times as many.
+All have four partitions and commit each second; the latter two begin with as much as triage remembers of what experts
+were asked and said, and remember a thousand requests of each partition. They take turns, and ratios are of neighbours
+in time. At last triage decides about ten times as many.
 
-Times are from the first commit to the last one. Where other programs want the processors too, compare the processor time.
+Times are from the first commit to the last one. Where other programs want the processors too, compare the processor
+time.
 """
 
 import argparse
@@ -102,9 +103,7 @@ def main() -> None:
 
     if "bare" in options.sides:
         measured("bare")
-    pairs = [
-        [measured(side) for side in ("plain", "triage") if side in options.sides] for _ in range(options.rounds)
-    ]
+    pairs = [[measured(side) for side in ("plain", "triage") if side in options.sides] for _ in range(options.rounds)]
     if all(len(pair) == 2 for pair in pairs):
         _print_ratios(pairs)
     if "ten times" in options.sides:

@@ -1,6 +1,6 @@
 """One side of `benchmarks.triage`, in a process of its own: `python -m benchmarks.triage_sides SIDE KAFKA`.
 
-`bare`, `plain` and `triage` are described there. All know the same bundle and, but for `bare`, what experts said before.
+`bare`, `plain` and `triage` are described there.
 """
 
 import sys
@@ -42,39 +42,41 @@ async def bare(kafka: KafkaSettings, _: Settings) -> None:
     app = _app(kafka, store="memory://")
     counts = app.Table("counts", default=int, partitions=kafka.partitions)
 
-    @app.agent(app.topic(str(Topic.INTERACTIONS), key_serializer="raw", value_serializer="raw"))
     async def count(stream: Any) -> None:
         async for event in stream.events():
             counts[event.message.partition] += 1
 
+    app.agent(app.topic(str(Topic.INTERACTIONS), key_serializer="raw", value_serializer="raw"))(count)
     await _run(app, kafka)
 
 
 async def plain(kafka: KafkaSettings, settings: Settings) -> None:
     """Decide as triage does, one record after the other, as Faust's documentation has it."""
     app = _app(kafka, store="rocksdb://", processing_guarantee="exactly_once", datadir=str(settings.data_dir))
-    rows = {name: app.Table(name, key_type=bytes, value_type=bytes, partitions=kafka.partitions) for name in ROWS}
+    remembered, selectors = (
+        app.Table(name, key_type=bytes, value_type=bytes, partitions=kafka.partitions)
+        for name in ("remembered", "selectors")
+    )
     encode = msgspec.msgpack.Encoder().encode
-    decoders = {name: msgspec.msgpack.Decoder(row) for name, row in ROWS.items()}
+    read_row, read_selector = msgspec.msgpack.Decoder(Remembered).decode, msgspec.msgpack.Decoder(Selector).decode
     experience, oldest = _experience(settings), [deque[bytes]() for _ in range(kafka.partitions)]
     picker, known = Picker(experience, Clock(), kafka.partitions), bundle()
     edge_cases = app.topic(str(Topic.EDGE_CASES), key_serializer="raw", value_serializer="raw")
     # Faust writes in transactions to topics alone that the app reads, too.
     read = app.topic(str(Topic.INTERACTIONS), str(Topic.EDGE_CASES), key_serializer="raw", value_serializer="raw")
 
-    @app.agent(read)
     async def decide(stream: Any) -> None:
         async for event in stream.events():
             if event.message.topic != Topic.INTERACTIONS:
                 continue
             interaction, partition = codec(Topic.INTERACTIONS).decode(event.value), event.message.partition
             key, name = interaction.request_id.encode(), f"{partition}/{interaction.tenant}/{interaction.task}".encode()
-            before, selector = rows["remembered"].get(key), rows["selectors"].get(name)
+            before, selector = remembered.get(key), selectors.get(name)
             considered = picker.consider(
                 interaction,
                 event.value,
-                decoders["remembered"].decode(before) if before else Remembered(partition=partition),
-                decoders["selectors"].decode(selector) if selector else Selector(),
+                read_row(before) if before else Remembered(partition=partition),
+                read_selector(selector) if selector else Selector(),
                 known,
             )
             if considered is None:
@@ -84,12 +86,13 @@ async def plain(kafka: KafkaSettings, settings: Settings) -> None:
                     experience.take_edge_case(considered.edge_case)
                 value = codec(Topic.EDGE_CASES).encode(considered.edge_case)
                 await edge_cases.send(key=key, value=value, partition=partition)
-            rows["selectors"][name] = encode(considered.selector)
-            rows["remembered"][key] = encode(considered.remembered)
+            selectors[name] = encode(considered.selector)
+            remembered[key] = encode(considered.remembered)
             oldest[partition].append(key)
             if len(oldest[partition]) > settings.remembered:
-                del rows["remembered"][oldest[partition].popleft()]
+                del remembered[oldest[partition].popleft()]
 
+    app.agent(read)(decide)
     await _run(app, kafka)
 
 
@@ -97,9 +100,7 @@ async def triage(kafka: KafkaSettings, settings: Settings) -> None:
     """Decide with triage's own agent and tables, without its console and its followers."""
     items = ItemsOnDisk(settings.data_dir / "items")
     bundles, clock, known = FollowedBundles(), Clock(), bundle()
-    bundles.apply(
-        BundlePublished(version=known.version, published_at=clock.now(), content=known.model_dump_json())
-    )
+    bundles.apply(BundlePublished(version=known.version, published_at=clock.now(), content=known.model_dump_json()))
     async with Producer(kafka) as producer:
         await Triage(
             settings,
@@ -114,7 +115,6 @@ async def triage(kafka: KafkaSettings, settings: Settings) -> None:
 
 
 SIDES: dict[str, Side] = {"bare": bare, "plain": plain, "triage": triage}
-ROWS: dict[str, type[msgspec.Struct]] = {"remembered": Remembered, "selectors": Selector}
 
 
 def group(side: str) -> str:

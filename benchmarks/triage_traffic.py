@@ -1,8 +1,8 @@
 """Interactions for `benchmarks.triage`, and what experts have said of others before them.
 
 Questions, tools and right answers are those of `gyre.demo.traffic` (live requests of BFCL), over and over, as the
-applications of many stores ask them: each names its store, order and ticket, so that two are hardly ever the same. One in
-twenty repeats an earlier one word by word. How likely models find their answers is drawn.
+applications of many stores ask them: each names its store, order and ticket, so that two are hardly ever the same. One
+in twenty repeats an earlier one word by word. How likely models find their answers is drawn.
 """
 
 import random
@@ -28,12 +28,10 @@ def bundle() -> Bundle:
     """Return the sample bundle with all tasks of the traffic, of which experts are asked about a fifth."""
     sample = load_bundle(Path("deploy/bundle"))
     ((name, task),) = sample.tasks.items()
-    tenant = sample.tenants[task.tenant].model_copy(
-        update={"experts": Experts(share=SHARE, exploration=EXPLORATION)}
-    )
+    tenant = sample.tenants[task.tenant].model_copy(update={"experts": Experts(share=SHARE, exploration=EXPLORATION)})
     assert name == TASKS[0]
     return sample.model_copy(
-        update={"tenants": {task.tenant: tenant}, "tasks": {each: task for each in TASKS}, "version": "benchmark"}
+        update={"tenants": {task.tenant: tenant}, "tasks": dict.fromkeys(TASKS, task), "version": "benchmark"}
     )
 
 
@@ -91,7 +89,15 @@ def _interaction(
             RouteCandidate(model=name, tier=name, cleared=True, live=True, chosen=name == "specialist", reason="ok")
             for name in ("specialist", "small", "large")
         ),
-        attempts=(Attempt(model="specialist", tier="specialist", outcome="answered", start_us=5000, duration_us=chance.randrange(10**6)),),
+        attempts=(
+            Attempt(
+                model="specialist",
+                tier="specialist",
+                outcome="answered",
+                start_us=5000,
+                duration_us=chance.randrange(10**6),
+            ),
+        ),
         bundle_version="benchmark",
         sensitivity=Sensitivity.INTERNAL,
         prompt_tokens=612,
