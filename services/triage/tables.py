@@ -23,6 +23,8 @@ R = TypeVar("R", bound=msgspec.Struct)
 Row = tuple[bytes, bytes | None]
 """A key and its value; none where it is removed."""
 MAX_BATCH_BYTES = 1024 * 1024
+# Of each table and partition, in memory. Faust's own would be up to 192 MiB and 2 GiB, and rows are read once or twice.
+BUFFER_BYTES, CACHE_BYTES = 4 * 1024 * 1024, 8 * 1024 * 1024
 
 
 class Table(Generic[R]):
@@ -37,6 +39,7 @@ class Table(Generic[R]):
             key_type=bytes,
             value_type=bytes,
             partitions=kafka.partitions,
+            options={"write_buffer_size": BUFFER_BYTES, "block_cache_size": CACHE_BYTES},
         )
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(row)
