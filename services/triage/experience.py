@@ -39,6 +39,7 @@ class Experience:
     def __init__(self, space: Space) -> None:
         self._space = space
         self._tasks: defaultdict[tuple[str, str], _Task] = defaultdict(_Task)
+        self._compared: dict[str, Asked] = {}  # what was compared last; some of it experts will be asked about
         self._erased: set[str] = set()  # topics are read in no order: what was erased may come after
 
     def known(self, interaction: Interaction) -> Known:
@@ -60,6 +61,7 @@ class Experience:
             asked = of_tasks[interaction.tenant, interaction.task]
             places.append(len(asked))
             asked.append(_asked(interaction.request_id, vector, interaction.messages, model, answer))
+        self._compared = {each.request_id: each for asked in of_tasks.values() for each in asked}
         compared = {name: self._tasks[name].neighbours.compare(asked) for name, asked in of_tasks.items()}
         return [
             partial(compared[each.tenant, each.task].known, place)
@@ -86,7 +88,8 @@ class Experience:
         # One that was taken when it was picked is not looked at again when its topic tells of it.
         elif edge_case.request_id not in self._erased and edge_case.request_id not in task.neighbours:
             model = _model(edge_case.model, edge_case.model_version)
-            self._remember(task, edge_case.request_id, edge_case.messages, model, edge_case.answer)
+            asked = self._compared.get(edge_case.request_id)
+            _remember(task, asked or self._asked(edge_case.request_id, edge_case.messages, model, edge_case.answer))
 
     def take_label(self, label: Label) -> None:
         """Learn from what an expert said: of an answer the first word counts, of requests like it the last."""
@@ -101,7 +104,7 @@ class Experience:
         if label.request_id not in self._erased:
             asked, model = (Message(role="user", content=label.question),), _model(label.model, label.model_version)
             if label.request_id not in task.neighbours:
-                self._remember(task, label.request_id, asked, model, label.model_answer)
+                _remember(task, self._asked(label.request_id, asked, model, label.model_answer))
             task.neighbours.judge(label.request_id, failed)
         if known:
             return
@@ -116,21 +119,26 @@ class Experience:
         """Forget a request."""
         if erasure.is_whole:
             self._erased.add(erasure.request_id)
+            self._compared.pop(erasure.request_id, None)
             for (tenant, _), task in self._tasks.items():
                 if tenant == erasure.tenant:
                     task.neighbours.forget(erasure.request_id)
                     task.repeats.pop(erasure.request_id, None)
 
-    def _remember(self, task: _Task, request_id: str, messages: Sequence[Message], model: str, answer: str) -> None:
+    def _asked(self, request_id: str, messages: Sequence[Message], model: str, answer: str) -> Asked:
         (vector,) = self._vectors([question_of(messages)])
-        gone = task.neighbours.add(_asked(request_id, vector, messages, model, answer))
-        if gone is not None:
-            task.repeats.pop(gone, None)
+        return _asked(request_id, vector, messages, model, answer)
 
     def _vectors(self, texts: Sequence[str]) -> Vectors:
         away: Vectors = self._space.embed(texts) - self._space.background.mean
         away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
         return away
+
+
+def _remember(task: _Task, asked: Asked) -> None:
+    gone = task.neighbours.add(asked)
+    if gone is not None:
+        task.repeats.pop(gone, None)
 
 
 def _asked(request_id: str, vector: Vectors, messages: Iterable[Message], model: str, answer: str) -> Asked:

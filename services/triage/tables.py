@@ -234,7 +234,6 @@ def app(name: str, kafka: KafkaSettings, data_dir: str) -> Any:
         consumer_auto_offset_reset="earliest",
         producer_max_request_size=2 * MAX_RECORD_BYTES,
         producer_max_batch_size=MAX_BATCH_BYTES,
-        producer_compression_type="lz4",
         topic_partitions=kafka.partitions,
         topic_replication_factor=kafka.replication_factor,
         topic_disable_leader=True,

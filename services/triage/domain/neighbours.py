@@ -102,7 +102,8 @@ class Comparison:
     def compare(self, vectors: Vectors, taken: npt.NDArray[np.bool_]) -> None:
         """Compare them with the vectors of all rows (rows, D), of which some are not taken."""
         self._cosines = self._vectors @ vectors.T if len(vectors) else np.zeros((len(self._new), 0), np.float32)
-        self._cosines[:, ~taken] = -np.inf
+        if not taken.all():
+            self._cosines[:, ~taken] = -np.inf
 
     def put(self, row: int, vector: Vectors) -> None:
         """Compare them with a new row."""
@@ -187,7 +188,7 @@ class Neighbours:
         if not self._rows:
             return Known()
         count = min(NEAREST, len(self._rows))
-        rows = np.argpartition(cosines, len(cosines) - count)[-count:]
+        rows = cosines.argpartition(len(cosines) - count)[-count:]
         nearest = [
             (cosine, self._asked[row]) for cosine, row in zip(cosines[rows].tolist(), rows.tolist(), strict=True)
         ]
