@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
@@ -48,7 +48,11 @@ from services.triage.handlers import Considered, Picker
 from services.triage.settings import Settings
 from services.triage.state import FollowedBundles, FollowedDrift
 
+T = TypeVar("T")
+
 GROUP = "gyre-triage"
+# Records after which others have their turn: experts wait for answers of the same process.
+AT_A_TIME = 16
 STOP_SECONDS = 8.0
 SCRUB_SECONDS = 1.0
 
@@ -183,7 +187,7 @@ class Triage:
                     if handler is None:
                         event.ack()
                     else:
-                        await self._write(self._handle(records, handler), event)
+                        await self._write(await self._handle(records, handler), event)
             except Exception as error:
                 # Raised, Faust would start the agent again behind what it had fetched, and commit past that.
                 telemetry.log().exception("agent failed", agent=name)
@@ -210,10 +214,10 @@ class Triage:
         if gapless and (first > last + 1 or end - first >= len(records)):
             raise Fatal(f"{topic}/{partition}: {last} is followed by {[each.offset for each in records]}")
 
-    def _handle(self, records: Sequence[Record], handler: Handler) -> _Came:
+    async def _handle(self, records: Sequence[Record], handler: Handler) -> _Came:
         """Handle a batch; a record that cannot be is a dead letter, and leaves the others alone."""
         came, events = _Came(records[0].partition), []
-        for record in records:
+        async for record in _giving_way(records):
             try:
                 events.append((record, codec(record.topic).decode(record.value)))
             except UndecodableError as error:
@@ -221,7 +225,7 @@ class Triage:
         asked = [(record.offset, event) for record, event in events if isinstance(event, Interaction)]
         known = self._experience.compared([event for _, event in asked])
         came.known = {offset: each for (offset, _), each in zip(asked, known, strict=True)}
-        for record, event in events:
+        async for record, event in _giving_way(events):
             try:
                 handler(event, record, came)
             except Rejected as error:
@@ -336,6 +340,14 @@ class Triage:
         self._oldest.clear()
         for request_id, row in sorted(self._remembered.items(), key=lambda item: item[0]):
             self._oldest.setdefault(row.partition, deque()).append(request_id)
+
+
+async def _giving_way(many: Sequence[T]) -> AsyncIterator[T]:
+    """Yield all, and let the rest of the process have its turn from time to time."""
+    for place, each in enumerate(many, 1):
+        yield each
+        if place % AT_A_TIME == 0:
+            await asyncio.sleep(0)
 
 
 def _key(partition: int, tenant: str, task: str) -> str:

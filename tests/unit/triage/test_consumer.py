@@ -1,5 +1,6 @@
 """What comes of a batch: the same as of its records one by one, in real tables, without Kafka."""
 
+import asyncio
 import random
 from collections.abc import Callable
 from itertools import count
@@ -55,7 +56,7 @@ class Alone:
     def close(self) -> None:
         self.items.close()
 
-    def handle(self, *values: Event | bytes, topic: Topic = Topic.INTERACTIONS) -> _Came:
+    async def handle(self, *values: Event | bytes, topic: Topic = Topic.INTERACTIONS) -> _Came:
         """Handle what a topic holds, as one batch."""
         records = [_record(topic, next(self._offsets), value) for value in values]
         handlers: dict[Topic, Any] = {
@@ -63,7 +64,7 @@ class Alone:
             Topic.FEEDBACK: self._triage._feedback,
             Topic.ERASURES: self._triage._erasure,
         }
-        came = self._triage._handle(records, handlers[topic])
+        came = await self._triage._handle(records, handlers[topic])
         for table in (self._triage._selectors, self._triage._remembered):
             name, rows = table.changes()
             self.rows += [(name, *row) for row in rows]
@@ -121,9 +122,9 @@ def _traffic(number: int, seed: int) -> list[Interaction]:
 async def test_a_batch_comes_to_the_same_as_its_records_one_by_one(start: Start, seed: int) -> None:
     batched, single, events = start(), start(), _traffic(300, seed)
     for first in range(0, len(events), 60):
-        batched.handle(*events[first : first + 60])
+        await batched.handle(*events[first : first + 60])
     for event in events:
-        single.handle(event)
+        await single.handle(event)
     assert 50 < len(single.edge_cases) < 150
     assert any(each.same_as for each in single.edge_cases)
     assert [each.request_id for each in batched.edge_cases] == [each.request_id for each in single.edge_cases]
@@ -145,26 +146,26 @@ async def test_a_batch_comes_to_the_same_as_its_records_one_by_one(start: Start,
 
 async def test_a_batch_changes_the_row_of_its_task_once(start: Start) -> None:
     triage = start()
-    triage.handle(*_traffic(50, 1))
+    await triage.handle(*_traffic(50, 1))
     assert len([name for name, *_ in triage.rows if "selectors" in name]) == 1
 
 
 async def test_a_request_that_is_made_twice_within_a_batch_is_asked_about_once(start: Start) -> None:
     triage = start()
     triage._triage._bundles._bundle = bundle(share=1.0)
-    triage.handle(interaction("r1"), interaction("r2"))
+    await triage.handle(interaction("r1"), interaction("r2"))
     assert [(each.request_id, each.same_as) for each in triage.edge_cases] == [("r1", ""), ("r2", "r1")]
 
 
 async def test_a_record_that_is_read_twice_within_a_batch_counts_once(start: Start) -> None:
     triage = start()
-    triage.handle(interaction("r1"), interaction("r1"))
+    await triage.handle(interaction("r1"), interaction("r1"))
     assert triage.selector.seen == 1
 
 
 async def test_bad_records_are_dead_letters_and_leave_the_rest_of_their_batch_alone(start: Start) -> None:
     triage = start()
-    came = triage.handle(interaction("r1"), b"nonsense", interaction("r2", tenant="nobody"), interaction("r3"))
+    came = await triage.handle(interaction("r1"), b"nonsense", interaction("r2", tenant="nobody"), interaction("r3"))
     assert [(topic, letter.offset) for topic, letter in came.letters] == [
         (Topic.INTERACTIONS, 1),
         (Topic.INTERACTIONS, 2),
@@ -178,7 +179,7 @@ async def test_bad_records_are_dead_letters_and_leave_the_rest_of_their_batch_al
 async def test_within_a_batch_feedback_is_known_as_it_comes(start: Start) -> None:
     triage = start()
     said = [feedback("r1", feedback_id=each) for each in ("f1", "f2", "f1")]
-    triage.handle(*said, topic=Topic.FEEDBACK)
+    await triage.handle(*said, topic=Topic.FEEDBACK)
     row = triage.row("r1")
     assert row is not None
     assert [each.feedback_id for each in row.feedback] == ["f1", "f2"]
@@ -187,16 +188,16 @@ async def test_within_a_batch_feedback_is_known_as_it_comes(start: Start) -> Non
 async def test_what_is_erased_is_gone_also_when_its_interaction_comes_in_the_next_batch(start: Start) -> None:
     triage = start()
     erasures = [Erasure(request_id=each, erasure_id="e", tenant=TENANT, asked_at=NOW) for each in ("r1", "r2")]
-    triage.handle(interaction("r1"))
-    triage.handle(*erasures, topic=Topic.ERASURES)
-    triage.handle(interaction("r1"), interaction("r2"))
+    await triage.handle(interaction("r1"))
+    await triage.handle(*erasures, topic=Topic.ERASURES)
+    await triage.handle(interaction("r1"), interaction("r2"))
     assert triage.row("r1") == triage.row("r2") == Remembered(partition=0, erased=True)
 
 
 async def test_the_oldest_are_forgotten_also_those_of_the_same_batch(start: Start) -> None:
     triage = start(remembered=10)
-    triage.handle(*(interaction(f"r{number}") for number in range(15)))
-    triage.handle(*(interaction(f"r{number}") for number in range(15, 22)))
+    await triage.handle(*(interaction(f"r{number}") for number in range(15)))
+    await triage.handle(*(interaction(f"r{number}") for number in range(15, 22)))
     assert [number for number in range(22) if triage.row(f"r{number}") is not None] == list(range(12, 22))
 
 
@@ -210,3 +211,18 @@ async def test_a_record_that_was_left_out_ends_the_process(start: Start) -> None
         triage._check_follow([_record(Topic.INTERACTIONS, 8, b"")])
     with pytest.raises(Fatal, match="is followed by"):
         triage._check_follow([_record(Topic.FEEDBACK, each, b"") for each in (1, 3)])
+
+
+async def test_others_have_their_turn_while_a_batch_is_handled(start: Start) -> None:
+    triage, turns = start(), 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(other())
+    await triage.handle(*_traffic(200, 1))
+    waiting.cancel()
+    assert turns > 10
