@@ -3,6 +3,7 @@
 `bare`, `plain` and `triage` are described there.
 """
 
+import gc
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -149,6 +150,8 @@ def _experience(settings: Settings) -> Experience:
     for edge_case, label in said_before():
         experience.take_edge_case(edge_case)
         experience.take_label(label)
+    gc.collect()
+    gc.freeze()  # as the service does once it is ready
     return experience
 
 

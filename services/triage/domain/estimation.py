@@ -67,7 +67,7 @@ _MEAN = np.array([0.0, *(weight.mean for weight in _WEIGHTS), *[0.0] * len(_PRES
 _VARIANCES = np.array(
     [CONSTANT_VARIANCE, *(weight.variance for weight in _WEIGHTS), *[PRESENCE_VARIANCE] * len(_PRESENCES)]
 )
-_DIMENSIONS = len(_MEAN)
+_NOTHING = (0.0,) * (len(_MEAN) - 1)
 
 
 class Estimator:
@@ -103,12 +103,11 @@ class Estimator:
         return np.array([1.0, log_odds(self._model.chance(features))])
 
     def _features(self, found: Iterable[Signal]) -> Vector:
-        features = np.zeros(_DIMENSIONS)
-        features[0] = 1.0
+        features = [1.0, *_NOTHING]
         for signal in found:
             name, value = signal.name, min(max(signal.value, 1 - SUREST), SUREST)
             if name in _PLACES:  # one that is told by a later version of triage is not
                 features[_PLACES[name]] = log_odds(value) - _NEUTRAL[name]
             if name in _PRESENCES:
                 features[_PRESENCES[name]] = 1.0
-        return features
+        return np.array(features)

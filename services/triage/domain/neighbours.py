@@ -4,11 +4,12 @@ import math
 import re
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from weakref import WeakSet
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from services.runtime.embeddings import Vectors
 from services.runtime.logistic import log_odds, logistic
@@ -30,8 +31,7 @@ OTHER_MODEL = 0.25
 _WORD = re.compile(r"\w+")
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, eq=False):
     """A request that experts were asked about.
 
     Attributes:
@@ -53,8 +53,7 @@ class Asked:
     failed: bool | None = None
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What the neighbours say of an answer.
 
     Attributes:

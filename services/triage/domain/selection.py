@@ -6,11 +6,12 @@ lies in the upper quantile of the latest ones. Both are logged as a propensity, 
 weighted back to all traffic (inverse propensity, Horvitz-Thompson).
 """
 
+import struct
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from msgspec import structs
 
 # Latest scores that a new one is ranked among.
@@ -22,6 +23,7 @@ DEBT_LIMIT = 50.0
 # Latest requests by whose pace a budget of so much a day becomes a share, and the longest pause that counts in it.
 PACE = 64
 LONGEST_PAUSE_SECONDS = 24 * 3600.0
+_FLOAT = struct.Struct("=f")
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Selector(msgspec.Struct, frozen=True):
 class _Rank:
     """Where a score stands among the latest ones, itself included."""
 
-    ordered: npt.NDArray[np.float32]  # rising
+    ordered: list[float]  # rising
     above: int
     equal: int
 
@@ -150,17 +152,17 @@ class _Rank:
         """Return the threshold that a share means here, and the probability with which this score is picked."""
         count = len(self.ordered)
         room = share * count
-        threshold = float(self.ordered[max(count - 1 - int(room), 0)]) if share > 0 else 1.0
+        threshold = self.ordered[max(count - 1 - int(room), 0)] if share > 0 else 1.0
         return threshold, _clamp((room - self.above) / self.equal)
 
 
 def _ranked(scores: bytes, score: float) -> tuple[bytes, _Rank]:
-    latest = np.float32(score).tobytes()  # rounded, as its ties are kept
+    latest = _FLOAT.pack(score)
+    (rounded,) = _FLOAT.unpack(latest)  # as its ties are kept
     window = (scores + latest)[-WINDOW * len(latest) :]
-    ordered = np.sort(np.frombuffer(window, np.float32))
-    (rounded,) = np.frombuffer(latest, np.float32)
-    below, upto = ordered.searchsorted(rounded), ordered.searchsorted(rounded, "right")
-    return window, _Rank(ordered, len(ordered) - int(upto), int(upto - below))
+    ordered: list[float] = np.sort(np.frombuffer(window, np.float32)).tolist()
+    upto = bisect_right(ordered, rounded)
+    return window, _Rank(ordered, len(ordered) - upto, upto - bisect_left(ordered, rounded))
 
 
 def _clamp(value: float) -> float:

@@ -1,7 +1,6 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from services.triage.domain import neighbours as module
 from services.triage.domain.neighbours import Asked, Known, Neighbours, words_of
@@ -115,7 +114,7 @@ def test_requests_compared_together_are_compared_with_what_is_asked_meanwhile(
         rounded = {
             name: pytest.approx(getattr(alone, name), abs=1e-6) for name in ("nearest", "similar_share", "called_share")
         }
-        assert together == replace(alone, **rounded)  # type: ignore[arg-type] # what is like the numbers
+        assert together == replace(alone, **rounded)
         neighbours.add(each)
         if place % 3 == 0:
             neighbours.judge(each.request_id, place % 2 == 0)
