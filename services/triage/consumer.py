@@ -200,8 +200,8 @@ class Triage:
             key_serializer="raw",
             value_serializer="raw",
             partitions=self._kafka.partitions,
-            maxsize=WAITING,
         )
+        topic.maxsize = WAITING  # given to `app.topic` it is forgotten, and the whole backlog would wait in memory
         self._app.agent(topic, name=name)(agent)
 
     def _check_follow(self, records: Sequence[Record]) -> None:

@@ -19,6 +19,7 @@ from services.runtime.kafka import Producer, Record
 from services.runtime.settings import KafkaSettings
 from services.triage.adapters import ItemsOnDisk
 from services.triage.backlog import Backlog
+from services.triage.batches import WAITING
 from services.triage.consumer import Triage, _Came
 from services.triage.domain.rows import Remembered
 from services.triage.domain.selection import Selector
@@ -211,6 +212,11 @@ async def test_a_record_that_was_left_out_ends_the_process(start: Start) -> None
         triage._check_follow([_record(Topic.INTERACTIONS, 8, b"")])
     with pytest.raises(Fatal, match="is followed by"):
         triage._check_follow([_record(Topic.FEEDBACK, each, b"") for each in (1, 3)])
+
+
+async def test_few_batches_wait_in_memory_however_many_there_are(start: Start) -> None:
+    (agent,) = start()._triage._app.agents.values()
+    assert agent.channel.clone(is_iterator=True).queue.maxsize == WAITING
 
 
 async def test_others_have_their_turn_while_a_batch_is_handled(start: Start) -> None:
