@@ -4,7 +4,7 @@ Every replica follows all edge cases, labels and erasures, so that all of them k
 and bounded; a new replica reads it from the topics.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,6 @@ class _Task:
     estimators: defaultdict[str, Estimator] = field(default_factory=lambda: defaultdict(Estimator))  # by model
     seconds: float = SECONDS
     timed: int = SUPPOSED
-    repeats: Counter[str] = field(default_factory=Counter)  # by the request that was asked again
 
 
 class Experience:
@@ -76,20 +75,15 @@ class Experience:
         """Return how long an expert takes for an item, in seconds."""
         return self._tasks[tenant, task].seconds
 
-    def repeats(self, tenant: str, task: str, request_id: str) -> int:
-        """Return how often a request was made again since experts were asked about it."""
-        return self._tasks[tenant, task].repeats[request_id]
-
     def take_edge_case(self, edge_case: EdgeCase) -> None:
-        """Remember that experts are asked about a request, or that it is one of which they were."""
+        """Remember that experts are asked about a request."""
         task = self._tasks[edge_case.tenant, edge_case.task]
-        if edge_case.same_as:
-            task.repeats[edge_case.same_as] += 1
         # One that was taken when it was picked is not looked at again when its topic tells of it.
-        elif edge_case.request_id not in self._erased and edge_case.request_id not in task.neighbours:
+        is_new = edge_case.request_id not in self._erased and edge_case.request_id not in task.neighbours
+        if is_new and not edge_case.same_as:
             model = _model(edge_case.model, edge_case.model_version)
             asked = self._compared.get(edge_case.request_id)
-            _remember(task, asked or self._asked(edge_case.request_id, edge_case.messages, model, edge_case.answer))
+            task.neighbours.add(asked or self._asked(edge_case.request_id, edge_case.messages, model, edge_case.answer))
 
     def take_label(self, label: Label) -> None:
         """Learn from what an expert said: of an answer the first word counts, of requests like it the last."""
@@ -104,7 +98,7 @@ class Experience:
         if label.request_id not in self._erased:
             asked, model = (Message(role="user", content=label.question),), _model(label.model, label.model_version)
             if label.request_id not in task.neighbours:
-                _remember(task, self._asked(label.request_id, asked, model, label.model_answer))
+                task.neighbours.add(self._asked(label.request_id, asked, model, label.model_answer))
             task.neighbours.judge(label.request_id, failed)
         if known:
             return
@@ -123,7 +117,6 @@ class Experience:
             for (tenant, _), task in self._tasks.items():
                 if tenant == erasure.tenant:
                     task.neighbours.forget(erasure.request_id)
-                    task.repeats.pop(erasure.request_id, None)
 
     def _asked(self, request_id: str, messages: Sequence[Message], model: str, answer: str) -> Asked:
         (vector,) = self._vectors([question_of(messages)])
@@ -133,12 +126,6 @@ class Experience:
         away: Vectors = self._space.embed(texts) - self._space.background.mean
         away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
         return away
-
-
-def _remember(task: _Task, asked: Asked) -> None:
-    gone = task.neighbours.add(asked)
-    if gone is not None:
-        task.repeats.pop(gone, None)
 
 
 def _asked(request_id: str, vector: Vectors, messages: Iterable[Message], model: str, answer: str) -> Asked:

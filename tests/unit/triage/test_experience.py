@@ -39,11 +39,9 @@ def test_what_was_erased_is_known_of_no_more_in_whichever_order_it_is_read(known
     assert known.known(interaction("new")).nearest is None
 
 
-def test_repeats_are_counted(known: Experience) -> None:
+def test_what_repeats_another_is_that_one(known: Experience) -> None:
     known.take_edge_case(edge_case("r1"))
     known.take_edge_case(edge_case("r2", same_as="r1"))
-    known.take_edge_case(edge_case("r3", same_as="r1"))
-    assert known.repeats(TENANT, TASK, "r1") == 2
     assert known.known(interaction("new")).same_as == "r1"
 
 
