@@ -19,6 +19,8 @@ from services.triage.domain.texts import answer_of
 from services.triage.experience import Experience
 
 DAY_SECONDS = 24 * 3600.0
+# How much an answer's chance counts for in its rank, where experts were asked about many like it of late.
+CROWDED = 0.25
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class _Judged:
     known: Known
     found: tuple[Signal, ...]
     chance: float
+
+    @property
+    def rank(self) -> float:
+        """What it is ranked by among others: its chance of being wrong, unless there are many like it."""
+        return self.chance * CROWDED if self.known.crowded else self.chance
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Picker:
         judged = self._judged(interaction, said, bundle, drift > 0, known)
         budget = self._budget(bundle, interaction, drift)
         selector, decision = selector.decide(
-            judged.chance, budget, self.clock.chance(), interaction.received_at.timestamp()
+            judged.rank, budget, self.clock.chance(), interaction.received_at.timestamp()
         )
         row = Remembered(
             partition=remembered.partition,
@@ -131,7 +138,7 @@ class Picker:
         if now.chance <= before.chance:
             return Considered(waiting)
         budget = self._budget(bundle, interaction)
-        selector, decision = selector.reconsider(now.chance, budget, self.clock.chance())
+        selector, decision = selector.reconsider(now.rank, budget, self.clock.chance())
         if not decision.flagged:
             return Considered(waiting, selector)
         flagged = Remembered(partition=remembered.partition, decided=True, flagged=True, feedback=said)

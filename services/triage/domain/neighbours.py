@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from weakref import WeakSet
 
@@ -24,6 +24,8 @@ ALIKE = 0.85
 # Requests of the same words are one request made twice. So are those of nearly the same that got the same answer: from
 # this cosine and this share of common words on.
 SAME_DIRECTION, SAME_WORDS = 0.95, 0.8
+# Of the latest requests that experts were asked about, if there are some, no more than this part is to be much alike.
+LATEST, SOME, CROWD = 100, 20, 0.2
 # What is believed before anything is known: this share of answers fail, as if so many had been seen.
 SHARE, DOUBT = 0.5, 2.0
 # A label of another model's answer tells less of this one's.
@@ -65,6 +67,7 @@ class Known(msgspec.Struct, frozen=True):
         called: Labelled answers that called the same function.
         called_failed: Those of them that were wrong.
         called_share: The same of these.
+        crowded: Experts were asked about many much like it of late.
     """
 
     same_as: str | None = None
@@ -75,6 +78,7 @@ class Known(msgspec.Struct, frozen=True):
     called: int = 0
     called_failed: int = 0
     called_share: float = 0.5
+    crowded: bool = False
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -122,6 +126,8 @@ class Neighbours:
         self._vectors: Vectors = np.zeros((0, 0), np.float32)
         self._taken: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._free: list[int] = []
+        self._latest: deque[int] = deque()  # rows
+        self._much_alike: Vectors = np.zeros(0, np.float32)  # by row, the cosine from which it is; none of earlier ones
         self._judged: Counter[bool] = Counter()
         self._calls: defaultdict[str, defaultdict[str, Counter[bool]]] = defaultdict(lambda: defaultdict(Counter))
         self._comparisons: WeakSet[Comparison] = WeakSet()
@@ -130,13 +136,12 @@ class Neighbours:
         """Say whether a request is remembered."""
         return request_id in self._rows
 
-    def add(self, asked: Asked) -> str | None:
-        """Take in a request, unless it is known; return the one that is forgotten for it."""
+    def add(self, asked: Asked) -> None:
+        """Take in a request, unless it is known; the oldest is forgotten for it where there are too many."""
         if asked.request_id in self._rows:
-            return None
-        oldest = next(iter(self._rows)) if len(self._rows) >= REMEMBERED else None
-        if oldest is not None:
-            self.forget(oldest)
+            return
+        if len(self._rows) >= REMEMBERED:
+            self.forget(next(iter(self._rows)))
         if not self._free:
             self._grow(len(asked.vector))
         row = self._free.pop()
@@ -144,10 +149,13 @@ class Neighbours:
         self._asked[row] = asked
         self._vectors[row] = asked.vector
         self._taken[row] = True
+        if len(self._latest) == LATEST:
+            self._much_alike[self._latest.popleft()] = np.inf
+        self._latest.append(row)
+        self._much_alike[row] = ALIKE
         for comparison in self._comparisons:
             comparison.put(row, asked.vector)
         self._count(asked, 1)
-        return oldest
 
     def judged(self, request_id: str) -> bool:
         """Say whether an expert's word on a request is known."""
@@ -167,6 +175,9 @@ class Neighbours:
         if row is not None:
             self._count(self._asked.pop(row), -1)
             self._taken[row] = False
+            if row in self._latest:
+                self._latest.remove(row)
+                self._much_alike[row] = np.inf
             for comparison in self._comparisons:
                 comparison.drop(row)
             self._free.append(row)
@@ -187,6 +198,7 @@ class Neighbours:
         if not self._rows:
             return Known()
         count = min(NEAREST, len(self._rows))
+        crowd = int(np.count_nonzero(cosines >= self._much_alike))
         rows = cosines.argpartition(len(cosines) - count)[-count:]
         nearest = [
             (cosine, self._asked[row]) for cosine, row in zip(cosines[rows].tolist(), rows.tolist(), strict=True)
@@ -209,6 +221,7 @@ class Neighbours:
                 sum(weight * counts[True] for weight, counts in counted),
                 sum(weight * counts.total() for weight, counts in counted),
             ),
+            crowded=len(self._latest) >= SOME and crowd > CROWD * len(self._latest),
         )
 
     def _against_the_rest(self, failed: float, seen: float) -> float:
@@ -228,6 +241,7 @@ class Neighbours:
         more = np.zeros((max(64, size), dimensions), np.float32)
         self._vectors = np.concatenate((self._vectors.reshape(size, dimensions), more))
         self._taken = np.concatenate((self._taken, np.zeros(len(more), np.bool_)))
+        self._much_alike = np.concatenate((self._much_alike, np.full(len(more), np.inf, np.float32)))
         self._free = list(range(len(self._vectors) - 1, size - 1, -1))
         for comparison in self._comparisons:
             comparison.compare(self._vectors, self._taken)

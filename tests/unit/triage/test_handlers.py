@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from schemas.bundle import Experts
@@ -10,7 +12,7 @@ from services.triage.domain.rows import Remembered
 from services.triage.domain.selection import Selector
 from services.triage.experience import Experience
 from services.triage.handlers import Picker
-from tests.unit.triage.builders import NOW, TASK, bundle, edge_case, experience, feedback, interaction, label
+from tests.unit.triage.builders import CALL, NOW, TASK, bundle, edge_case, experience, feedback, interaction, label
 
 ALL, NONE = bundle(share=1.0), bundle(share=0.0)
 CLOCK = Clock(now=lambda: NOW, new_id=lambda: "l1", chance=lambda: 0.5)
@@ -140,3 +142,29 @@ def test_minutes_a_day_become_items_by_how_long_experts_take(known: Experience) 
     budget = picker._budget(wanted, interaction())
     # Half an hour of two minutes each, over four partitions.
     assert budget.per_second == pytest.approx(30 / 4 / 86400, rel=0.05)
+
+
+def test_a_flood_of_one_kind_does_not_take_all_of_the_experts_time(known: Experience) -> None:
+    source = random.Random(3)
+    clock = Clock(now=lambda: NOW, chance=source.random)
+    picker, selector, picked = Picker(known, clock, partitions=1), Selector(), []
+    some = bundle(share=0.2, exploration=0.0)
+    for number in range(900):
+        flood = source.random() < 0.5
+        text = (
+            f"where is my parcel number p{number} today" if flood else " ".join(f"w{source.random()}" for _ in range(4))
+        )
+        asked = interaction(
+            f"r{number}",
+            messages=(Message(role="user", content=text),),
+            answer="I cannot" if flood else CALL,  # no call, where one is wanted
+        )
+        considered = picker.consider(asked, b"", NEW, selector, some)
+        assert considered is not None
+        assert considered.selector is not None
+        selector = considered.selector
+        if considered.edge_case is not None:
+            known.take_edge_case(considered.edge_case)
+            picked.append(flood)
+    assert len(picked) == pytest.approx(180, abs=10)
+    assert 0.1 < sum(picked[-100:]) / 100 < 0.3

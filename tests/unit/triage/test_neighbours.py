@@ -89,8 +89,9 @@ def test_what_is_forgotten_or_taken_back_counts_no_more(neighbours: Neighbours) 
 
 def test_memory_is_bounded_and_the_oldest_goes(neighbours: Neighbours, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 100)
-    gone = [neighbours.add(asked(f"r{number}", number / 100)) for number in range(150)]
-    assert gone == [None] * 100 + [f"r{number}" for number in range(50)]
+    for number in range(150):
+        neighbours.add(asked(f"r{number}", number / 100))
+    assert [f"r{number}" in neighbours for number in (0, 49, 50, 149)] == [False, False, True, True]
     assert neighbours.of(asked("new", 0.0, text="r20")).same_as is None
     assert neighbours.of(asked("new", 1.4, text="r140")).same_as == "r140"
 
@@ -120,3 +121,30 @@ def test_requests_compared_together_are_compared_with_what_is_asked_meanwhile(
             neighbours.judge(each.request_id, place % 2 == 0)
         if place % 5 == 0:
             neighbours.forget(new[place // 2].request_id)
+
+
+def test_where_many_of_the_latest_are_much_alike_it_is_crowded(neighbours: Neighbours) -> None:
+    for number in range(module.SOME - 1):
+        neighbours.add(asked(f"r{number}"))
+    assert not neighbours.of(asked("new")).crowded  # too few to say
+    neighbours.add(asked("one more"))
+    assert neighbours.of(asked("new")).crowded
+    assert not neighbours.of(asked("other", 1.5)).crowded
+
+
+def test_what_is_asked_later_or_forgotten_makes_room(neighbours: Neighbours) -> None:
+    for number in range(module.LATEST):
+        neighbours.add(asked(f"far {number}", 1.5))
+    for number in range(allowed := int(module.CROWD * module.LATEST)):
+        neighbours.add(asked(f"near {number}"))
+    assert not neighbours.of(asked("new")).crowded
+    neighbours.add(asked("one more"))
+    assert neighbours.of(asked("new")).crowded
+    neighbours.forget("near 0")
+    neighbours.add(asked("far away", 1.5))
+    assert not neighbours.of(asked("new")).crowded
+    neighbours.add(asked("another"))
+    assert neighbours.of(asked("new")).crowded
+    for number in range(module.LATEST - allowed):
+        neighbours.add(asked(f"later {number}", 1.5))
+    assert not neighbours.of(asked("new")).crowded
