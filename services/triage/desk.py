@@ -10,7 +10,7 @@ from msgspec import structs
 from schemas.events import EdgeCase, Label, ReviewAction
 from schemas.labels import Kind, Outcome, opinions
 from services.runtime.clock import Clock
-from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Retryable
 from services.triage.backlog import Backlog
 from services.triage.domain import holds
 from services.triage.domain.access import Person
@@ -271,7 +271,12 @@ class Desk:
             if item is None or item.askable is None or item.edge_case is None:
                 return None
             lease = self._lease(item, self.clock.new_id(), person, until)
-            await self._on_record(person, holds.CLAIMED, item.edge_case, lease, until)
+            try:
+                await self._on_record(person, holds.CLAIMED, item.edge_case, lease, until)
+            except (Retryable, asyncio.CancelledError):
+                # It goes on record all the same, and who asked will not know: they are told no, or have gone.
+                self._record(person, holds.RELEASED, item.edge_case, lease_id=lease.lease_id, until=self.clock.now())
+                raise
         finally:
             self.backlog.settle(request_id)
         hold = self.backlog.held(request_id)

@@ -412,3 +412,26 @@ async def test_a_label_says_which_guideline_its_expert_had_before_them(world: Re
     versions = [label.guideline_version for label in world.topics.labels]
     assert versions == [task.guideline_version, changed[TASK].guideline_version]
     assert len({*versions}) == 2
+
+
+async def test_a_claim_that_is_on_record_too_late_is_handed_back_behind_it(
+    world: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "PATIENCE_SECONDS", 0.01)
+    world.behind = []
+    with pytest.raises(Retryable, match="put on record"):
+        await world.desk.claim(ANN)
+    world.catch_up()
+    assert [each.action for each in world.recorded] == ["claimed", "released"]
+    assert (await world.desk.claim(BOB)).item.request_id == "r1"
+
+
+async def test_a_claim_whose_caller_has_gone_is_handed_back(world: Replica) -> None:
+    world.behind = []
+    claiming = asyncio.create_task(world.desk.claim(ANN))
+    await asyncio.sleep(0)
+    claiming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claiming
+    world.catch_up()
+    assert (await world.desk.claim(BOB)).item.request_id == "r1"
