@@ -34,6 +34,8 @@ pytestmark = pytest.mark.timeout(600)
 
 EXPERTS, ASKED, KILLS = 20, 400, 4
 PAUSE_SECONDS = 6.0  # between a start and the next kill
+# Who is killed between a claim and its answer leaves an item in nobody's hands until its lease ends.
+LEASE_SECONDS = 30
 CLOCK = Clock()
 
 
@@ -49,7 +51,8 @@ async def replicas(kafka: str, models: Path, tmp_path: Path) -> AsyncIterator[li
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         shared = {"GYRE_TRIAGE_ACCOUNTS": str(processes[0].accounts)} if processes else {}
-        processes.append(Process(kafka, models, tmp_path / name, **shared))
+        lease = {"GYRE_TRIAGE_LEASE_SECONDS": str(LEASE_SECONDS)}
+        processes.append(Process(kafka, models, tmp_path / name, **lease, **shared))
     with changed(processes[0].accounts) as content:
         for number in range(EXPERTS):
             name = f"expert-{number}"
