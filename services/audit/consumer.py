@@ -22,12 +22,16 @@ from services.runtime.kafka import RETRY_SECONDS, Producer, Record, stop, until_
 from services.runtime.settings import KafkaSettings
 
 _POLL_MS = 200
+# While rows are being stored: a partition that is through with its own is to go on at once.
+_BUSY_POLL_MS = 20
+# Batches in work at once, each of another partition: ClickHouse stores some while the chain of the next is computed.
+_BATCHES = 3
 # How long the partitions of a killed process stand still. Short, because two at once do no harm (see `Ledger.append`).
 _SESSION_TIMEOUT_MS = 6000
 # A long chain that was never signed is read as a whole before its partition goes on.
 _PLACE_MS = 30 * 60 * 1000
 # What waits here of each partition while ClickHouse is slow or away; a larger batch comes alone.
-_FETCH_BYTES = 4 << 20
+_FETCH_BYTES = 6 << 20
 
 
 class Recorder:
@@ -48,6 +52,8 @@ class Recorder:
         self._clock = clock
         self._chains: dict[TopicPartition, Chain] = {}
         self._signed_at: dict[TopicPartition, float] = {}
+        self._work: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(_BATCHES)
         self._assigned = False
         self._retry_at = 0.0
         self._ready = asyncio.Event()
@@ -86,19 +92,20 @@ class Recorder:
             heartbeat_interval_ms=_SESSION_TIMEOUT_MS // 3,
         )
         self._assigned = False
+        self._slots = asyncio.Semaphore(_BATCHES)
         consumer.subscribe([str(topic) for topic in Topic], listener=_Assignment(self, consumer))
         try:
             await consumer.start()
             while True:
+                self._settle()
                 await self._place(consumer)
-                batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=self._settings.batch_records)
-                await asyncio.gather(
-                    *(self._keep(letters, consumer, partition, batch) for partition, batch in batches.items())
-                )
                 await self._sign(producer)
-                if batches and sum(map(len, batches.values())) < self._settings.batch_records:
-                    await asyncio.sleep(self._settings.flush_seconds)
+                await self._read(letters, consumer)
         finally:
+            for task in self._work.values():
+                task.cancel()
+            await asyncio.gather(*self._work.values(), return_exceptions=True)
+            self._work.clear()
             self._chains.clear()
             await stop(consumer)
 
@@ -115,7 +122,7 @@ class Recorder:
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
         """Ask the ledger where to go on in the partitions of which that is not known, and go on there."""
-        unplaced = [each for each in consumer.assignment() if each not in self._chains]
+        unplaced = [each for each in consumer.assignment() if each not in self._chains and each not in self._work]
         if not unplaced:
             if self._assigned:
                 self._ready.set()
@@ -152,12 +159,60 @@ class Recorder:
                 reason="Kafka had deleted them before they were read",
             )
 
-    async def _keep(
+    def _settle(self) -> None:
+        """Take partitions out of work that are through with it. What nobody expected of one ends all."""
+        for partition in [each for each, task in self._work.items() if task.done()]:
+            self._work.pop(partition).result()
+
+    async def _read(self, letters: DeadLetters, consumer: AIOKafkaConsumer) -> None:
+        """Begin to keep what has come of one partition that is not in work; wait a moment where nothing has."""
+        idle = [each for each in self._chains if each not in self._work]
+        if self._work and not idle:
+            await asyncio.wait(self._work.values(), timeout=_POLL_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
+            return
+        await self._slots.acquire()
+        taken: dict[TopicPartition, list[Any]] = {}
+        try:
+            taken = await self._take(consumer, idle)
+        finally:
+            if not taken:
+                self._slots.release()
+        for partition, messages in taken.items():
+            self._work[partition] = asyncio.create_task(self._work_on(letters, consumer, partition, messages))
+
+    async def _take(
+        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, list[Any]]:
+        """Return what has come of one of some partitions, or nothing when nothing comes for a moment."""
+        timeout_ms = _BUSY_POLL_MS if self._work else _POLL_MS
+        # One message tells of which partition there are some. All of that one then, none cut off for another's sake.
+        taken: dict[TopicPartition, list[Any]] = await consumer.getmany(
+            *partitions, timeout_ms=timeout_ms, max_records=1
+        )
+        if self._settings.batch_records > 1:
+            for partition, messages in taken.items():
+                more = await consumer.getmany(partition, max_records=self._settings.batch_records - 1)
+                messages += more.get(partition, [])
+        return taken
+
+    async def _work_on(
         self, letters: DeadLetters, consumer: AIOKafkaConsumer, partition: TopicPartition, messages: Sequence[Any]
     ) -> None:
+        try:
+            left = await self._keep(letters, consumer, partition, messages)
+        finally:
+            self._slots.release()
+        # Not while more is waiting than was just taken. (Of transactions, markers that nobody reads are left.)
+        if left <= len(messages):
+            await asyncio.sleep(self._settings.flush_seconds)
+
+    async def _keep(
+        self, letters: DeadLetters, consumer: AIOKafkaConsumer, partition: TopicPartition, messages: Sequence[Any]
+    ) -> int:
+        """Keep records of a partition and return how many are behind them, as far as is known."""
         chain = self._chains.get(partition)
         if chain is None:
-            return  # read before its place was known; it will be read again from there
+            return 0  # read before its place was known; it will be read again from there
         records = [Record.of(message) for message in messages]
         try:
             kept = await keep(self._ledger, letters, self._clock, chain, records)
@@ -167,21 +222,24 @@ class Recorder:
                 consumer.pause(partition)
             telemetry.RECORDS.labels(partition.topic, "retried").inc(len(records))
             self._wait(partition, error)
-            return
+            return 0
         # Not where the group has shared out the partitions anew meanwhile: one that is paused waits to be placed.
         if self._chains.get(partition) is chain:
             self._chains[partition] = kept
         telemetry.RECORDS.labels(partition.topic, "handled").inc(len(records))
         if partition.topic == Topic.ERASURES:
             self._eraser.ask()
-        if partition in consumer.assignment():  # of another's partition nothing can be asked
-            behind = (consumer.highwater(partition) or 0) - records[-1].offset - 1
-            telemetry.LAG.labels(partition.topic, partition.partition).set(max(behind, 0))
+        if partition not in consumer.assignment():
+            return 0  # of another's partition nothing can be asked
+        behind = max((consumer.highwater(partition) or 0) - records[-1].offset - 1, 0)
+        telemetry.LAG.labels(partition.topic, partition.partition).set(behind)
+        return behind
 
     async def _sign(self, producer: Producer) -> None:
         """Publish a checkpoint of each chain of which a row has been unsigned for long enough."""
         notes = []
-        for partition, chain in list(self._chains.items()):
+        # Those in work are extended meanwhile, and signed before they are next.
+        for partition, chain in [each for each in self._chains.items() if each[0] not in self._work]:
             topic, now = Topic(partition.topic), self._clock.monotonic()
             telemetry.UNSIGNED.labels(topic, partition.partition).set(chain.unsigned)
             wanted = self._signed_at.get(partition, 0.0) + self._settings.checkpoint_seconds

@@ -13,7 +13,9 @@ class Settings(ModelSettings):
     model_config = SettingsConfigDict(env_prefix="GYRE_AUDIT_", frozen=True)
 
     grpc_port: int = 18084
-    batch_records: int = Field(default=20_000, ge=1, description="at most so many records at once, over all partitions")
+    batch_records: int = Field(
+        default=20_000, ge=1, description="at most so many records in one insert; three are in work at once"
+    )
     flush_seconds: float = Field(
         default=0.2, ge=0, description="pause between small batches: ClickHouse wants few large inserts"
     )

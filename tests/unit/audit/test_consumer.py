@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
+from schemas.events import Checkpoint
+from schemas.ledger.merkle import Tree
+from schemas.ledger.notes import SigningKey
 from schemas.topics import Topic
 from services.audit.consumer import Recorder, _Once
 from services.audit.domain import Chain, Row
@@ -55,6 +58,112 @@ async def test_a_partition_that_goes_while_its_rows_are_stored_has_to_be_placed_
     await keeping
     assert (PARTITION in recorder._chains) is not goes
     assert [row.record.offset for row in ledger.rows[Topic.FEEDBACK, 0]] == [0]
+
+
+class FakeConsumer:
+    """What aiokafka has fetched of each partition."""
+
+    def __init__(self, fetched: dict[TopicPartition, int]) -> None:
+        self.fetched = {
+            partition: [
+                SimpleNamespace(topic=partition.topic, partition=partition.partition, offset=offset, timestamp=0)
+                for offset in range(count)
+            ]
+            for partition, count in fetched.items()
+        }
+        for message in [each for messages in self.fetched.values() for each in messages]:
+            message.key, message.value = b"k", b"not avro"
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int
+    ) -> dict[TopicPartition, list[Any]]:
+        await asyncio.sleep(0)
+        taken = {}
+        for partition in self.fetched:
+            if partition in partitions and max_records and (messages := self.fetched[partition][:max_records]):
+                del self.fetched[partition][:max_records]
+                taken[partition] = messages
+                max_records -= len(messages)
+        return taken
+
+    def highwater(self, partition: TopicPartition) -> int:
+        return 0
+
+    def assignment(self) -> set[TopicPartition]:
+        return {*self.fetched}
+
+
+async def test_each_partition_is_one_insert_and_some_are_stored_side_by_side() -> None:
+    ledger, partitions = SlowLedger(), [TopicPartition(str(Topic.FEEDBACK), number) for number in range(5)]
+    settings = Settings(batch_records=4, flush_seconds=0)
+    recorder = Recorder(KafkaSettings(), settings, ledger, Keys(), Eraser(ledger, signed=False), Clock())
+    recorder._chains.update((partition, Chain()) for partition in partitions)
+    consumer: Any = FakeConsumer(dict.fromkeys(partitions, 6))
+    letters: Any = FakeDeadLetters()
+    for _ in range(3):
+        await recorder._read(letters, consumer)
+    fourth = asyncio.create_task(recorder._read(letters, consumer))
+    await asyncio.sleep(0.01)
+    # Four each, none cut off for another's sake, and no more of them before one is stored.
+    assert [len(consumer.fetched[partition]) for partition in partitions] == [2, 2, 2, 6, 6]
+    ledger.let.set()
+    await fourth
+    while any(consumer.fetched.values()) or recorder._work:
+        recorder._settle()
+        await recorder._read(letters, consumer)
+    for partition in partitions:
+        rows = ledger.rows[Topic.FEEDBACK, partition.partition]
+        assert [row.record.offset for row in rows] == [*range(6)]
+
+
+async def test_what_nobody_expected_of_one_partition_ends_the_reading() -> None:
+    class FailingLedger(FakeLedger):
+        async def append(self, rows: Sequence[Row], attempt: int = 0) -> None:
+            raise ZeroDivisionError
+
+    ledger = FailingLedger()
+    recorder = Recorder(KafkaSettings(), Settings(), ledger, Keys(), Eraser(ledger, signed=False), Clock())
+    recorder._chains[PARTITION] = Chain()
+    consumer: Any = FakeConsumer({PARTITION: 1})
+    letters: Any = FakeDeadLetters()
+    with pytest.raises(ZeroDivisionError):
+        for _ in range(3):
+            recorder._settle()
+            await recorder._read(letters, consumer)
+
+
+class FakeEvents:
+    """What was told."""
+
+    def __init__(self) -> None:
+        self.sent: list[Checkpoint] = []
+
+    async def send(self, topic: Topic, event: Checkpoint) -> None:
+        self.sent.append(event)
+
+
+async def test_a_chain_is_signed_between_its_batches() -> None:
+    ledger, keys = SlowLedger(), Keys([SigningKey.generate("audit")])
+    settings = Settings(batch_records=2, flush_seconds=0, checkpoint_seconds=0)
+    recorder = Recorder(KafkaSettings(), settings, ledger, keys, Eraser(ledger, signed=True), Clock())
+    recorder._chains[PARTITION] = Chain(tree=Tree())
+    consumer: Any = FakeConsumer({PARTITION: 3})
+    letters: Any = FakeDeadLetters()
+    events: Any = FakeEvents()
+    ledger.let.set()
+    await recorder._read(letters, consumer)
+    await recorder._work[PARTITION]
+    recorder._settle()
+    ledger.let.clear()
+    await recorder._read(letters, consumer)
+    await recorder._sign(events)
+    assert not events.sent, "it was signed while it was extended, and one of the two is lost"
+    ledger.let.set()
+    await recorder._work[PARTITION]
+    recorder._settle()
+    await recorder._sign(events)
+    assert [(event.last_offset, event.tree_size) for event in events.sent] == [(2, 3)]
+    assert (recorder._chains[PARTITION].head.offset, recorder._chains[PARTITION].unsigned) == (2, 0)
 
 
 async def test_a_record_that_is_tried_again_and_again_is_one_dead_letter() -> None:
