@@ -33,6 +33,9 @@ BATCH_RECORDS = 500
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 
 
+_TOPICS = {str(topic): topic for topic in Topic}
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as Kafka holds it."""
 
@@ -46,13 +49,14 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, message: Any) -> Self:
         """Return the record that aiokafka read."""
+        # Called so often that names of arguments, and of topics, are worth sparing.
         return cls(
-            topic=Topic(message.topic),
-            partition=message.partition,
-            offset=message.offset,
-            timestamp_ms=message.timestamp,
-            key=message.key or b"",
-            value=message.value or b"",
+            _TOPICS[message.topic],
+            message.partition,
+            message.offset,
+            message.timestamp,
+            message.key or b"",
+            message.value or b"",
         )
 
     def dead(self, hop: str, reason: str, clock: Clock) -> DeadLetter:
