@@ -1,5 +1,6 @@
 """The ledger in ClickHouse."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ class ClickHouseLedger:
         """Store rows of one run, all or none; passed over when other rows already follow the row they follow."""
         first = rows[0]
         topic, partition = first.record.topic, first.record.partition
-        block, columns = container(rows)
+        block, columns = await asyncio.to_thread(container, rows)
         idle_seconds = self._clock.monotonic() - self._prolonged.get((topic, partition), -math.inf)
         if idle_seconds > self._lease_seconds / 2 and (await self.head(topic, partition)).hash != first.prev_hash:
             return
@@ -128,10 +129,7 @@ class ClickHouseLedger:
     def _lease(self, topic: Topic, partition: int) -> dict[str, Any]:
         """Return what makes a statement one of the partition's session, which ends when it is left alone."""
         self._prolonged[topic, partition] = self._clock.monotonic()
-        return {
-            "session_id": f"{self._name}:{topic}:{partition}",
-            "session_timeout": self._lease_seconds,
-        }
+        return {"session_id": f"{self._name}:{topic}:{partition}", "session_timeout": self._lease_seconds}
 
     async def recount(self, topic: Topic, partition: int) -> None:
         """Count anew each month of a partition that a rollup has not counted once.

@@ -31,7 +31,7 @@ _SESSION_TIMEOUT_MS = 6000
 # A long chain that was never signed is read as a whole before its partition goes on.
 _PLACE_MS = 30 * 60 * 1000
 # What waits here of each partition while ClickHouse is slow or away; a larger batch comes alone.
-_FETCH_BYTES = 6 << 20
+_FETCH_BYTES = 8 << 20
 
 
 class Recorder:

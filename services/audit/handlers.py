@@ -1,3 +1,4 @@
+import asyncio
 import os
 from collections.abc import Sequence
 
@@ -54,7 +55,9 @@ async def _extend(ledger: Ledger, dead_letters: DeadLetters, clock: Clock, chain
         for record in run.records:
             await _bury(dead_letters, clock, record, run.error)
     try:
-        return await _store(ledger, chain, chained(chain.head, run, os.urandom))
+        # In a thread, as what is sent: the group hears meanwhile that this process lives, and callers their answers.
+        rows = await asyncio.to_thread(chained, chain.head, run, os.urandom)
+        return await _store(ledger, chain, rows)
     except InvalidArgument as error:
         if run.error:
             # What was refused is an envelope that we wrote ourselves: no fault of the record's.
