@@ -108,14 +108,14 @@ def _verify(
     others = (_opened(file, chain, keys, is_kept=True) for file in kept)
     checkpoints = heapq.merge(own, *others, key=lambda checkpoint: checkpoint.size)
     rows = _rows(folder / topic / f"{partition}.arrows", progress)
-    verifier = None
+    verifier, is_erasures = None, topic == Topic.ERASURES
     try:
         verifier = ChainVerifier(topic, partition, checkpoints, erased[topic, partition])
         for offset, timestamp_ms, key, salt, payload, digest, prev_hash, row_hash in rows:
             is_blank = not key and not payload and salt == NO_SALT
             recomputed = None if is_blank else payload_digest(salt, key, payload)
             verifier.add(offset, timestamp_ms, digest, prev_hash, row_hash, recomputed)
-            if topic == Topic.ERASURES:
+            if is_erasures:
                 _note_erased(payload, erased)
         verifier.finish()
         covered = verifier.signed.size if verifier.signed else 0
