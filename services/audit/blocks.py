@@ -22,8 +22,8 @@ from services.audit.domain import Row
 
 _SYNC_BYTES = 16
 # A block is copied half a dozen times until ClickHouse reads it, and each event is in it twice: packing it takes less
-# time. So many rows at once stay in the processor's cache meanwhile.
-_ZSTD_LEVEL, _PACKED_ROWS = -1, 500
+# time. Pieces of so many bytes of events stay in the processor's cache meanwhile.
+_ZSTD_LEVEL, _PIECE_BYTES = -1, 1 << 18
 
 _BEFORE: list[dict[str, Any]] = [
     {"name": "_topic", "type": "string"},
@@ -66,29 +66,31 @@ def container(rows: Sequence[Row]) -> tuple[bytes, list[str]]:
     prefix = _long(len(topic)) + topic + _long(first.record.partition)
     schema_id, error = _long(first.schema_id), first.error.encode()
     error = _long(len(error)) + error
-    compressor = cramjam.zstd.Compressor(level=_ZSTD_LEVEL)
-    for start in range(0, len(rows), _PACKED_ROWS):
-        parts: list[bytes] = []
-        for row in rows[start : start + _PACKED_ROWS]:
-            record = row.record
-            parts += (
-                prefix,
-                _long(record.offset),
-                _common_long(record.timestamp_ms),
-                _common_long(len(record.key)),
-                record.key,
-                schema_id,
-                row.salt,
-                row.hash,
-                _common_long(len(record.value)),
-                record.value,
-                error,
-                record.value[HEADER_BYTES:] if row.schema_id else b"",
-                row.prev_hash,
-                row.digest,
-            )
-        compressor.compress(b"".join(parts))
-    packed = bytes(compressor.finish())
+    compressor, parts, size = cramjam.zstd.Compressor(level=_ZSTD_LEVEL), list[bytes](), 0
+    for row in rows:
+        record = row.record
+        parts += (
+            prefix,
+            _long(record.offset),
+            _common_long(record.timestamp_ms),
+            _common_long(len(record.key)),
+            record.key,
+            schema_id,
+            row.salt,
+            row.hash,
+            _common_long(len(record.value)),
+            record.value,
+            error,
+            record.value[HEADER_BYTES:] if row.schema_id else b"",
+            row.prev_hash,
+            row.digest,
+        )
+        size += len(record.value)
+        if size >= _PIECE_BYTES:
+            compressor.compress(b"".join(parts))
+            parts, size = [], 0
+    compressor.compress(b"".join(parts))
+    packed = compressor.finish()
     head, columns = _container(first.record.topic, first.schema_id)
     return b"".join((head, _long(len(rows)), _long(len(packed)), packed, head[-_SYNC_BYTES:])), columns
 

@@ -24,14 +24,14 @@ from services.runtime.settings import KafkaSettings
 _POLL_MS = 200
 # While rows are being stored: a partition that is through with its own is to go on at once.
 _BUSY_POLL_MS = 20
-# Batches in work at once, each of another partition: ClickHouse stores some while the chain of the next is computed.
-_BATCHES = 3
+# Batches in work at once, each of another partition: ClickHouse stores one while the chain of the other is computed.
+_BATCHES = 2
 # How long the partitions of a killed process stand still. Short, because two at once do no harm (see `Ledger.append`).
 _SESSION_TIMEOUT_MS = 6000
 # A long chain that was never signed is read as a whole before its partition goes on.
 _PLACE_MS = 30 * 60 * 1000
 # What waits here of each partition while ClickHouse is slow or away; a larger batch comes alone.
-_FETCH_BYTES = 8 << 20
+_FETCH_BYTES = 6 << 20
 
 
 class Recorder:

@@ -14,7 +14,7 @@ class Settings(ModelSettings):
 
     grpc_port: int = 18084
     batch_records: int = Field(
-        default=30_000, ge=1, description="at most so many records in one insert; three are in work at once"
+        default=30_000, ge=1, description="at most so many records in one insert; two are in work at once"
     )
     flush_seconds: float = Field(
         default=0.2, ge=0, description="pause between small batches: ClickHouse wants few large inserts"
