@@ -48,20 +48,21 @@ AS WITH
         ) AS known USING (label_id)
         WHERE states.state IN ('agreed', 'adjudicated')
     ),
-    -- Of each expert the newest of either sort.
+    -- Of each expert the newest; of gold the first, also where it was taken back: by then they may know that it is gold.
     said AS (
         SELECT
             tenant, task, request_id, expert, kind = 'gold' AS is_gold,
-            argMax((toString(labels.outcome), labels.answer), (labels.labelled_at, labels.label_id)) AS newest,
-            max(labels.labelled_at) AS labelled_at
+            (toString(labels.outcome), labels.answer) AS judged, (labels.labelled_at, labels.label_id) AS age,
+            if(is_gold, argMin(judged, age), argMax(judged, age)) AS judgement,
+            if(is_gold, min(labels.labelled_at), max(labels.labelled_at)) AS labelled_at
         FROM gyre.labels AS labels
         WHERE labels.outcome IN ('confirmed', 'corrected', 'unsafe') AND kind != 'adjudication'
-            AND label_id NOT IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted')
+            AND (kind = 'gold' OR label_id NOT IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted'))
         GROUP BY tenant, task, request_id, expert, is_gold
     )
 SELECT
-    tenant, task, request_id, expert, is_gold, labelled_at, newest.1 AS outcome, expected, state,
-    [newest.2, settled.answer] AS both,
+    tenant, task, request_id, expert, is_gold, labelled_at, judgement.1 AS outcome, expected, state,
+    [judgement.2, settled.answer] AS both,
     arrayMap(each -> trimBoth(replaceRegexpAll(caseFoldUTF8(normalizeUTF8NFKC(each)), '\\s+', ' ')), both) AS normalised,
     -- Calls are the same as in gyre.label_states. How a text is worded is the expert's own.
     outcome = expected AND (

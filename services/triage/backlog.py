@@ -131,7 +131,7 @@ class Backlog:
 
     def lease_gold(self, until: datetime, may: May, expert: str, *, tenant: str, task: str) -> str | None:
         """Keep, in the same way, an item of which it is known what is right, and they have not said."""
-        return self._lease(until, lambda shelf: shelf.kind is Kind.GOLD and may(shelf), expert, tenant, task)
+        return self._lease(until, _gold(may), expert, tenant, task)
 
     def lease_one(self, request_id: str, until: datetime) -> bool:
         """Keep one certain item; return whether it was free."""
@@ -146,8 +146,16 @@ class Backlog:
         self._hold(request_id)
 
     def counts(self, may: May) -> dict[QueueName, tuple[int, int]]:
-        """Return the open and the held items of each queue, of those that are for somebody."""
-        return self._queue.counts(self._clock.now(), _wanted(may))
+        """Return the open and the held items of each queue, of those that are for somebody.
+
+        While somebody holds gold, it counts as the item in whose place they were asked: they are to see no difference.
+        """
+        now = self._clock.now()
+        counts = self._queue.counts(now, _wanted(may))
+        for name, (_, gold) in self._queue.counts(now, _gold(may)).items():
+            open_, held = counts.get(name, (0, 0))
+            counts[name] = max(0, open_ - gold), held + gold
+        return counts
 
     def totals(self) -> dict[QueueName, tuple[int, int, int]]:
         """Return the items, the labels and the skips of each queue, of the time that the topics hold."""
@@ -216,8 +224,6 @@ class Backlog:
 
     def _count(self, label: Label) -> None:
         name = label.tenant, label.task
-        if label.kind == Kind.GOLD:
-            return
         if label.outcome in JUDGEMENTS:
             self._labelled[name] += 1
         elif label.outcome == Outcome.SKIPPED:
@@ -227,3 +233,8 @@ class Backlog:
 def _wanted(may: May) -> May:
     """Return what leaves out what nobody waits for."""
     return lambda shelf: shelf.kind is not Kind.GOLD and may(shelf)
+
+
+def _gold(may: May) -> May:
+    """Return what leaves out everything but gold."""
+    return lambda shelf: shelf.kind is Kind.GOLD and may(shelf)

@@ -33,7 +33,7 @@ LEFT JOIN (
 ) AS answered USING (candidate_id)
 WHERE decided_at >= {since} AND decided_at < {until} OR is_live
 ORDER BY is_live DESC, decided_at DESC
-LIMIT 2000""",
+LIMIT 100 BY expert""",
         ),
     )
 }
@@ -59,7 +59,10 @@ class Contributions:
 async def contributions(record: Record, person: Person, span: Span, now: datetime) -> Contributions:
     """Ask all that the page shows of one expert. Raises as `answers` does."""
     found = await answers(record, QUERIES, span, now)
-    own = {name: [row for row in rows if row["expert"] == person.name] for name, rows in found.items()}
+    own = {
+        name: [row for row in rows if row["expert"] == person.name and person.may_see_tenant(row["tenant"])]
+        for name, rows in found.items()
+    }
     held = [quality.checked(row) for row in own["checks"]]
     return Contributions(
         sum(int(row["labels"]) for row in own["experts"]),

@@ -15,6 +15,7 @@ from services.triage.backlog import Backlog
 from services.triage.domain import holds
 from services.triage.domain.access import Person
 from services.triage.domain.answers import wants_call
+from services.triage.domain.holds import Hold
 from services.triage.domain.labels import Judgement, label
 from services.triage.domain.leases import Lease, Signer
 from services.triage.domain.queue import QueueName, Shelf
@@ -132,21 +133,21 @@ class Desk:
         """
         self._check_ready()
         hold, item = self.backlog.held(request_id), self.backlog.item(request_id)
-        if hold is None or hold.expert != person.name or item is None or item.askable is None:
+        if hold is None or hold.expert != person.name or item is None or not _may_judge(person, item, hold):
             raise NotFound("you do not hold this item; claim the next")
-        return self._claimed(item, self._lease(item, hold.lease_id, person, hold.until), hold.since)
+        return self._claimed(item, Lease(request_id, hold.lease_id, person.name, "", hold.until), hold.since)
 
     async def extend(self, person: Person, token: str) -> Extended:
         """Let an expert hold an item for as long again, from now on. Raises as `submit` does."""
-        lease, item = self._leased(person, token)
+        lease, item, kind = self._leased(person, token)
         longer = replace(lease, expires_at=self._until())
-        await self._on_record(person, holds.EXTENDED, item, longer, longer.expires_at)
+        await self._on_record(person, holds.EXTENDED, item, longer, longer.expires_at, kind)
         return Extended(self.signer.sign(longer), longer.expires_at)
 
     async def release(self, person: Person, token: str) -> None:
         """Hand an item back: it is open again, for whoever claims next. Raises as `submit` does."""
-        lease, item = self._leased(person, token)
-        await self._on_record(person, holds.RELEASED, item, lease, self.clock.now())
+        lease, item, kind = self._leased(person, token)
+        await self._on_record(person, holds.RELEASED, item, lease, self.clock.now(), kind)
 
     async def submit(self, person: Person, token: str, judgement: Judgement) -> str:
         """Write a label for an item that they hold, and return its id.
@@ -170,6 +171,8 @@ class Desk:
         ):
             return said.label_id
         edge_case, kind = self._check_held(person, lease, item)
+        if kind is Kind.GOLD and judgement.outcome == Outcome.ESCALATED:
+            kind = Kind.OVERLAP  # it says that what is settled is not right, so a lead is to hear of it
         if judgement.outcome == Outcome.ESCALATED and kind is Kind.ADJUDICATION:
             raise InvalidArgument("outcome: this is for you to decide; there is nobody to hand it to")
         made = label(
@@ -270,9 +273,9 @@ class Desk:
         try:
             if item is None or item.askable is None or item.edge_case is None:
                 return None
-            lease = self._lease(item, self.clock.new_id(), person, until)
+            lease, kind = Lease(request_id, self.clock.new_id(), person.name, "", until), item.askable
             try:
-                await self._on_record(person, holds.CLAIMED, item.edge_case, lease, until)
+                await self._on_record(person, holds.CLAIMED, item.edge_case, lease, until, kind)
             except (Retryable, asyncio.CancelledError):
                 # It goes on record all the same, and who asked will not know: they are told no, or have gone.
                 self._record(person, holds.RELEASED, item.edge_case, lease_id=lease.lease_id, until=self.clock.now())
@@ -288,19 +291,10 @@ class Desk:
         assert item.edge_case is not None
         assert item.askable is not None
         said = opinions(item.labels) if item.askable is Kind.ADJUDICATION else ()
-        guideline = self._guideline(item.edge_case)[0]
-        token = self.signer.sign(lease)
+        task = self.bundles.current().tasks.get(item.edge_case.task)
+        guideline, version = (task.guideline, task.guideline_version) if task is not None else ("", "")
+        token = self.signer.sign(replace(lease, guideline_version=version))
         return Claimed(item.edge_case, item.askable, guideline, item.repeats, said, token, since, lease.expires_at)
-
-    def _lease(self, item: Item, lease_id: str, person: Person, until: datetime) -> Lease:
-        assert item.edge_case is not None
-        version = self._guideline(item.edge_case)[1]
-        return Lease(item.edge_case.request_id, lease_id, person.name, version, until)
-
-    def _guideline(self, item: EdgeCase) -> tuple[str, str]:
-        """Return the guideline that holds for an item now, and its version."""
-        task = self.bundles.current().tasks.get(item.task)
-        return (task.guideline, task.guideline_version) if task is not None else ("", "")
 
     def _or_gold(self, person: Person, request_id: str, until: datetime) -> str:
         """Return what an expert is asked in an item's place: as often as the bundle wants, what is known already."""
@@ -331,26 +325,29 @@ class Desk:
 
     def _check_held(self, person: Person, lease: Lease, item: Item) -> tuple[EdgeCase, Kind]:
         assert item.edge_case is not None
-        kind = item.askable
-        if kind is None or any(each.label_id == lease.lease_id for each in item.labels):
+        if item.askable is None or any(each.label_id == lease.lease_id for each in item.labels):
             raise FailedPrecondition("lease: its item is done already")
         hold = self.backlog.held(lease.request_id)
         if hold is None or hold.lease_id != lease.lease_id:
             raise FailedPrecondition("lease: is over, for the item was handed back or judged; claim the next")
-        if not person.may_see(item.edge_case.tenant, item.edge_case.sensitivity):  # any longer
-            self._record(person, "refused", item.edge_case, "no longer within tenants and clearance")
+        if hold.kind is not item.askable:
+            raise FailedPrecondition("lease: is over, for others have judged the item since; claim the next")
+        if not _may_judge(person, item, hold):  # any longer
+            self._record(person, "refused", item.edge_case, "no longer within tenants, clearance and role")
             raise PermissionDenied("lease: its item is no longer yours to see")
-        return item.edge_case, kind
+        return item.edge_case, hold.kind
 
-    def _leased(self, person: Person, token: str) -> tuple[Lease, EdgeCase]:
+    def _leased(self, person: Person, token: str) -> tuple[Lease, EdgeCase, Kind]:
         lease, item = self._own(person, token)
-        return lease, self._check_held(person, lease, item)[0]
+        return lease, *self._check_held(person, lease, item)
 
-    async def _on_record(self, person: Person, action: str, item: EdgeCase, lease: Lease, until: datetime) -> None:
+    async def _on_record(
+        self, person: Person, action: str, item: EdgeCase, lease: Lease, until: datetime, kind: Kind
+    ) -> None:
         """Put on record what is done with a lease, and wait until it is read back: then it holds in every replica."""
         action_id = self.clock.new_id()
         self.backlog.look_out(action_id)
-        self._record(person, action, item, lease_id=lease.lease_id, until=until, action_id=action_id)
+        self._record(person, action, item, kind, lease.lease_id, until, action_id)
         await self.backlog.arrived(action_id)
 
     def _record(
@@ -378,3 +375,11 @@ class Desk:
                 until=until,
             )
         )
+
+
+def _may_judge(person: Person, item: Item, hold: Hold) -> bool:
+    """Say whether what somebody holds is what they claimed, and still theirs to judge."""
+    case = item.edge_case
+    if case is None or item.askable is not hold.kind:
+        return False
+    return person.may_judge(Shelf(case.tenant, case.task, case.sensitivity, hold.kind))

@@ -193,7 +193,7 @@ class Picker:
             task=task,
             flagged_at=self.clock.now(),
             score=judged.chance,
-            threshold=decision.threshold,
+            threshold=min(1.0, decision.threshold * judged.chance / judged.rank),  # as a chance
             explored=decision.explored,
             propensity=decision.propensity,
             share=decision.share,

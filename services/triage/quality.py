@@ -1,6 +1,6 @@
 """How well experts judge: what is asked of the record for it, and what a page shows of the answers.
 
-The latest 50 judgements of an expert are held against those before.
+Whether experts judge worse than before is told by gold alone: what is settled otherwise, they have settled in part.
 """
 
 import asyncio
@@ -39,15 +39,16 @@ ORDER BY tenant, task, expert""",
         ),
         Query(
             "checks",
-            "Judgements held to what their request comes to, where that is settled; latest: of the latest 50",
+            "Judgements held to what their request comes to, where that is settled; latest: the latest 30 of gold",
             """SELECT
     tenant, task, expert,
     countIf(is_gold) AS gold, countIf(is_gold AND is_right) AS gold_right,
     countIf(NOT is_gold) AS settled, countIf(NOT is_gold AND is_right) AS settled_right,
-    countIf(place <= 50) AS latest, countIf(place <= 50 AND is_right) AS latest_right,
-    countIf(place > 50) AS before, countIf(place > 50 AND is_right) AS before_right
+    countIf(is_gold AND place <= 30) AS latest, countIf(is_gold AND place <= 30 AND is_right) AS latest_right,
+    countIf(is_gold AND place > 30) AS before, countIf(is_gold AND place > 30 AND is_right) AS before_right
 FROM (
-    SELECT *, row_number() OVER (PARTITION BY tenant, task, expert ORDER BY labelled_at DESC, request_id) AS place
+    SELECT *,
+        row_number() OVER (PARTITION BY tenant, task, expert, is_gold ORDER BY labelled_at DESC, request_id) AS place
     FROM gyre.checks
     WHERE labelled_at >= {since} AND labelled_at < {until}
 )
@@ -93,8 +94,8 @@ class Checked:
     Attributes:
         gold: Right ones of what was known when they were asked.
         settled: Right ones of what another expert agreed with, or a lead decided.
-        before: Right ones of both sorts, but for the latest.
-        latest: Right ones of the latest.
+        before: Right ones of gold, but for the latest.
+        latest: Right ones of the latest of gold.
     """
 
     gold: Share
@@ -209,7 +210,7 @@ def _task(name: QueueName, found: dict[str, list[Row]], ratings: Ratings) -> Tas
 
 
 def _expert(expert: str, timed: Row | None, held: Checked, agreed: Agreement) -> ExpertQuality:
-    if timed is None:  # who answered gold alone
+    if timed is None:  # who answered gold alone, or elsewhere
         return ExpertQuality(expert, 0, 0.0, 0.0, None, held, agreed)
     return ExpertQuality(
         expert,

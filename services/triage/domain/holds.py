@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from schemas.events import ReviewAction
+from schemas.labels import Kind
 
 CLAIMED, EXTENDED, RELEASED = "claimed", "extended", "released"
 _GRANTS = (CLAIMED, EXTENDED)
@@ -26,12 +27,14 @@ class Hold:
         expert: Whose hands.
         since: When it was claimed.
         until: When the lease ends.
+        kind: As what it was claimed.
     """
 
     lease_id: str
     expert: str
     since: datetime
     until: datetime
+    kind: Kind = Kind.FIRST
 
 
 class Holds:
@@ -47,7 +50,8 @@ class Holds:
             return
         hold = self.of(action.request_id, action.at)
         if hold is None and action.action in _GRANTS:  # the claim may lie before what was read
-            self._holds[action.request_id] = Hold(action.lease_id, action.expert, action.at, action.until)
+            kind = Kind(action.detail) if action.detail else Kind.FIRST
+            self._holds[action.request_id] = Hold(action.lease_id, action.expert, action.at, action.until, kind)
         elif hold is not None and hold.lease_id == action.lease_id:
             self._holds[action.request_id] = replace(hold, until=action.until)
         self._claims += 1

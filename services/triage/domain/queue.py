@@ -70,6 +70,8 @@ class Queue:
             experts: Who have judged it, and are not asked again.
         """
         known = self._entries.get(request_id)
+        if known is not None and (known.shelf, known.value, known.experts) == (shelf, value, experts):
+            return
         until = known.held_until if known is not None else None
         self.remove(request_id)
         self._entries[request_id] = entry = _Entry(shelf, value, experts, until)

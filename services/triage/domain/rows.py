@@ -67,7 +67,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def askable(self) -> Kind | None:
         """As what an expert may be asked about it: as it is wanted, or, where it is settled what is right, as gold."""
-        if self.wanted is not None or self.edge_case is None or self.erased:
+        if self.wanted is not None or self.edge_case is None or self.edge_case.imported or self.erased:
             return self.wanted
         return Kind.GOLD if self.standing.state in SETTLED else None
 

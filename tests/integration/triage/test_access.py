@@ -253,7 +253,7 @@ async def test_what_was_done_is_on_record_and_a_label_with_its_action(
     actions: list[ReviewAction] = [codec(Topic.ACTIONS).decode(record.value) for record in records]
     done = [(each.expert, each.action, each.tenant, each.detail) for each in actions]
     for tenant in (TENANT, "another"):
-        assert ("ada", "claimed", tenant, "") in done
+        assert ("ada", "claimed", tenant, "first") in done
         assert ("ada", "submitted", tenant, "confirmed") in done  # acknowledged when Submit answered
     assert ("ann", "signed-in", "", "password, from 127.0.0.1") in done
     assert ("ann", "refused", "", "the lease is somebody else's") in done

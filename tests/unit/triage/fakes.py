@@ -45,7 +45,7 @@ class Actions:
     @property
     def told(self) -> list[tuple[str, str, str]]:
         """Who did what, and the detail."""
-        return [(each.expert, each.action, each.detail) for each in self.recorded]
+        return [(each.expert, each.action, str(each.detail)) for each in self.recorded]
 
 
 class Items:

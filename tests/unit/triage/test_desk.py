@@ -168,9 +168,9 @@ async def test_what_was_done_is_on_record_without_any_content(world: Replica) ->
     await world.desk.submit(ANN, (await world.desk.claim(ANN)).token, Judgement(CORRECTED, WRONG, comment="a word"))
     await world.desk.skip(ANN, (await world.desk.claim(ANN)).token, "another word")
     assert world.told == [
-        ("ann", "claimed", ""),
+        ("ann", "claimed", "first"),
         ("ann", "submitted", "corrected"),
-        ("ann", "claimed", ""),
+        ("ann", "claimed", "first"),
         ("ann", "skipped", ""),
     ]
     first = world.recorded[1]

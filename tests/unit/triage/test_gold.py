@@ -42,17 +42,16 @@ def _mixing(replica: Replica, gold: float = 1.0) -> Replica:
 async def test_an_expert_is_asked_what_is_known_in_place_of_the_next_which_stays_open(always: Replica) -> None:
     claimed = await always.desk.claim(CID)
     assert (claimed.item.request_id, claimed.kind, claimed.labels) == ("known", Kind.GOLD, ())
-    assert sum(each.open for each in always.desk.stats(CID)) == 1
+    (seen,) = always.desk.stats(CID)
+    assert (seen.open, seen.leased) == (0, 1)  # as if it were the next
     assert (await always.desk.claim(BOB)).item.request_id == "open"
 
 
 async def test_the_answer_says_something_of_the_expert_and_nothing_of_the_item(always: Replica) -> None:
-    before = always.backlog.totals()
     claimed = await always.desk.claim(CID)
     await always.desk.submit(CID, claimed.token, Judgement(CORRECTED, WRONG))
     made = always.topics.labels[-1]
     assert (made.kind, made.outcome, made.answer) == (Kind.GOLD, "corrected", WRONG)
-    assert always.backlog.totals() == before
     item = always.backlog.item("known")
     assert item is not None
     assert item.standing.state == "agreed"
@@ -160,3 +159,39 @@ async def test_each_replica_knows_who_was_asked(topics: Topics) -> None:
     await one.desk.submit(CID, claimed.token, Judgement(CONFIRMED))
     with pytest.raises(NotFound):
         await other.desk.claim(CID)
+
+
+async def test_who_holds_what_becomes_a_dispute_meanwhile_neither_sees_nor_decides_it(always: Replica) -> None:
+    claimed = await always.desk.claim(CID)
+    always.topics.append(label("known", label_id="k3", expert="eve", outcome="unsafe", kind="imported"))
+    item = always.backlog.item("known")
+    assert item is not None
+    assert item.askable is Kind.ADJUDICATION
+    with pytest.raises(NotFound, match="you do not hold this item"):
+        always.desk.held(CID, "known")
+    with pytest.raises(FailedPrecondition, match="others have judged the item since"):
+        await always.desk.submit(CID, claimed.token, Judgement(CORRECTED, WRONG))
+    assert len(always.topics.labels) == 3
+
+
+async def test_what_was_labelled_elsewhere_is_no_gold(topics: Topics) -> None:
+    topics.append(Erasure(request_id="known", erasure_id="e", tenant=TENANT, asked_at=NOW))
+    topics.add("elsewhere", imported=True)
+    for expert in ("dan", "eve"):
+        topics.append(label("elsewhere", label_id=f"l {expert}", expert=expert, answer=CALL, kind="imported"))
+    assert (await _mixing(topics.replica()).desk.claim(CID)).item.request_id == "open"
+
+
+async def test_who_finds_that_what_is_settled_is_wrong_is_heard_by_a_lead(always: Replica) -> None:
+    claimed = await always.desk.claim(CID)
+    await always.desk.submit(CID, claimed.token, Judgement(Outcome.ESCALATED, comment="it is another film"))
+    assert always.desk.to_decide(LEAD) == 1
+    decided = await always.desk.claim(LEAD, to_decide=True)
+    assert {each.comment for each in decided.labels} == {"", "it is another film"}
+
+
+def test_what_is_asked_again_and_again_takes_no_room(topics: Topics) -> None:
+    replica = topics.replica()
+    for number in range(50):
+        topics.add(f"again {number}", same_as="known")
+    assert sum(len(pile.heap) for pile in replica.backlog._queue._piles.values()) < 10

@@ -50,7 +50,7 @@ GUIDELINE = {
     **{"tenant": TENANT, "task": TASK, "version": "0a1b2c3d4e5f", "first_at": NOW - timedelta(days=3), "last_at": NOW},
     **{"labels": 40, "experts": 2, "confirmed": 30, "text": "<b>Be short.</b>"},
 }
-CONTRIBUTION = {**SPECIALIST, "expert": "ann", "labels": 12, "learned_from": 389, "answers": 1_234}
+CONTRIBUTION = {**SPECIALIST, "tenant": TENANT, "expert": "ann", "labels": 12, "learned_from": 389, "answers": 1_234}
 
 
 async def page(record: Told, path: str, reader: Person) -> str:
@@ -88,7 +88,7 @@ async def test_a_fall_is_pointed_out_where_chance_hardly_brings_it(latest: int, 
 async def test_of_too_few_no_fall_is_told() -> None:
     few = {**held(before=3), "before": 3}
     shown = await page(Told(experts=[judged()], checks=[few]), "/quality", LEAD)
-    assert "53 so far" in shown
+    assert "20 so far" in shown
 
 
 async def test_a_lead_sees_the_tenants_that_are_theirs_and_no_query_of_all_tenants() -> None:
@@ -116,7 +116,9 @@ async def test_where_nobody_has_judged_the_page_says_so() -> None:
 
 async def test_an_expert_sees_what_came_of_their_own_labels_alone() -> None:
     other = {**CONTRIBUTION, "expert": "bob", "candidate_id": "0199-of-bob-1"}
-    record = Told(experts=[judged(), judged("bob", labels=7)], checks=[held()], contributions=[CONTRIBUTION, other])
+    once = {**CONTRIBUTION, "tenant": "other", "candidate_id": "0199-elsewhere"}  # when that tenant was theirs
+    told = {"checks": [held()], "contributions": [CONTRIBUTION, other, once]}
+    record = Told(experts=[judged(), judged("bob", labels=7)], **told)
     shown = await page(record, "/mine", person())
     assert '<span class="figure">120</span>' in shown
     assert "89 of 100 that others judged as well" in shown
@@ -124,6 +126,7 @@ async def test_an_expert_sees_what_came_of_their_own_labels_alone() -> None:
     assert "+57.0" in shown
     assert "1,234" in shown
     assert "of-bob-1" not in shown
+    assert "elsewhere" not in shown
     assert "/overview/queries/" not in shown
 
 
