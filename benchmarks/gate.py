@@ -46,8 +46,8 @@ def _gate(accuracy: float, gain: float, items: int, source: np.random.Generator)
     incumbent = (source.random(items) < difficulty).tolist()
     better = source.random(items) < gain / (1 - accuracy)  # of what it failed on
     candidate = ((source.random(items) < difficulty) | better).tolist()
-    promoted = [judge(candidate, incumbent, GateRule(attempt=attempt, resamples=2000)).promote for attempt in ATTEMPTS]
-    lower, _ = paired_bootstrap(candidate, incumbent, confidence=0.95, resamples=2000, seed=0)
+    promoted = [judge(candidate, incumbent, GateRule(attempt=attempt)).promote for attempt in ATTEMPTS]
+    lower, _ = paired_bootstrap(candidate, incumbent, confidence=0.95)
     return [*promoted, lower > 0]
 
 

@@ -65,11 +65,6 @@ class Contest:
         settings, learning = self._knowledge.task(run.tenant, run.task)
         bundle, bundle_version = self._knowledge.bundle, self._knowledge.bundle_version
         assert bundle is not None, "it has the task"
-        rule = GateRule(
-            minimum_items=learning.holdout_minimum,
-            minimum_gain=learning.minimum_gain,
-            attempt=1 + self._runs.refused_since_promotion(run),
-        )
         folder = self._runs.folder(run)
         metrics = msgspec.json.decode((folder / "metrics.json").read_bytes())
         dataset = self._runs.dataset(run)
@@ -81,6 +76,11 @@ class Contest:
         holdout = await asyncio.to_thread(read_rows, dataset, "holdout")
         schema = answer_schema((row.completion, row.tools) for row in learned)
         before = incumbent(bundle, settings, self._knowledge.deployments.get((run.tenant, run.task)))
+        rule = GateRule(
+            minimum_items=learning.holdout_minimum,
+            minimum_gain=learning.minimum_gain,
+            attempt=1 + self._runs.refused_against(run.tenant, run.task, before.name),
+        )
         adapter = self._runs.adapter(run)
         model, version = await patiently(
             lambda: self._trial.deploy(run.tenant, run.task, run.run_id, adapter), self._clock, PATIENCE_SECONDS

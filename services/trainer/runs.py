@@ -94,11 +94,10 @@ class Runs:
         """Return a task's runs, oldest first."""
         return [run for run in self if (run.tenant, run.task) == (tenant, task)]
 
-    def refused_since_promotion(self, run: Run) -> int:
-        """Return how many candidates of a run's task were refused before it, since one was promoted."""
-        states = [each.state for each in self.of(run.tenant, run.task) if each.run_id < run.run_id]
-        since = states[::-1].index("promoted") if "promoted" in states else len(states)
-        return states[len(states) - since :].count("refused")
+    def refused_against(self, tenant: str, task: str, incumbent: str) -> int:
+        """Return how many candidates of a task were refused beside an incumbent."""
+        refused = (self.candidate(run) for run in self.of(tenant, task) if run.state == "refused")
+        return sum(each is not None and each.incumbent == incumbent for each in refused)
 
     def labels_given(self, tenant: str, task: str) -> frozenset[str]:
         """Return the labels that the task's newest run was given, those included that a later label replaced."""

@@ -1,5 +1,7 @@
 """The gate: paired comparison of a candidate with the incumbent."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -49,19 +51,24 @@ def test_the_lower_end_must_be_above_the_minimum_gain() -> None:
 def test_the_interval_is_that_of_resampling_the_items_themselves() -> None:
     rng = np.random.default_rng(1)
     candidate, incumbent = rng.random(120) < 0.7, rng.random(120) < 0.6
-    lower, upper = paired_bootstrap(list(candidate), list(incumbent), confidence=0.95, resamples=20_000, seed=0)
+    lower, upper = paired_bootstrap(list(candidate), list(incumbent), confidence=0.95)
     difference = candidate.astype(float) - incumbent.astype(float)
     means = difference[rng.integers(0, 120, (20_000, 120))].mean(axis=1)
     assert (lower, upper) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.01)
 
 
-def test_the_interval_is_repeatable_and_pairs_the_items() -> None:
+def test_the_interval_pairs_the_items() -> None:
     same = _judged(50, 100)
-    arguments = {"confidence": 0.95, "resamples": 1000, "seed": 3}
-    assert paired_bootstrap(same, same, **arguments) == (0.0, 0.0)
-    apart = paired_bootstrap(same, same[::-1], **arguments)
-    assert apart == paired_bootstrap(same, same[::-1], **arguments)
+    assert paired_bootstrap(same, same, confidence=0.95) == (0.0, 0.0)
+    apart = paired_bootstrap(same, same[::-1], confidence=0.95)
     assert apart[0] < 0 < apart[1]
+
+
+def test_the_interval_widens_however_little_is_left_in_its_tails() -> None:
+    candidate, incumbent = _judged(70, 100), [*[False] * 40, *[True] * 60]
+    ends = [paired_bootstrap(candidate, incumbent, confidence=1 - 10.0**-n) for n in range(1, 9)]
+    assert all(one[0] > other[0] and one[1] < other[1] for one, other in itertools.pairwise(ends))
+    assert paired_bootstrap([True], [False], confidence=0.99) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(("candidate", "incumbent"), [([], []), ([True], [True, False])])
@@ -70,9 +77,7 @@ def test_judgements_of_different_items_are_refused(candidate: list[bool], incumb
         judge(candidate, incumbent, GateRule())
 
 
-@pytest.mark.parametrize(
-    "rule", [{"minimum_items": 0}, {"minimum_gain": 1.0}, {"confidence": 95}, {"attempt": 0}, {"resamples": 0}]
-)
+@pytest.mark.parametrize("rule", [{"minimum_items": 0}, {"minimum_gain": 1.0}, {"confidence": 95}, {"attempt": 0}])
 def test_rules_that_nothing_could_meet_are_refused(rule: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(rule))):
         GateRule(**rule)  # type: ignore[arg-type]  # one field at a time, of either type
@@ -120,17 +125,15 @@ def _gates(accuracy: float, items: int, attempts: int, seed: int) -> bool:
     difficulty = chance.beta(6 * accuracy, 6 * (1 - accuracy), items)
     incumbent = (chance.random(items) < difficulty).tolist()
     return any(
-        judge(
-            (chance.random(items) < difficulty).tolist(), incumbent, GateRule(attempt=attempt, resamples=1000)
-        ).promote
+        judge((chance.random(items) < difficulty).tolist(), incumbent, GateRule(attempt=attempt)).promote
         for attempt in range(1, attempts + 1)
     )
 
 
 @pytest.mark.parametrize("attempts", [1, 8])
 @pytest.mark.parametrize(("accuracy", "items"), [(0.6, 50), (0.9, 100), (0.5, 400)])
-def test_who_is_no_better_is_promoted_five_times_in_a_hundred_at_most_however_often_it_tries(
+def test_who_is_no_better_is_promoted_five_times_in_two_hundred_at_most_however_often_it_tries(
     accuracy: float, items: int, attempts: int
 ) -> None:
     promoted = sum(_gates(accuracy, items, attempts, seed) for seed in range(300))
-    assert promoted <= 15
+    assert promoted <= 7
