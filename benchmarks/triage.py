@@ -88,6 +88,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="+", default=["bare", "plain", "triage", "ten times"])
     options = parser.parse_args()
+    if "ten times" in options.sides and "triage" not in options.sides:
+        parser.error("--sides: wanted triage with `ten times`, which is compared with it")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic just made has no leader yet; it tries again
     size = statistics.mean(len(codec(Topic.INTERACTIONS).encode(each)) for each in interactions(1000))
     print(f"{options.events:,} interactions of {size:,.0f} bytes, {os.cpu_count()} cores", flush=True)
