@@ -51,13 +51,16 @@ AS WITH
     -- Of each expert the newest; of gold the first, also where it was taken back: by then they may know that it is gold.
     said AS (
         SELECT
-            tenant, task, request_id, expert, kind = 'gold' AS is_gold,
-            (toString(labels.outcome), labels.answer) AS judged, (labels.labelled_at, labels.label_id) AS age,
-            if(is_gold, argMin(judged, age), argMax(judged, age)) AS judgement,
-            if(is_gold, min(labels.labelled_at), max(labels.labelled_at)) AS labelled_at
-        FROM gyre.labels AS labels
-        WHERE labels.outcome IN ('confirmed', 'corrected', 'unsafe') AND kind != 'adjudication'
-            AND (kind = 'gold' OR label_id NOT IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted'))
+            tenant, task, request_id, expert, is_gold, if(is_gold, argMin(judged, age), argMax(judged, age)) AS judgement,
+            if(is_gold, min(age), max(age)).1 AS labelled_at
+        FROM (
+            SELECT
+                tenant, task, request_id, expert, kind = 'gold' AS is_gold, (toString(outcome), answer) AS judged,
+                (labels.labelled_at, label_id) AS age
+            FROM gyre.labels AS labels
+            WHERE outcome IN ('confirmed', 'corrected', 'unsafe') AND kind != 'adjudication'
+                AND (kind = 'gold' OR label_id NOT IN (SELECT label_id FROM gyre.labels WHERE outcome = 'retracted'))
+        )
         GROUP BY tenant, task, request_id, expert, is_gold
     )
 SELECT

@@ -45,6 +45,10 @@ async def test_judgements_are_held_to_what_their_request_comes_to_where_that_is_
         *[("agreed", "cy", {**wrong, "kind": "gold"}), ("agreed", "di", {**right, "kind": "gold"})],
         ("agreed", "ed", {**wrong, "answer": OTHER_CALL, "kind": "gold"}),
         ("agreed", "flo", {"outcome": "skipped", "kind": "gold"}),
+        # The first word counts, though it was taken back: by then it may be known what is gold.
+        ("agreed", "gil", {**right, "kind": "gold", "label_id": f"back-{tenant}"}),
+        ("agreed", "gil", {"outcome": "retracted", "answer": "", "kind": "gold", "label_id": f"back-{tenant}"}),
+        ("agreed", "gil", {**wrong, "kind": "gold"}),
         # A lead decides between two.
         *[("decided", "ana", wrong), ("decided", "bo", {**right, "kind": "overlap"})],
         ("decided", "lea", {**wrong, "answer": SAME_CALL, "kind": "adjudication"}),
@@ -58,11 +62,13 @@ async def test_judgements_are_held_to_what_their_request_comes_to_where_that_is_
         labelled_at = LABEL.labelled_at + timedelta(minutes=next(minutes))
         label = make(tenant, request_id=f"{tenant}-{name}", expert=expert, labelled_at=labelled_at, **changes)
         await producer.send(Topic.LABELS, label)
-    rows = await _told(analyst, "checks", 9, tenant)
+    rows = await _told(analyst, "checks", 10, tenant)
     found = {(row["request_id"].removeprefix(f"{tenant}-"), row["expert"]): row for row in rows}
-    assert {key for key, row in found.items() if row["is_gold"]} == {("agreed", each) for each in ("cy", "di", "ed")}
+    assert {key for key, row in found.items() if row["is_gold"]} == {
+        ("agreed", each) for each in ("cy", "di", "ed", "gil")
+    }
     assert {key: row["is_right"] for key, row in found.items()} == {
-        **{("agreed", expert): expert in ("ana", "bo", "cy") for expert in ("ana", "bo", "cy", "di", "ed")},
+        **{("agreed", expert): expert in ("ana", "bo", "cy") for expert in ("ana", "bo", "cy", "di", "ed", "gil")},
         **{("decided", "ana"): True, ("decided", "bo"): False},
         **{("worded", "ana"): True, ("worded", "bo"): True},
     }
