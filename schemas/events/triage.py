@@ -127,7 +127,9 @@ class ReviewAction(Event, frozen=True, kw_only=True):
     request_id: str = ""
     tenant: str = ""
     task: str = ""
-    detail: str = ""  # how, or why not, in a few words
+    # How, or why not, in a few words; of a claim as what it was asked (`schemas.labels.Kind`), of signing out which
+    # session.
+    detail: str = ""
     # Of what was claimed, extended or released: under which lease, and until when.
     lease_id: str = ""
     until: datetime | None = None

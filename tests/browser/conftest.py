@@ -250,11 +250,11 @@ def month() -> dict[str, list[dict[str, Any]]]:
         ],
         "checks": [
             {**of, "expert": name, "gold": gold, "gold_right": right, "settled": settled, "settled_right": agreed}
-            | {"before": before, "before_right": was, "latest": 50, "latest_right": latest}
-            for name, gold, right, settled, agreed, before, was, latest in (
-                ("ann", 31, 30, 141, 133, 122, 116, 47),
-                ("bob", 27, 25, 118, 109, 95, 88, 46),
-                ("cleo", 22, 16, 84, 65, 56, 50, 31),
+            | {"before": gold - 30, "before_right": right - latest, "latest": 30, "latest_right": latest}
+            for name, gold, right, settled, agreed, latest in (
+                ("ann", 80, 77, 141, 133, 29),
+                ("bob", 74, 68, 118, 109, 27),
+                ("cleo", 64, 50, 84, 65, 18),
             )
         ],
         "judged-by-several": both,
