@@ -20,6 +20,8 @@ _ARROW = {
     "output_format_arrow_string_as_string": 0,
     "output_format_arrow_fixed_string_as_fixed_byte_array": 0,
     "output_format_arrow_compression_method": "lz4_frame",
+    # Who verifies holds one batch at a time. Less than a granule of 8,192 rows ClickHouse does not read.
+    "max_block_size": 8192,
 }
 _ROWS = (
     "SELECT _offset, toUnixTimestamp64Milli(_timestamp) AS _timestamp_ms, _key, _salt, _payload, _digest, _prev_hash, "

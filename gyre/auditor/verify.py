@@ -29,6 +29,7 @@ _COLUMNS = {
     "_prev_hash": pa.binary(),
     "_hash": pa.binary(),
 }
+_SLICE_ROWS = 1024  # as Python's objects, which take several times what a batch does
 
 # The offsets whose content may be gone, by topic and partition. The one thing here that grows, with the erasures.
 Erased = dict[tuple[str, int], set[int]]
@@ -152,7 +153,9 @@ def _rows(path: Path, progress: Callable[[int], None]) -> Iterator[tuple[Any, ..
             _check_schema(batches.schema)
             for batch in batches:
                 batch.validate(full=True)
-                yield from zip(*(_values(batch.column(name)) for name in _COLUMNS), strict=True)
+                for start in range(0, batch.num_rows, _SLICE_ROWS):
+                    rows = batch.slice(start, _SLICE_ROWS)
+                    yield from zip(*(_values(rows.column(name)) for name in _COLUMNS), strict=True)
                 progress(file.tell() - reported)
                 reported = file.tell()
         except Exception as error:  # pyarrow raises whatever its reader stumbled on
