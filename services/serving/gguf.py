@@ -8,18 +8,13 @@ neighbouring pairs where Hugging Face rotates halves; `permute` and `unpermute` 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import gguf
-import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, in which many Hugging Face folders are stored)
 import numpy as np
-from numpy.typing import NDArray
-from safetensors import safe_open
 
-Weights = NDArray[np.float32]
+from services.serving.lora import Weights, adapter_scale, merged_weights, read_adapter
 
 _BLOCK_NAMES = {
     "self_attn.q_proj": "attn_q",
@@ -90,26 +85,6 @@ def read_model(path: Path) -> dict[str, Weights]:
     return weights
 
 
-def merged_weights(model_dir: Path, adapter_dir: Path | None = None) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yields a model's weights by Hugging Face name, one at a time, with a PEFT LoRA adapter merged in.
-
-    Merged weights are float32, `W + scale * B @ A`; the others keep their stored type.
-
-    Raises:
-        ValueError: The adapter is of an unsupported kind, or is for modules that the model has not.
-    """
-    adapter = _read_adapter(adapter_dir) if adapter_dir else {}
-    scale = _adapter_scale(adapter_dir) if adapter_dir else 0.0
-    for name, stored in _read_safetensors(model_dir):
-        pair = adapter.pop(name.removesuffix(".weight"), None)
-        if pair is None:
-            yield name, stored
-        else:
-            yield name, stored.astype(np.float32) + scale * (pair["lora_B"] @ pair["lora_A"])
-    if adapter:
-        raise ValueError(f"{adapter_dir}: adapts {sorted(adapter)[0]}, which {model_dir} has not")
-
-
 def write_adapter(adapter_dir: Path, model_dir: Path, target: Path) -> None:
     """Writes a PEFT LoRA folder as a GGUF adapter, float32.
 
@@ -122,13 +97,13 @@ def write_adapter(adapter_dir: Path, model_dir: Path, target: Path) -> None:
         ValueError: The adapter is of a kind that llama.cpp cannot apply, or the base is no Llama model.
     """
     heads = _heads(model_dir)
-    adapter = _read_adapter(adapter_dir)
+    adapter = read_adapter(adapter_dir)
     rank = next(iter(adapter.values()))["lora_A"].shape[0]
     writer = gguf.GGUFWriter(target, "llama")
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     # llama.cpp scales by alpha / rank, whatever rule the adapter was trained with.
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _adapter_scale(adapter_dir) * rank)
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, adapter_scale(adapter_dir) * rank)
     for module, pair in sorted(adapter.items()):
         name, projection = _gguf_name(f"{module}.weight")
         b = permute(pair["lora_B"], heads[projection]) if projection in heads else pair["lora_B"]
@@ -215,44 +190,3 @@ def _heads(model_dir: Path) -> dict[str, int]:
         "self_attn.q_proj": int(config["num_attention_heads"]),
         "self_attn.k_proj": int(config["num_key_value_heads"]),
     }
-
-
-def _read_safetensors(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder} holds no .safetensors file")
-    for path in files:
-        with safe_open(path, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (a safetensors file is no mapping)
-                yield name, tensors.get_tensor(name)
-
-
-def _adapter_config(adapter_dir: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((adapter_dir / "adapter_config.json").read_text())
-    if config.get("peft_type") != "LORA":
-        raise ValueError(f"{adapter_dir}: peft_type is {config.get('peft_type')!r}; wanted 'LORA'")
-    for option in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save"):
-        if config.get(option):
-            raise ValueError(f"{adapter_dir}: adapters with {option} cannot be exported; wanted one rank and one alpha")
-    return config
-
-
-def _adapter_scale(adapter_dir: Path) -> float:
-    config = _adapter_config(adapter_dir)
-    rank = int(config["r"])
-    return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _read_adapter(adapter_dir: Path) -> dict[str, dict[str, Weights]]:
-    """Module name (`model.layers.<i>....`) to its float32 lora_A `[rank, in]` and lora_B `[out, rank]`."""
-    _adapter_config(adapter_dir)
-    adapter: dict[str, dict[str, Weights]] = {}
-    for name, stored in _read_safetensors(adapter_dir):
-        module, _, half = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
-        if half not in ("lora_A", "lora_B"):
-            raise ValueError(f"{adapter_dir}: {name} is no lora_A or lora_B weight")
-        adapter.setdefault(module, {})[half] = stored.astype(np.float32)
-    for module, pair in adapter.items():
-        if len(pair) != 2:
-            raise ValueError(f"{adapter_dir}: {module} has {sorted(pair)} alone; wanted lora_A and lora_B")
-    return adapter

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from services.serving.gguf import merged_weights, permute, read_model, unpermute, write_adapter, write_model
+from services.serving.gguf import permute, read_model, unpermute, write_adapter, write_model
+from services.serving.lora import merged_weights
 
 HEADS, KEY_VALUE_HEADS, HIDDEN, FEED_FORWARD, VOCABULARY, RANK, ALPHA = 4, 2, 64, 96, 32, 2, 6
 SHAPES = {
