@@ -16,6 +16,9 @@ import numpy as np
 
 from services.serving.lora import Weights, adapter_scale, merged_weights, read_adapter
 
+Quantization = Literal["F16", "Q8_0"]
+QUANTIZATIONS: tuple[Quantization, ...] = ("F16", "Q8_0")
+
 _BLOCK_NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -117,7 +120,7 @@ def write_model(
     described_by: Path,
     target: Path,
     *,
-    quantization: Literal["F16", "Q8_0"],
+    quantization: Quantization,
     adapter_dir: Path | None = None,
 ) -> None:
     """Writes a Hugging Face Llama folder as a GGUF model, with an adapter merged in where there is one.
