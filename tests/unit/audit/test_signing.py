@@ -13,14 +13,14 @@ from schemas.events import Erasure, Place
 from schemas.ledger.merkle import BLOCK, InvalidProofError
 from schemas.ledger.notes import Checkpoint, InvalidNoteError, SigningKey
 from schemas.ledger.proofs import Proof, check_row
-from schemas.topics import Topic
+from schemas.topics import SPECS, Topic
 from services.audit.domain import Chain, Head, Link
 from services.audit.handlers import keep, prove, verify
 from services.audit.signing import Keys, resume, sign
 from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, Fatal, NotFound
 from services.runtime.kafka import Record
-from tests.integration.audit.story import interaction
+from tests.integration.audit.story import interaction, story
 from tests.unit.audit.fakes import FakeDeadLetters, FakeLedger
 
 TOPIC = Topic.INTERACTIONS
@@ -39,9 +39,9 @@ async def add(ledger: FakeLedger, chain: Chain, count: int) -> Chain:
     return await keep(ledger, FakeDeadLetters(), Clock(), chain, records)
 
 
-async def publish(ledger: FakeLedger, chain: Chain, keys: Keys = KEYS) -> Chain:
+async def publish(ledger: FakeLedger, chain: Chain, keys: Keys = KEYS, topic: Topic = TOPIC) -> Chain:
     """Signs a chain, and keeps the checkpoint as audit does once it has come back from Kafka."""
-    chain, event = sign(chain, keys, TOPIC, 0, AT)
+    chain, event = sign(chain, keys, topic, 0, AT)
     head = await ledger.head(Topic.CHECKPOINTS, 0)
     value = codec(Topic.CHECKPOINTS).encode(event)
     record = Record(Topic.CHECKPOINTS, 0, head.offset + 1, 1000, event.chain.encode(), value)
@@ -177,11 +177,31 @@ async def test_a_proof_is_of_the_request_that_it_names_and_hides_no_content(ledg
     proof = await prove(ledger, IDS[3])
     ((row, at),) = check(proof, KEYS.believed)
     assert (row.payload, at) == (VALUES[3], AT)
-    with pytest.raises(InvalidProofError, match="it is of another request, b'r-3'"):
+    with pytest.raises(InvalidProofError, match="it is of another, 'r-3'"):
         list(check(replace(proof, request_id=IDS[4]), KEYS.believed))
     emptied = replace(row, key=b"", payload=b"", salt=bytes(16))
     with pytest.raises(InvalidProofError, match="its content is gone, and no erasure in this proof says so"):
         list(check(replace(proof, rows=[emptied]), KEYS.believed))
+
+
+async def test_a_candidate_is_proven_with_its_own_deployments() -> None:
+    ledger = FakeLedger()
+    candidate, deployment = (event for topic, event in story()[1] if topic in (Topic.CANDIDATES, Topic.DEPLOYMENTS))
+    other = replace(deployment, candidate_id="another")
+    for topic, told in ((Topic.CANDIDATES, [candidate]), (Topic.DEPLOYMENTS, [deployment, other])):
+        records = [
+            Record(topic, 0, place, 1000, getattr(event, SPECS[topic].key).encode(), codec(topic).encode(event))
+            for place, event in enumerate(told)
+        ]
+        chain = await keep(ledger, FakeDeadLetters(), Clock(), await resume(ledger, KEYS, topic, 0), records)
+        await publish(ledger, chain, topic=topic)
+    proof = await prove(ledger, candidate.candidate_id)
+    assert [codec(Topic(row.topic)).decode(row.payload) for row, _ in check(proof, KEYS.believed)] == [
+        candidate,
+        deployment,
+    ]
+    with pytest.raises(InvalidProofError, match=f"it is of another, '{candidate.candidate_id}'"):
+        list(check(replace(proof, request_id="another", rows=proof.rows[1:]), KEYS.believed))
 
 
 async def test_rows_that_another_process_adds_meanwhile_are_not_taken_for_those_up_to_the_head(
