@@ -76,7 +76,7 @@ def call_service(name: str, at: str, call: Callable[[Any], Awaitable[_T]]) -> _T
     except AioRpcError as error:
         if error.code() is StatusCode.UNAVAILABLE:
             raise click.ClickException(
-                f"{name} at {at} does not answer; start it (gyre up), or say where it is (--target)."
+                f"{name} at {at} does not answer; start it (gyre up), or say where it is (GYRE_{name.upper()}_TARGET)."
             ) from error
         raise click.ClickException(error.details() or error.code().name) from error
 
