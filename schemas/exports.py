@@ -37,15 +37,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def checksum_line(folder: Path, name: str) -> str:
-    """Return the line of SHA256SUMS for a file of an export."""
-    return f"{sha256(folder / name)}  {name}\n"
-
-
 def files_of(folder: Path) -> list[str]:
     """Return the files of an export, SHA256SUMS aside, as SHA256SUMS names them."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     return sorted(name for name in names if name != CHECKSUMS)
+
+
+def write_checksums(folder: Path, *names: str) -> None:
+    """Add files of an export to its SHA256SUMS."""
+    with (folder / CHECKSUMS).open("a") as sums:
+        sums.writelines(f"{sha256(folder / name)}  {name}\n" for name in names)
 
 
 def read_checksums(folder: Path) -> dict[str, str]:

@@ -107,8 +107,7 @@ def _write(
             made = shutil.copytree(source, Path(scratch) / "made")
             if proof:
                 (made / exports.PROOF).write_text(f"{proof}\n")
-                with (made / exports.CHECKSUMS).open("a") as sums:
-                    sums.write(exports.checksum_line(made, exports.PROOF))
+                exports.write_checksums(made, exports.PROOF)
             made.rename(folder)
     except OSError as error:
         raise click.ClickException(f"The export in {source} cannot be copied: {error}") from error

@@ -41,8 +41,7 @@ class FolderExporter:
                 made = Path(scratch) / "made"
                 self._write_weights(made, candidate, deployment.model)
                 self._write_records(made, candidate, deployment, dataset)
-                lines = [exports.checksum_line(made, name) for name in exports.files_of(made)]
-                (made / exports.CHECKSUMS).write_text("".join(lines))
+                exports.write_checksums(made, *exports.files_of(made))
                 made.rename(target)
         return target.relative_to(self._artifacts_dir), [*exports.files_of(target), exports.CHECKSUMS]
 

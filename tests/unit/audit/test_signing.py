@@ -1,7 +1,6 @@
 """Checkpoints: signed, taken up again, and proofs from them, on a ledger in memory."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +12,7 @@ from schemas.events import Erasure, Place
 from schemas.ledger.merkle import BLOCK, InvalidProofError
 from schemas.ledger.notes import Checkpoint, InvalidNoteError, SigningKey
 from schemas.ledger.proofs import Proof, check_row
-from schemas.topics import SPECS, Topic
+from schemas.topics import Topic
 from services.audit.domain import Chain, Head, Link
 from services.audit.handlers import keep, prove, verify
 from services.audit.signing import Keys, resume, sign
@@ -22,10 +21,10 @@ from services.runtime.errors import FailedPrecondition, Fatal, NotFound
 from services.runtime.kafka import Record
 from tests.integration.audit.story import interaction, story
 from tests.unit.audit.fakes import FakeDeadLetters, FakeLedger
+from tests.unit.audit.proofs import AT, proof_of
 
 TOPIC = Topic.INTERACTIONS
 KEYS = Keys([SigningKey.generate("ours")])
-AT = datetime(2026, 11, 24, tzinfo=UTC)
 PLACE = Place(topic=TOPIC, partition=0, offset=6)
 IDS = [f"r-{index}" for index in range(2 * BLOCK + 50)]
 VALUES = [codec(TOPIC).encode(interaction(request_id)) for request_id in IDS]
@@ -39,9 +38,9 @@ async def add(ledger: FakeLedger, chain: Chain, count: int) -> Chain:
     return await keep(ledger, FakeDeadLetters(), Clock(), chain, records)
 
 
-async def publish(ledger: FakeLedger, chain: Chain, keys: Keys = KEYS, topic: Topic = TOPIC) -> Chain:
+async def publish(ledger: FakeLedger, chain: Chain, keys: Keys = KEYS) -> Chain:
     """Signs a chain, and keeps the checkpoint as audit does once it has come back from Kafka."""
-    chain, event = sign(chain, keys, topic, 0, AT)
+    chain, event = sign(chain, keys, TOPIC, 0, AT)
     head = await ledger.head(Topic.CHECKPOINTS, 0)
     value = codec(Topic.CHECKPOINTS).encode(event)
     record = Record(Topic.CHECKPOINTS, 0, head.offset + 1, 1000, event.chain.encode(), value)
@@ -185,23 +184,14 @@ async def test_a_proof_is_of_the_request_that_it_names_and_hides_no_content(ledg
 
 
 async def test_a_candidate_is_proven_with_its_own_deployments() -> None:
-    ledger = FakeLedger()
-    candidate, deployment = (event for topic, event in story()[1] if topic in (Topic.CANDIDATES, Topic.DEPLOYMENTS))
-    other = replace(deployment, candidate_id="another")
-    for topic, told in ((Topic.CANDIDATES, [candidate]), (Topic.DEPLOYMENTS, [deployment, other])):
-        records = [
-            Record(topic, 0, place, 1000, getattr(event, SPECS[topic].key).encode(), codec(topic).encode(event))
-            for place, event in enumerate(told)
-        ]
-        chain = await keep(ledger, FakeDeadLetters(), Clock(), await resume(ledger, KEYS, topic, 0), records)
-        await publish(ledger, chain, topic=topic)
-    proof = await prove(ledger, candidate.candidate_id)
-    assert [codec(Topic(row.topic)).decode(row.payload) for row, _ in check(proof, KEYS.believed)] == [
-        candidate,
-        deployment,
-    ]
+    told = {topic: [event] for topic, event in story()[1] if topic in (Topic.CANDIDATES, Topic.DEPLOYMENTS)}
+    (candidate,), (deployment,) = told.values()
+    told[Topic.DEPLOYMENTS].append(replace(deployment, candidate_id="another"))
+    proof = await proof_of(candidate.candidate_id, told, KEYS)
+    rows = [row for row, _ in check(proof, KEYS.believed)]
+    assert [codec(Topic(row.topic)).decode(row.payload) for row in rows] == [candidate, deployment]
     with pytest.raises(InvalidProofError, match=f"it is of another, '{candidate.candidate_id}'"):
-        list(check(replace(proof, request_id="another", rows=proof.rows[1:]), KEYS.believed))
+        list(check(replace(proof, request_id="another", rows=rows[1:]), KEYS.believed))
 
 
 async def test_rows_that_another_process_adds_meanwhile_are_not_taken_for_those_up_to_the_head(
