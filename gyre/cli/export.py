@@ -144,7 +144,7 @@ def verify(folder: Path, keys: Sequence[str]) -> None:
     console = Console(highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("Verifying", total=bytes_of(folder))
             findings = check(folder, believed, lambda count: bar.advance(task, count))
     except OSError as error:

@@ -8,9 +8,9 @@ import pytest
 from services.serving.vllm_backend import write_lora_model
 from tests.unit.serving.conftest import configure
 
-# Fields of AsyncEngineArgs with their types, of those that a deployment decides
-# (https://docs.vllm.ai/en/v0.14.0/api/vllm/engine/arg_utils/; the backend calls AsyncEngineArgs(**model.json), so a
-# name that it does not have fails the load).
+# Fields of AsyncEngineArgs with their types, those that a deployment decides, as in vLLM 0.14 to 0.32
+# (https://docs.vllm.ai/en/v0.14.0/api/vllm/engine/arg_utils/). The backend calls AsyncEngineArgs(**model.json), so a
+# name that it does not have fails the load.
 ENGINE_ARGUMENTS = {
     "model": str,
     "tokenizer": str,
