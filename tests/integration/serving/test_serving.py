@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from gguf import GGUFReader
 from tokenizers import Tokenizer
 
 from gyre.api.serving.v1 import serving_pb2
+from gyre.exports import verify
 from schemas.prompts import Generated
 from tests.integration.serving.conftest import MODEL, TASK, TENANT, Loop, until
 
@@ -147,15 +147,12 @@ async def test_what_is_live_is_exported_whole(loop: Loop, models: Path) -> None:
     response = await loop.call("Export", request)
     folder = loop.artifacts / response.directory
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(response.files)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["candidate"]["candidate_id"] == manifest["deployment"]["candidate_id"] == "second"
-    assert manifest["sha256"].keys() == set(response.files) - {"manifest.json"}
-    for name, digest in manifest["sha256"].items():
-        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-    adapter, model = GGUFReader(folder / "adapter.gguf"), GGUFReader(folder / "model.Q8_0.gguf")
+    assert verify(folder) == []
+    assert json.loads((folder / "gate.json").read_text())["candidate_id"] == "second"
+    adapter, model = GGUFReader(folder / "gguf" / "adapter.gguf"), GGUFReader(folder / "gguf" / "model.Q8_0.gguf")
     assert {tensor.name for tensor in adapter.tensors} == {f"blk.15.ffn_down.weight.lora_{half}" for half in "ab"}
     assert len(model.tensors) == len(GGUFReader(models / "base.Q8_0.gguf").tensors)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(folder / "merged" / "tokenizer.json"))
     assert tokenizer.decode(tokenizer.encode("What it knows").ids) == "What it knows"
     assert (folder / "LICENSE").exists()
     assert await loop.call("Export", request) == response  # again: the same
