@@ -95,7 +95,7 @@ def verify(
 
 def bytes_of(folder: Path) -> int:
     """Return how many bytes the files of an export have."""
-    return sum((folder / name).stat().st_size for name in files_of(folder))
+    return sum((folder / name).lstat().st_size for name in files_of(folder))
 
 
 def _check_files(folder: Path, progress: Callable[[int], None]) -> Iterator[Finding]:
