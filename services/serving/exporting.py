@@ -42,7 +42,12 @@ class FolderExporter:
                 self._write_weights(made, candidate, deployment.model)
                 self._write_records(made, candidate, deployment, dataset)
                 exports.write_checksums(made, *exports.files_of(made))
-                made.rename(target)
+                try:
+                    made.rename(target)
+                except OSError:
+                    # Whoever asked before has gone away, and what was being made for it was made first.
+                    if not target.exists():
+                        raise
         return target.relative_to(self._artifacts_dir), [*exports.files_of(target), exports.CHECKSUMS]
 
     def _dataset_manifest(self, candidate: Candidate) -> Path:
@@ -54,8 +59,7 @@ class FolderExporter:
         return manifest
 
     def _write_weights(self, folder: Path, candidate: Candidate, model: str) -> None:
-        base, described_by = folder / "base", self._models_dir / BASE_GGUF
-        adapter, ggufs = folder / "adapter", folder / "gguf"
+        base, adapter, merged, ggufs = (folder / name for name in ("base", "adapter", "merged", "gguf"))
         for source, target in (
             (self._models_dir / BASE, base),
             (adapter_folder(self._artifacts_dir, candidate.adapter_path), adapter),
@@ -64,12 +68,12 @@ class FolderExporter:
         config = json.loads((adapter / "adapter_config.json").read_text())
         # Where PEFT finds it when it is started in the export.
         _write_json(adapter / "adapter_config.json", {**config, "base_model_name_or_path": base.name})
-        write_merged(base, adapter, folder / "merged")
+        write_merged(base, adapter, merged)
         ggufs.mkdir()
         gguf.write_adapter(adapter, base, ggufs / "adapter.gguf")
         for quantization in gguf.QUANTIZATIONS:
             target = ggufs / f"model.{quantization}.gguf"
-            gguf.write_model(base, described_by, target, quantization=quantization, adapter_dir=adapter)
+            gguf.write_model(merged, self._models_dir / BASE_GGUF, target, quantization=quantization)
         write_model_version(
             folder / "triton" / "cpu",
             model,

@@ -8,13 +8,14 @@ neighbouring pairs where Hugging Face rotates halves; `permute` and `unpermute` 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Literal
 
 import gguf
 import numpy as np
 
-from services.serving.lora import Weights, adapter_scale, merged_weights, read_adapter
+from services.serving.lora import Weights, adapter_scale, read_adapter, read_safetensors, tensor_shapes
 
 Quantization = Literal["F16", "Q8_0"]
 QUANTIZATIONS: tuple[Quantization, ...] = ("F16", "Q8_0")
@@ -112,28 +113,23 @@ def write_adapter(adapter_dir: Path, model_dir: Path, target: Path) -> None:
         b = permute(pair["lora_B"], heads[projection]) if projection in heads else pair["lora_B"]
         writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(pair["lora_A"]))
         writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b))
-    _finish(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
-def write_model(
-    model_dir: Path,
-    described_by: Path,
-    target: Path,
-    *,
-    quantization: Quantization,
-    adapter_dir: Path | None = None,
-) -> None:
-    """Writes a Hugging Face Llama folder as a GGUF model, with an adapter merged in where there is one.
+def write_model(model_dir: Path, described_by: Path, target: Path, *, quantization: Quantization) -> None:
+    """Writes a Hugging Face Llama folder as a GGUF model, one tensor at a time.
 
     Args:
         model_dir: Holds config.json and the safetensors.
-        described_by: A GGUF of the same base model, from which tokenizer, chat template and sizes are copied.
+        described_by: A GGUF of the same model or its base, from which tokenizer, chat template and sizes are copied.
         target: The GGUF file to write.
         quantization: How matrices are stored; vectors stay float32.
-        adapter_dir: A PEFT LoRA folder.
 
     Raises:
-        ValueError: No Llama model, an unsupported adapter, or `described_by` is of another shape.
+        ValueError: No Llama model, or `described_by` is of another shape.
     """
     heads = _heads(model_dir)
     reader = gguf.GGUFReader(described_by)
@@ -149,28 +145,25 @@ def write_model(
         writer.add_key_value(
             field.name, field.contents(), kind, sub_type=field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         )
-    stored_as = gguf.GGMLQuantizationType[quantization]
     writer.add_file_type(int(gguf.LlamaFileType[f"MOSTLY_{quantization}"]))
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    for name, stored in merged_weights(model_dir, adapter_dir):
-        if name == "lm_head.weight" and config.get("tie_word_embeddings"):
-            continue  # llama.cpp takes the embeddings when there is no output matrix
-        values = stored.astype(np.float32)
-        gguf_name, projection = _gguf_name(name)
-        if projection in heads:
-            values = permute(values, heads[projection])
-        values = np.ascontiguousarray(values)
-        if values.ndim == 1:
-            writer.add_tensor(gguf_name, values)
-        else:
-            writer.add_tensor(gguf_name, gguf.quants.quantize(values, stored_as), raw_dtype=stored_as)
-    _finish(writer)
-
-
-def _finish(writer: gguf.GGUFWriter) -> None:
+    # llama.cpp takes the embeddings when there is no output matrix.
+    left_out = {"lm_head.weight"} if config.get("tie_word_embeddings") else set()
+    types = {1: gguf.GGMLQuantizationType.F32, 2: gguf.GGMLQuantizationType[quantization]}
+    for name, shape in tensor_shapes(model_dir):
+        if name not in left_out:
+            stored_as = types[len(shape)]
+            in_bytes = gguf.quants.quant_shape_to_byte_shape(shape, stored_as)
+            writer.add_tensor_info(_gguf_name(name)[0], in_bytes, np.dtype(np.uint8), math.prod(in_bytes), stored_as)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    for name, stored in read_safetensors(model_dir):
+        if name not in left_out:
+            projection, values = _gguf_name(name)[1], stored.astype(np.float32)
+            if projection in heads:
+                values = permute(values, heads[projection])
+            writer.write_tensor_data(gguf.quants.quantize(np.ascontiguousarray(values), types[values.ndim]))
     writer.close()
 
 

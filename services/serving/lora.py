@@ -23,7 +23,7 @@ Weights = NDArray[np.float32]
 _TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as safetensors and as numpy name them
 
 
-def merged_weights(model_dir: Path, adapter_dir: Path | None = None) -> Iterator[tuple[str, NDArray[Any]]]:
+def merged_weights(model_dir: Path, adapter_dir: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yields a model's weights by Hugging Face name, one at a time, with a PEFT LoRA adapter merged in.
 
     Merged weights are float32, `W + scale * B @ A`; the others keep their stored type.
@@ -31,8 +31,7 @@ def merged_weights(model_dir: Path, adapter_dir: Path | None = None) -> Iterator
     Raises:
         ValueError: The adapter is of an unsupported kind, or is for modules that the model has not.
     """
-    adapter = read_adapter(adapter_dir) if adapter_dir else {}
-    scale = adapter_scale(adapter_dir) if adapter_dir else 0.0
+    adapter, scale = read_adapter(adapter_dir), adapter_scale(adapter_dir)
     for name, stored in read_safetensors(model_dir):
         pair = adapter.pop(name.removesuffix(".weight"), None)
         if pair is None:
@@ -122,12 +121,23 @@ def read_adapter(adapter_dir: Path) -> dict[str, dict[str, Weights]]:
     return adapter
 
 
+def tensor_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yields the shapes of all tensors of a folder by name, in the order of `read_safetensors`."""
+    for name, tensors in _tensors(folder):
+        yield name, tuple(tensors.get_slice(name).get_shape())
+
+
 def read_safetensors(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yields the tensors of all safetensors files of a folder by name, one at a time."""
+    for name, tensors in _tensors(folder):
+        yield name, tensors.get_tensor(name)
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Any]]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ValueError(f"{folder} holds no .safetensors file")
     for path in files:
         with safe_open(path, framework="numpy") as tensors:
             for name in tensors.keys():  # noqa: SIM118  (a safetensors file is no mapping)
-                yield name, tensors.get_tensor(name)
+                yield name, tensors

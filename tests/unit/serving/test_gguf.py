@@ -6,12 +6,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from services.serving.gguf import permute, read_model, unpermute, write_adapter, write_model
-from services.serving.lora import merged_weights
+from services.serving.lora import merged_weights, read_safetensors, write_merged
 from tests.unit.serving.conftest import ADAPTED, ALPHA, HEADS, RANK, SHAPES, configure
 
 
 def _weights(folder: Path, adapter: Path | None = None) -> dict[str, np.ndarray]:
-    return dict(merged_weights(folder, adapter))
+    return dict(merged_weights(folder, adapter) if adapter else read_safetensors(folder))
 
 
 def test_permuting_turns_rotated_halves_into_neighbouring_pairs() -> None:
@@ -48,7 +48,8 @@ def test_a_written_model_reads_back_as_the_merged_one(
     base: Path, adapter: Path, described_by: Path, tmp_path: Path, quantization: str, tolerance: float
 ) -> None:
     target = tmp_path / "model.gguf"
-    write_model(base, described_by, target, quantization=quantization, adapter_dir=adapter)  # type: ignore[arg-type]
+    write_merged(base, adapter, tmp_path / "merged")
+    write_model(tmp_path / "merged", described_by, target, quantization=quantization)  # type: ignore[arg-type]
     read = read_model(target)
     merged = _weights(base, adapter)
     assert read.keys() == merged.keys()
