@@ -53,7 +53,8 @@ def write_merged(model_dir: Path, adapter_dir: Path, target: Path) -> None:
     Raises:
         ValueError: The adapter is of an unsupported kind, or is for modules that the model has not.
     """
-    shutil.copytree(model_dir, target, copy_function=shutil.copyfile)  # whoever may write there may read and change it
+    # With the modes of new files: models are often their owner's alone.
+    shutil.copytree(model_dir, target, copy_function=shutil.copyfile)
     # Types and shapes stay, and with them the places in the files: what is merged is written over what was copied.
     places = {name: place for path in target.glob("*.safetensors") for name, place in _places(path).items()}
     adapted = {f"{module}.weight" for module in read_adapter(adapter_dir)}
