@@ -12,10 +12,12 @@ from pathlib import Path
 import grpc.aio
 import psutil
 import pytest
+from click.testing import CliRunner, Result
 from gguf import GGUFReader
 from tokenizers import Tokenizer
 
 from gyre.api.serving.v1 import serving_pb2
+from gyre.cli import main
 from gyre.exports import verify
 from schemas.prompts import Generated
 from tests.integration.serving.conftest import MODEL, TASK, TENANT, Loop, until
@@ -156,6 +158,23 @@ async def test_what_is_live_is_exported_whole(loop: Loop, models: Path) -> None:
     assert tokenizer.decode(tokenizer.encode("What it knows").ids) == "What it knows"
     assert (folder / "LICENSE").exists()
     assert await loop.call("Export", request) == response  # again: the same
+
+
+async def test_the_command_copies_what_is_live_and_says_what_is_not_proven(loop: Loop, tmp_path: Path) -> None:
+    def export(task: str) -> Result:
+        where = ["--target", loop.process.target, "--audit-target", "127.0.0.1:1", "--artifacts-dir", loop.artifacts]
+        return CliRunner().invoke(main, ["export", TENANT, task, str(tmp_path / "out"), *map(str, where)])
+
+    result = await asyncio.to_thread(export, TASK)
+    assert result.exit_code == 0, result.output
+    assert "Wrote candidate second to " in result.output
+    assert "Not all of it is proven to be on record: Audit at 127.0.0.1:1 does not answer" in result.output
+    assert verify(tmp_path / "out") == []
+    result = await asyncio.to_thread(export, TASK)
+    assert "is there already; name a new folder" in result.output
+    shutil.rmtree(tmp_path / "out")
+    result = await asyncio.to_thread(export, "nothing")
+    assert (result.exit_code, result.output) == (1, f"Error: no specialist is live for {TENANT}/nothing\n")
 
 
 async def test_a_lost_model_repository_is_written_again_under_the_same_numbers(
