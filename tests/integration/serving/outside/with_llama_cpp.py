@@ -5,7 +5,7 @@ import sys
 
 import xllamacpp
 
-TOKENS = 16
+TOKENS = 8
 
 parameters = xllamacpp.CommonParams()
 parameters.model.path = sys.argv[1]
