@@ -124,13 +124,20 @@ def test_the_merged_model_is_base_and_adapter(reference: Answers) -> None:
     assert agreement(reference, [answer["base"] for answer in reference])[0] < 0.9
 
 
-@pytest.mark.parametrize(("quantization", "share", "mean"), [("F16", 0.99, 0.01), ("Q8_0", 0.95, 0.1)])
+@pytest.fixture(scope="module")
+def by_llama_cpp(folder: Path, chats: Any, stack: Stack) -> dict[str, Answers]:
+    """What llama.cpp answers with each GGUF."""
+    return {
+        kind: run(stack.settings.triton_python, "with_llama_cpp.py", folder / "gguf" / f"model.{kind}.gguf", chats)
+        for kind in ("F16", "Q8_0")
+    }
+
+
+@pytest.mark.parametrize(("kind", "share", "mean"), [("F16", 0.99, 0.01), ("Q8_0", 0.95, 0.1)])
 def test_llama_cpp_answers_alike(
-    folder: Path, chats: Any, reference: Answers, stack: Stack, quantization: str, share: float, mean: float
+    by_llama_cpp: dict[str, Answers], reference: Answers, kind: str, share: float, mean: float
 ) -> None:
-    gguf = folder / "gguf" / f"model.{quantization}.gguf"
-    answers = run(stack.settings.triton_python, "with_llama_cpp.py", gguf, chats)
-    found_share, found_mean, _ = agreement(reference, answers)
+    found_share, found_mean, _ = agreement(reference, by_llama_cpp[kind])
     assert found_share > share
     assert found_mean < mean
 
@@ -146,17 +153,14 @@ def bare_triton(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     stack.stop()
 
 
-def test_a_bare_triton_answers_as_llama_cpp_does(bare_triton: str, folder: Path, chats: Any, stack: Stack) -> None:
-    answers = run(stack.settings.triton_python, "with_llama_cpp.py", folder / "gguf" / "model.Q8_0.gguf", chats)
+def test_a_bare_triton_answers_as_llama_cpp_does(
+    bare_triton: str, by_llama_cpp: dict[str, Answers], chats: Any
+) -> None:
     post(f"http://{bare_triton}/v2/repository/models/{DEPLOYMENT.model}/load", {})
-    for messages, wanted in zip(chats, answers, strict=True):
-        found = post(
-            f"http://{bare_triton}/v2/models/{DEPLOYMENT.model}/generate",
-            {
-                "text_input": json.dumps(messages),
-                "sampling_parameters": json.dumps({"temperature": 0, "max_tokens": 8}),
-            },
-        )
+    asked = {"sampling_parameters": json.dumps({"temperature": 0, "max_tokens": 8})}
+    for messages, wanted in zip(chats, by_llama_cpp["Q8_0"], strict=True):
+        body = {"text_input": json.dumps(messages), **asked}
+        found = post(f"http://{bare_triton}/v2/models/{DEPLOYMENT.model}/generate", body)
         assert found["text_output"] == wanted["text"]
         assert json.loads(found["usage"])["sum_logprob"] == pytest.approx(sum(wanted["logprobs"]), abs=1e-3)
 
