@@ -42,14 +42,16 @@ for start in range(0, len(chats), BATCH):
     sequence = generated.sequences
     mask = torch.cat([prompts["attention_mask"], torch.ones_like(sequence[:, begin:])], 1)
     logits = {"adapted": torch.stack(generated.logits, 1), "merged": held_to(merged, sequence, mask, begin)}
-    with adapted.disable_adapter():
-        logits["base"] = held_to(adapted, sequence, mask, begin)
+    if start == 0:  # enough to see that the adapter is no bystander
+        with adapted.disable_adapter():
+            logits["base"] = held_to(adapted, sequence, mask, begin)
     for row, tokens in enumerate(sequence[:, begin:].tolist()):
         length = (*tokens, tokenizer.eos_token_id).index(tokenizer.eos_token_id)
-        answer = {"tokens": tokens[:length]}
+        answer = {"tokens": [tokenizer.decode(token) for token in tokens[:length]]}
         for name, values in logits.items():
             likely = values[row].log_softmax(-1).gather(1, sequence[row, begin:, None])[:, 0]
-            answer[name] = {"tokens": values[row].argmax(-1)[:length].tolist(), "logprobs": likely[:length].tolist()}
+            chosen = [tokenizer.decode(token) for token in values[row].argmax(-1)[:length]]
+            answer[name] = {"tokens": chosen, "logprobs": likely[:length].tolist()}
         answers.append(answer)
 
 ours = {"gyre", "services", "schemas", "embedded"} & sys.modules.keys()
