@@ -144,7 +144,7 @@ def test_the_merged_model_is_base_and_adapter(reference: Answers, measured: Call
     assert agreement(some, [answer["base"] for answer in some]).share < 0.9
 
 
-@pytest.mark.parametrize(("kind", "share", "mean"), [("F16", 0.99, 0.01), ("Q8_0", 0.95, 0.1)])
+@pytest.mark.parametrize(("kind", "share", "mean"), [("F16", 0.99, 0.01), ("Q8_0", 0.93, 0.1)])
 def test_llama_cpp_answers_alike(
     folder: Path,
     chats: Any,
@@ -181,7 +181,7 @@ def test_a_bare_triton_answers_alike(bare_triton: str, chats: Any, measured: Cal
         tokens = json.loads(answer["usage"])["tokens"]
         answers.append({"tokens": [each["token"] for each in tokens], "logprobs": [each["logprob"] for each in tokens]})
     found = measured(answers)
-    assert found.share > 0.95
+    assert found.share > 0.93
     assert found.mean < 0.1
 
 
