@@ -1,14 +1,15 @@
 """The bundle: everything an operator decides, as files in git, validated whole and published whole.
 
 A bundle folder holds `tenants.yaml`, `applications.yaml`, `models.yaml`, `tasks.yaml`, `guardrails.yaml`,
-`policies/*.cedar` and, where models run elsewhere than in Triton, `upstreams.yaml`. Its version is the digest of its
-content, so the same files are the same version everywhere.
+`policies/*.cedar`, where models run elsewhere than in Triton `upstreams.yaml`, and where candidates are to answer cases
+of the operator's own `gate.yaml`. Its version is the digest of its content, so the same files are the same version
+everywhere.
 """
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -193,6 +194,15 @@ class Model(_Frozen):
         return self
 
 
+class ToolDocument(_Frozen):
+    """A function as its document describes it."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    description: str = ""
+    # JSON Schema.
+    parameters: dict[str, Any] = {}
+
+
 class Learning(_Frozen):
     """When a task's labels become a run, and what a candidate must show."""
 
@@ -200,6 +210,8 @@ class Learning(_Frozen):
     holdout_share: float = Field(default=0.2, gt=0, lt=1)
     holdout_minimum: int = Field(default=40, ge=1, description="fewest held-out labels that a gate may decide on")
     minimum_gain: float = Field(default=0.0, ge=-1, lt=1, description="the gain's lower bound must lie above this")
+    # Of the cases of gate.yaml that the incumbent answers rightly, the share that a candidate may lose.
+    retained_loss: Share = 0.0
     # States of requests (`schemas.labels`) whose labels are learned from. What is disputed, escalated or taken back, or
     # was called unsafe, never is.
     accepts: tuple[Accepted, ...] = Field(default=("provisional", "agreed", "adjudicated"), min_length=1)
@@ -208,6 +220,25 @@ class Learning(_Frozen):
     def _accepts_each_once(self) -> Self:
         if len(set(self.accepts)) < len(self.accepts):
             raise ValueError("accepts: wanted each state once")
+        return self
+
+
+class GateCase(_Frozen):
+    """A request that every candidate of a task is asked, whatever experts have labelled."""
+
+    # What a user says.
+    request: Annotated[str, Field(min_length=1, max_length=20_000)]
+    # Functions on offer, as the OpenAI protocol describes each.
+    tools: tuple[ToolDocument, ...] = ()
+    # The right answer; of a function-call task a call, `{"name": ..., "arguments": {...}}`.
+    answer: Annotated[str, Field(max_length=20_000)] = ""
+    # Texts that no answer may hold, in any case.
+    never: tuple[Annotated[str, Field(min_length=3)], ...] = ()
+
+    @model_validator(mode="after")
+    def _says_what_is_wanted(self) -> Self:
+        if bool(self.answer) == bool(self.never):
+            raise ValueError("answer: wanted, or `never`, and not both")
         return self
 
 
@@ -275,15 +306,20 @@ class Task(_Frozen):
     @model_validator(mode="after")
     def _has_templates_of_its_form(self) -> Self:
         for number, template in enumerate(self.templates if self.answers == "function-call" else ()):
-            try:
-                call = json.loads(template.text)
-            except ValueError:
-                call = None
-            if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
-                raise ValueError(
-                    f'templates.{number}.text: wanted a call as JSON, {{"name": ..., "arguments": {{...}}}}'
-                )
+            if not _is_call(template.text):
+                raise ValueError(f"templates.{number}.text: wanted {_CALL}")
         return self
+
+
+_CALL = 'a call as JSON, {"name": ..., "arguments": {...}}'
+
+
+def _is_call(text: str) -> bool:
+    try:
+        call = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(call, dict) and set(call) == {"name", "arguments"}
 
 
 class Guardrail(_Frozen):
@@ -349,6 +385,8 @@ class Bundle(_Frozen):
     guardrails: dict[Name, tuple[Guardrail, ...]]
     # Cedar policies by file name.
     policies: dict[str, str] = Field(min_length=1)
+    # By task, what its candidates are asked beside the hold-out.
+    gate: dict[Name, tuple[GateCase, ...]] = {}
 
     @model_validator(mode="after")
     def _refers_to_what_exists(self) -> Self:
@@ -396,6 +434,17 @@ class Bundle(_Frozen):
                 seen.add(place)
         return self
 
+    @model_validator(mode="after")
+    def _asks_candidates_what_they_can_answer(self) -> Self:
+        for name, cases in self.gate.items():
+            task = self.tasks.get(name)
+            if task is None or task.learning is None:
+                raise ValueError(f"gate.{name}: wanted a task of tasks.yaml that has `learning`")
+            for number, case in enumerate(cases if task.answers == "function-call" else ()):
+                if case.answer and not _is_call(case.answer):
+                    raise ValueError(f"gate.{name}.{number}.answer: wanted {_CALL}")
+        return self
+
     def guardrails_of(self, tenant: str, direction: Direction) -> list[Guardrail]:
         """Return a tenant's guardrails on what comes in or what goes out, in order."""
         guardrails = self.guardrails.get(tenant, self.guardrails[DEFAULT])
@@ -429,12 +478,12 @@ def load_bundle(folder: Path) -> Bundle:
     import yaml  # only those who publish bundles need it
 
     content: dict[str, object] = {}
-    for part in ("tenants", "applications", "upstreams", "models", "tasks", "guardrails"):
+    for part in ("tenants", "applications", "upstreams", "models", "tasks", "guardrails", "gate"):
         path = folder / f"{part}.yaml"
         try:
             content[part] = yaml.safe_load(path.read_text())
         except FileNotFoundError as error:
-            if part == "upstreams":
+            if part in ("upstreams", "gate"):
                 continue
             raise InvalidBundleError(f"{path} is missing") from error
         except yaml.YAMLError as error:

@@ -61,6 +61,7 @@ class Report:
     traffic: int
     labelled: int
     training_rows: int
+    run_id: str
     gate: str
     minutes: float
 

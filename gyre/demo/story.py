@@ -82,6 +82,7 @@ class Story:
             traffic=len(learned),
             labelled=labelled,
             training_rows=run.training_rows,
+            run_id=run.run_id,
             gate=run.detail,
             minutes=(time.monotonic() - started) / 60,
         )

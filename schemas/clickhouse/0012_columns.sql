@@ -118,3 +118,13 @@ ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS turns Int64 COMMENT '
 ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS tools Int64 COMMENT 'Functions that were offered';
 
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS name_logprob Nullable(Float64) COMMENT 'Log-probability of the beginning of a call, up to its arguments: of which function it is';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS latency_ms Float64 COMMENT '95 of 100 answers to the gate were complete by then';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS incumbent_latency_ms Float64 COMMENT 'The same of the incumbent';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS cost_of_thousand Float64 COMMENT 'What a thousand answers cost, by the prices of the bundle';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS incumbent_cost_of_thousand Float64 COMMENT 'The same of the incumbent';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS report_sha256 String COMMENT 'SHA-256 of the report in the run\'s folder, in hexadecimal';

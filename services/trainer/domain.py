@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.bundle import TRITON, Bundle, Task
+from schemas.bundle import TRITON, Bundle, GateCase, Price, Task
 from schemas.events import Deployment, EdgeCase, Label, Message, Sensitivity, Tool
 from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
 from services.runtime.errors import FailedPrecondition
@@ -62,6 +62,31 @@ def tool_of(document: dict[str, Any]) -> Tool:
 
 
 @dataclass(frozen=True)
+class Case:
+    """A case of the bundle, as it is asked and as its answer is judged."""
+
+    messages: tuple[Turn, ...]
+    tools: tuple[dict[str, Any], ...]
+    answer: str
+    never: tuple[str, ...]
+    system: str = ""
+
+    @classmethod
+    def of(cls, case: GateCase) -> "Case":
+        """Return a case of the bundle."""
+        tools = tuple(tool.model_dump() for tool in case.tools)
+        return cls((Turn(role="user", content=case.request),), tools, case.answer, case.never)
+
+    def is_broken_by(self, answer: str) -> bool:
+        """Return whether an answer holds a text that none may."""
+        return any(text.casefold() in answer.casefold() for text in self.never)
+
+
+# What a gate asks.
+Asked = LabelledRow | Case
+
+
+@dataclass(frozen=True)
 class Contestant:
     """One side of a gate: a model and how it is asked.
 
@@ -74,6 +99,7 @@ class Contestant:
         specialist: Whether it does without function documents.
         function_call: Whether the task's answers are function calls.
         max_tokens: Longest answer.
+        price: Of its tokens.
         upstream: Where it runs, as the bundle names it.
         url: Of an upstream that speaks the OpenAI protocol; None: Triton.
     """
@@ -86,20 +112,21 @@ class Contestant:
     specialist: bool
     function_call: bool
     max_tokens: int
+    price: Price
     upstream: str = TRITON
     url: str | None = None
 
-    def question(self, row: LabelledRow) -> Prompt:
-        """Return what this side is asked for a held-out request, as the router would ask it."""
-        turns = [Message(role=turn.role, content=turn.content) for turn in row.messages if turn.role != "system"]
-        tools = [tool_of(tool) for tool in row.tools]
+    def question(self, asked: Asked) -> Prompt:
+        """Return what this side is asked, as the router would ask it."""
+        turns = [Message(role=turn.role, content=turn.content) for turn in asked.messages if turn.role != "system"]
+        tools = [tool_of(tool) for tool in asked.tools]
         sampling: dict[str, Any] = {"temperature": 0, "max_tokens": self.max_tokens}
         schema = offered_schema(tools, self.function_call)
         if self.specialist:
             messages = specialist_messages(self.prompt, turns)
             schema = schema or self.schema
         else:
-            own = [Message(role="system", content=row.system)] if row.system else []
+            own = [Message(role="system", content=asked.system)] if asked.system else []
             messages = generic_messages(self.prompt, [*own, *turns], tools)
         if schema:
             sampling["response_format"] = {
@@ -125,6 +152,7 @@ def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Cont
             specialist=True,
             function_call=task.answers == "function-call",
             max_tokens=task.max_tokens,
+            price=task.specialist_price,
         )
     tiers = ("small", "large", "frontier")
     generic = sorted((tiers.index(m.tier), name) for name, m in bundle.models.items() if m.tier in tiers)
@@ -141,6 +169,7 @@ def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Cont
         specialist=False,
         function_call=task.answers == "function-call",
         max_tokens=min(task.max_tokens, model.max_tokens),
+        price=model.price,
         upstream=model.upstream,
         url=bundle.upstream(model.upstream).url,
     )

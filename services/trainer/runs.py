@@ -5,9 +5,11 @@ Below the artifacts folder, for each tenant and task:
 <tenant>/<task>/datasets/<dataset_id>/        see `dataset`
 <tenant>/<task>/runs/<run_id>/run-state.json  the run: what a restart goes on from
 <tenant>/<task>/runs/<run_id>/candidate.json  what the gate said, there before anybody is told
+<tenant>/<task>/runs/<run_id>/report.html     what people read of the gate
 <tenant>/<task>/runs/<run_id>/                the rest is the training process's, see `run`
 """
 
+import hashlib
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from datetime import datetime
@@ -114,6 +116,12 @@ class Runs:
         """Keep what became of a run, before it is told: a restart must tell the same."""
         self._write(run, "candidate.json", candidate)
 
+    def save_report(self, run: Run, report: str) -> str:
+        """Keep what people read of a gate, and return its SHA-256 in hexadecimal digits."""
+        content = report.encode()
+        self._write_bytes(run, "report.html", content)
+        return hashlib.sha256(content).hexdigest()
+
     def candidate(self, run: Run) -> Candidate | None:
         """Return what became of a run, if that has been judged."""
         try:
@@ -170,7 +178,10 @@ class Runs:
             self._labels[run.run_id] = frozenset()
 
     def _write(self, run: Run, name: str, value: Any) -> None:
+        self._write_bytes(run, name, msgspec.json.encode(value))
+
+    def _write_bytes(self, run: Run, name: str, content: bytes) -> None:
         folder = self.folder(run)
         partial = folder / f".{name}"
-        partial.write_bytes(msgspec.json.encode(value))
+        partial.write_bytes(content)
         partial.rename(folder / name)

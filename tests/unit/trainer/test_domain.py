@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.bundle import Learning, load_bundle
+from schemas.bundle import Learning, Price, load_bundle
 from schemas.events import BundlePublished, Deployment, Erasure, Message, Sensitivity, Tool, ToolCall
 from services.router.domain.answers import prompt
 from services.router.domain.catalogue import Candidate
@@ -245,7 +245,15 @@ def test_a_text_task_is_asked_without_a_schema(knowledge: Knowledge) -> None:
     knowledge.take_label(label(1))
     (row,) = knowledge.rows(TENANT, TASK, "Answer.", ACCEPTS)
     asked = Contestant(
-        name="c", model="m", version="1", prompt="p", schema="", specialist=True, function_call=False, max_tokens=9
+        name="c",
+        model="m",
+        version="1",
+        prompt="p",
+        schema="",
+        specialist=True,
+        function_call=False,
+        max_tokens=9,
+        price=Price(),
     ).question(row)
     assert asked.sampling == {"temperature": 0, "max_tokens": 9}
 
