@@ -118,3 +118,14 @@ ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS turns Int64 COMMENT '
 ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS tools Int64 COMMENT 'Functions that were offered';
 
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS name_logprob Nullable(Float64) COMMENT 'Log-probability of the beginning of a call, up to its arguments: of which function it is';
+
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS canary Bool COMMENT 'Whether the specialist that answered was live for a share of the callers only';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS share Float64 DEFAULT 1 COMMENT 'Of the callers of the task, the share that it answers: of a canary not all';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS before Array(Tuple(
+    candidate_id String, model_version LowCardinality(String), adapter_path String, system_prompt String,
+    response_schema String, sensitivity LowCardinality(String)
+)) COMMENT 'The specialist that was live before, if one was; the other callers of a canary are answered by it';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS false_rollbacks Float64 COMMENT 'Chance at most with which serving takes it back though it is as good as before; 0: it does not';

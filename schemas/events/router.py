@@ -121,6 +121,7 @@ class Interaction(Event, frozen=True, kw_only=True):
     model_version: str = ""
     tier: str = ""
     candidate_id: str = ""
+    canary: bool = False  # it was live for a share of the callers only
     candidates: tuple[RouteCandidate, ...] = ()
     # Who was asked, in this order; more than one where a model failed or was unsure.
     attempts: tuple[Attempt, ...] = ()

@@ -11,7 +11,7 @@ from schemas.bundle import Bundle, load_bundle
 from schemas.events import BundlePublished, Candidate, Deployment, GateAnswer, Sensitivity
 from services.runtime.clock import Clock
 from services.runtime.errors import Rejected, Retryable
-from services.serving.domain import Placed
+from services.serving.domain.deployments import Placed
 from services.serving.handlers import Serving
 from services.serving.state import DesiredState
 

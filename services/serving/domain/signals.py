@@ -1,0 +1,120 @@
+"""What a request tells of the quality of who was asked, as values, the higher the worse."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from schemas.answers import parse_call, same_answer
+from schemas.bundle import Bundle
+from schemas.events import WRONG_FORM, Attempt, Feedback, Interaction
+from services.runtime.conformal import SLOTS
+
+_THE_ONE_BEFORE = "of what it replaced"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What is watched.
+
+    Attributes:
+        name: As reasons have it.
+        reference: What it is held against, as reasons have it.
+        scale: The least and the greatest value that are told apart, logarithmically; none: values are in [0, 1].
+    """
+
+    name: str
+    reference: str = _THE_ONE_BEFORE
+    scale: tuple[float, float] | None = None
+
+    def slot(self, value: float) -> int:
+        """Return which slot of the ranks a value falls into."""
+        if self.scale is None:
+            place = value
+        else:
+            low, high = self.scale
+            place = math.log(max(low, min(high, value)) / low) / math.log(high / low)
+        return max(0, min(SLOTS - 1, int(place * SLOTS)))
+
+
+DOUBT = Signal("minus the log-probability of its answers", "of its gate", (1e-4, 1e2))
+RATINGS = Signal("bad ratings")
+OUTCOMES = Signal("bad outcomes")
+CORRECTIONS = Signal("answers that were not the correct one")
+COMPLAINTS = Signal("answers complained of at once")
+FORM = Signal("answers in a wrong form")
+GUARDRAILS = Signal("answers that guardrails found something in")
+FAILURES = Signal("requests without an answer")
+SLOWNESS = Signal("answers slower than the objective")
+SIGNALS = (DOUBT, RATINGS, OUTCOMES, CORRECTIONS, COMPLAINTS, FORM, GUARDRAILS, FAILURES, SLOWNESS)
+# They come in bursts, when a machine is away or busy, whoever is asked: of a burst the first alone says something.
+BURSTS = (FAILURES, SLOWNESS)
+
+
+def of_request(interaction: Interaction, bundle: Bundle | None) -> Iterator[tuple[Attempt, Signal, float]]:
+    """Yield what a request tells of each model that was asked: nothing before it is finished, or where the caller left.
+
+    Args:
+        interaction: As it is on record.
+        bundle: Says what form the task's answers are to have, and how soon they are to be there.
+    """
+    if interaction.phase != "finished" or interaction.finish_reason == "cancelled":
+        return
+    objective_ms = _objective_ms(interaction.task, bundle)
+    for attempt in interaction.attempts:
+        if attempt.outcome == "skipped":
+            continue
+        failed = attempt.outcome == "failed"
+        yield attempt, FAILURES, float(failed)
+        if failed:
+            continue
+        if objective_ms is not None:
+            yield attempt, SLOWNESS, float(attempt.duration_us > 1000 * objective_ms)
+        is_kept = attempt.outcome == "answered"
+        malformed = attempt.reason == WRONG_FORM or (is_kept and _is_malformed(interaction, bundle))
+        yield attempt, FORM, float(malformed)
+        if is_kept:
+            found = any(each.direction == "output" and each.kind != "format" for each in interaction.findings)
+            yield attempt, GUARDRAILS, float(found)
+            if interaction.sum_logprob is not None and math.isfinite(interaction.sum_logprob):
+                yield attempt, DOUBT, -interaction.sum_logprob
+
+
+def of_feedback(feedback: Feedback, answer: str) -> tuple[Signal, float] | None:
+    """Return what feedback tells of an answer, if it is a judgement of it."""
+    if feedback.kind == "correct_answer":
+        return CORRECTIONS, float(not same_answer(answer, feedback.text))
+    signal = {"rating": RATINGS, "outcome": OUTCOMES}.get(feedback.kind)
+    if signal is None or feedback.rating is None or not -1 <= feedback.rating <= 1:
+        return None
+    return signal, (1 - feedback.rating) / 2
+
+
+def is_complaint(feedback: Feedback, answer: str) -> bool:
+    """Say whether feedback finds fault with an answer: its user changed it, or asked again, or judged it bad."""
+    judged = of_feedback(feedback, answer)
+    return feedback.kind in ("edit", "asked_again") or (judged is not None and judged[1] > 1 / 2)
+
+
+def answer_of(interaction: Interaction) -> str:
+    """Return the answer as text: its own, or the first tool call as JSON where there is only that."""
+    if interaction.answer or not interaction.tool_calls:
+        return interaction.answer
+    call = interaction.tool_calls[0]
+    return f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments or "{}"}}}'
+
+
+def _objective_ms(task: str, bundle: Bundle | None) -> int | None:
+    if bundle is None or task not in bundle.tasks:
+        return None
+    promised = bundle.tasks[task].objectives.latency
+    return promised.ms if promised is not None else bundle.routing_of(task).latency_ms
+
+
+def _is_malformed(interaction: Interaction, bundle: Bundle | None) -> bool:
+    if interaction.finish_reason == "length" or any(each.kind == "format" for each in interaction.findings):
+        return True
+    wanted = bundle.tasks.get(interaction.task) if bundle is not None else None
+    if wanted is None or wanted.answers != "function-call" or interaction.finish_reason in ("refused", "tool_calls"):
+        return False
+    return parse_call(interaction.answer) is None
