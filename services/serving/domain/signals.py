@@ -39,14 +39,13 @@ class Signal:
 
 DOUBT = Signal("minus the log-probability of its answers", "of its gate", (1e-4, 1e2))
 RATINGS = Signal("bad ratings")
-OUTCOMES = Signal("bad outcomes")
 CORRECTIONS = Signal("answers that were not the correct one")
 COMPLAINTS = Signal("answers complained of at once")
 FORM = Signal("answers in a wrong form")
 GUARDRAILS = Signal("answers that guardrails found something in")
 FAILURES = Signal("requests without an answer")
 SLOWNESS = Signal("answers slower than the objective")
-SIGNALS = (DOUBT, RATINGS, OUTCOMES, CORRECTIONS, COMPLAINTS, FORM, GUARDRAILS, FAILURES, SLOWNESS)
+SIGNALS = (DOUBT, RATINGS, CORRECTIONS, COMPLAINTS, FORM, GUARDRAILS, FAILURES, SLOWNESS)
 # They come in bursts, when a machine is away or busy, whoever is asked: of a burst the first alone says something.
 BURSTS = (FAILURES, SLOWNESS)
 
@@ -81,13 +80,12 @@ def of_request(interaction: Interaction, bundle: Bundle | None) -> Iterator[tupl
 
 
 def of_feedback(feedback: Feedback, answer: str) -> tuple[Signal, float] | None:
-    """Return what feedback tells of an answer, if it is a judgement of it."""
+    """Return what feedback tells of an answer, if it judges it: an outcome in words does not."""
     if feedback.kind == "correct_answer":
         return CORRECTIONS, float(not same_answer(answer, feedback.text))
-    signal = {"rating": RATINGS, "outcome": OUTCOMES}.get(feedback.kind)
-    if signal is None or feedback.rating is None or not -1 <= feedback.rating <= 1:
-        return None
-    return signal, (1 - feedback.rating) / 2
+    if feedback.kind == "rating" and feedback.rating is not None and -1 <= feedback.rating <= 1:
+        return RATINGS, (1 - feedback.rating) / 2
+    return None
 
 
 def is_complaint(feedback: Feedback, answer: str) -> bool:

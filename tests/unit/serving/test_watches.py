@@ -28,7 +28,6 @@ from services.serving.domain.signals import (
     FAILURES,
     FORM,
     GUARDRAILS,
-    OUTCOMES,
     RATINGS,
     SLOWNESS,
     Signal,
@@ -149,11 +148,11 @@ def correct(traffic: Traffic, of: Interaction, chance: float) -> None:
 
 
 def judge(traffic: Traffic, of: Interaction, chance: float) -> None:
-    traffic.say(of, "outcome", rating=chance - 0.8 if of.model_version else chance - 0.2)
+    traffic.say(of, "rating", rating=chance - 0.8 if of.model_version else chance - 0.2)
 
 
 @pytest.mark.parametrize(
-    ("say", "signal"), [(complain, COMPLAINTS), (correct, CORRECTIONS), (judge, OUTCOMES)], ids=lambda each: str(each)
+    ("say", "signal"), [(complain, COMPLAINTS), (correct, CORRECTIONS), (judge, RATINGS)], ids=lambda each: str(each)
 )
 def test_a_bad_specialist_is_found_within_300_requests_by_what_is_said_of_it(
     traffic: Traffic, say: Said, signal: Signal
@@ -221,7 +220,7 @@ def test_the_specialist_before_is_the_reference_where_there_was_one(traffic: Tra
         ({"kind": "asked_again"}, True),
         ({"kind": "edit", "text": "x"}, True),
         ({"kind": "rating", "rating": -1.0}, True),
-        ({"kind": "outcome", "rating": -0.1}, True),
+        ({"kind": "rating", "rating": -0.1}, True),
         ({"kind": "correct_answer", "text": "another"}, True),
         ({"kind": "correct_answer", "text": CALL}, False),
         ({"kind": "rating", "rating": 1.0}, False),
