@@ -33,7 +33,7 @@ from random import Random
 
 from schemas.bundle import Bundle
 from schemas.events import Attempt, Deployment, Feedback, GateAnswer, Interaction, Message, Sensitivity
-from services.serving.domain.signals import DOUBT, Signal
+from services.serving.domain.signals import DOUBT, Signal, of_gate
 from services.serving.state import DesiredState
 from services.serving.watches import Watches
 
@@ -235,10 +235,11 @@ def _tap(watches: Watches, rule: FixedThresholds, now: Callable[[], datetime]) -
     watch = watches._watched["tenant/task"].watch
     (known,) = watches._known.values()
     for signal, values in known.values.items():
-        for value in values if signal is not DOUBT else ():
+        for value in values if not signal.of_gate else ():
             rule.learn(signal, value)
     for answer in watches._watched["tenant/task"].deployment.candidate_answers:
-        rule.learn(DOUBT, -(answer.sum_logprob or 0.0))
+        for signal, value in of_gate(answer):
+            rule.learn(signal, value)
     observe = watch.observe
 
     def observe_too(signal: Signal, value: float, chance: float) -> None:

@@ -13,11 +13,13 @@ from schemas.events import Deployment, Feedback, Interaction
 from services.serving.domain.signals import (
     BURSTS,
     COMPLAINTS,
-    DOUBT,
+    CORRECTIONS,
+    TOLD_WRONG,
     Signal,
     answer_of,
     is_complaint,
     of_feedback,
+    of_gate,
     of_request,
 )
 from services.serving.domain.watching import Alarm, Watch
@@ -62,6 +64,7 @@ class _Answer:
     at: datetime
     text: str | None  # none: it is too long to be kept
     complained_of: bool = False
+    told_wrong: bool = False
     judged_by: set[Signal] = field(default_factory=set)
 
 
@@ -116,11 +119,11 @@ class Watches:
             _By(key, next((each.model_version for each in deployment.before), "")),
         )
         for answer in deployment.candidate_answers:
-            if answer.sum_logprob is not None:
-                watched.watch.learn(DOUBT, -answer.sum_logprob)
+            for signal, value in of_gate(answer):
+                watched.watch.learn(signal, value)
         if watched.before in self._known:
             for signal, values in self._known[watched.before].values.items():
-                for value in values if signal is not DOUBT else ():
+                for value in values if not signal.of_gate else ():
                     watched.watch.learn(signal, value)
         self._watched[key] = watched
 
@@ -151,15 +154,16 @@ class Watches:
             return
         if answer.text is None and feedback.kind == "correct_answer":
             return
-        if feedback.given_at - answer.at < AT_ONCE and is_complaint(feedback, answer.text or ""):
-            answer.complained_of = True
         judged = of_feedback(feedback, answer.text or "")
+        if feedback.given_at - answer.at < AT_ONCE:
+            answer.complained_of |= is_complaint(feedback, answer.text or "")
+            answer.told_wrong |= judged == (CORRECTIONS, 1.0)
         if judged is not None and judged[0] not in answer.judged_by:
             answer.judged_by.add(judged[0])
             self._take(answer.by, *judged, feedback.given_at)
 
     def look(self, now: datetime) -> list[Finding]:
-        """Settle which answers were complained of at once, and return what is to be done about specialists."""
+        """Settle which answers were found fault with at once, and return what is to be done about specialists."""
         while self._unsettled:
             answer = self._answers.get(self._unsettled[0])
             if answer is not None and now - answer.at < AT_ONCE + ON_THE_WAY:
@@ -167,6 +171,7 @@ class Watches:
             self._unsettled.popleft()
             if answer is not None:
                 self._take(answer.by, COMPLAINTS, float(answer.complained_of), answer.at)
+                self._take(answer.by, TOLD_WRONG, float(answer.told_wrong), answer.at)
         found = []
         for key, watched in [*self._watched.items()]:
             deployment, answers = watched.deployment, watched.watch.count(COMPLAINTS)
@@ -193,7 +198,7 @@ class Watches:
             return
         if by.version == watched.deployment.model_version:
             watched.watch.observe(signal, value, self._chance())
-        elif by == watched.before and signal is not DOUBT:
+        elif by == watched.before and not signal.of_gate:
             watched.watch.learn(signal, value)
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from schemas.answers import parse_call, same_answer
 from schemas.bundle import Bundle
-from schemas.events import WRONG_FORM, Attempt, Feedback, Interaction
+from schemas.events import WRONG_FORM, Attempt, Feedback, GateAnswer, Interaction
 from services.runtime.conformal import SLOTS
-
-_THE_ONE_BEFORE = "of what it replaced"
 
 
 @dataclass(frozen=True)
@@ -19,12 +17,12 @@ class Signal:
 
     Attributes:
         name: As reasons have it.
-        reference: What it is held against, as reasons have it.
+        of_gate: It is held against what the specialist's own gate measured; else against what the specialist replaced.
         scale: The least and the greatest value that are told apart, logarithmically; none: values are in [0, 1].
     """
 
     name: str
-    reference: str = _THE_ONE_BEFORE
+    of_gate: bool = False
     scale: tuple[float, float] | None = None
 
     def slot(self, value: float) -> int:
@@ -37,7 +35,9 @@ class Signal:
         return max(0, min(SLOTS - 1, int(place * SLOTS)))
 
 
-DOUBT = Signal("minus the log-probability of its answers", "of its gate", (1e-4, 1e2))
+DOUBT = Signal("minus the log-probability of its answers", of_gate=True, scale=(1e-4, 1e2))
+# Of all answers, judged or not: no more can be told wrong than are, so it is fair however few are judged, and which.
+TOLD_WRONG = Signal("answers told wrong at once", of_gate=True)
 RATINGS = Signal("bad ratings")
 CORRECTIONS = Signal("answers that were not the correct one")
 COMPLAINTS = Signal("answers complained of at once")
@@ -45,7 +45,7 @@ FORM = Signal("answers in a wrong form")
 GUARDRAILS = Signal("answers that guardrails found something in")
 FAILURES = Signal("requests without an answer")
 SLOWNESS = Signal("answers slower than the objective")
-SIGNALS = (DOUBT, RATINGS, CORRECTIONS, COMPLAINTS, FORM, GUARDRAILS, FAILURES, SLOWNESS)
+SIGNALS = (DOUBT, TOLD_WRONG, RATINGS, CORRECTIONS, COMPLAINTS, FORM, GUARDRAILS, FAILURES, SLOWNESS)
 # They come in bursts, when a machine is away or busy, whoever is asked: of a burst the first alone says something.
 BURSTS = (FAILURES, SLOWNESS)
 
@@ -86,6 +86,13 @@ def of_feedback(feedback: Feedback, answer: str) -> tuple[Signal, float] | None:
     if feedback.kind == "rating" and feedback.rating is not None and -1 <= feedback.rating <= 1:
         return RATINGS, (1 - feedback.rating) / 2
     return None
+
+
+def of_gate(answer: GateAnswer) -> Iterator[tuple[Signal, float]]:
+    """Yield what an answer of a gate is the reference for."""
+    yield TOLD_WRONG, float(not answer.right)
+    if answer.sum_logprob is not None and math.isfinite(answer.sum_logprob):
+        yield DOUBT, -answer.sum_logprob
 
 
 def is_complaint(feedback: Feedback, answer: str) -> bool:

@@ -94,10 +94,10 @@ class Alarm:
 
     def __str__(self) -> str:
         """Why, for the record."""
+        of = "of its gate" if self.signal.of_gate else "of what it replaced"
         return (
-            f"{self.signal.name}: {self.own}, {self.signal.reference} {self.reference}; evidence {self.evidence:,.0f}, "
-            f"and one as good reaches {self.bound:,.0f} with a chance of {1 / self.bound:.2g}, of any signal "
-            f"{self.alpha:.2g}"
+            f"{self.signal.name}: {self.own}, {of} {self.reference}; evidence {self.evidence:,.0f}, and one as good "
+            f"reaches {self.bound:,.0f} with a chance of {1 / self.bound:.2g}, of any signal {self.alpha:.2g}"
         )
 
 

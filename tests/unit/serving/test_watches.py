@@ -30,6 +30,7 @@ from services.serving.domain.signals import (
     GUARDRAILS,
     RATINGS,
     SLOWNESS,
+    TOLD_WRONG,
     Signal,
     of_request,
 )
@@ -54,7 +55,7 @@ def deployed(**changed: Any) -> Deployment:
         deployed_at=NOW,
         reason="better",
         false_rollbacks=0.01,
-        candidate_answers=tuple(GateAnswer(right=True, sum_logprob=-0.1 * n) for n in range(1, 31)),
+        candidate_answers=tuple(GateAnswer(right=n % 10 > 2, sum_logprob=-0.1 * n) for n in range(1, 31)),
     )
     return replace(made, **changed)
 
@@ -178,6 +179,35 @@ def test_a_specialist_that_is_less_sure_than_at_its_gate_is_found(traffic: Traff
     assert found.alarm.signal is DOUBT
     assert "20 (mean of" in str(found.alarm)
     assert "of its gate 1.55 (mean of 30)" in str(found.alarm)
+
+
+def test_one_that_is_told_wrong_more_often_than_its_gate_says_is_found_however_bad_what_it_replaced(
+    traffic: Traffic,
+) -> None:
+    for version in (GOOD, BAD):
+        if version:
+            traffic.watches.take_deployment(deployed())
+        for _ in range(60):
+            traffic.say(traffic.answer(version), "correct_answer", text="another")
+        traffic.look()
+    (found,) = traffic.look()
+    assert found.alarm is not None
+    assert found.alarm.signal is TOLD_WRONG
+    assert "1 (mean of" in str(found.alarm)
+    assert "of its gate 0.3 (mean of 30)" in str(found.alarm)
+
+
+def test_who_is_only_ever_told_what_was_wrong_is_no_worse_than_its_gate(traffic: Traffic) -> None:
+    """An application that tells the correct answer of a wrong one alone, as rarely wrong as the gate says."""
+    answers = tuple(GateAnswer(right=n % 5 > 0) for n in range(30))
+    random = Random(4)
+    traffic.watches.take_deployment(deployed(candidate_answers=answers))
+    for _ in range(600):
+        answer = traffic.answer(BAD)
+        if random.random() < 0.2:
+            traffic.say(answer, "correct_answer", text="another")
+    assert traffic.look() == []
+    assert traffic.counted(TOLD_WRONG) == (600, traffic.counted(CORRECTIONS)[1])
 
 
 def test_a_good_one_is_left_alone(traffic: Traffic) -> None:

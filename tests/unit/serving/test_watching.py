@@ -65,7 +65,7 @@ def test_one_as_good_is_called_bad_as_rarely_as_promised_with_few_references_and
     alike = {signal: (draw, draw) for signal, draw in EVERY_SIGNAL.items()}
     random = Random(references)
     alarms = sum(answers_until_alarm(Watch(alpha), random, alike, references, 400) is not None for _ in range(runs))
-    # At most 30 are promised in expectation; these six of eight signals may spend three quarters of that.
+    # At most 30 are promised in expectation; these six of nine signals may spend two thirds of that.
     assert alarms <= 30
 
 
@@ -149,7 +149,7 @@ def test_the_first_alarm_stays_and_says_what_was_measured() -> None:
     assert str(first).startswith(
         f"answers in a wrong form: 1 (mean of {watch.count(FORM)}), of what it replaced 0 (mean"
     )
-    assert "and one as good reaches 800 with a chance of 0.0013, of any signal 0.01" in str(first)
+    assert "and one as good reaches 900 with a chance of 0.0011, of any signal 0.01" in str(first)
 
 
 def feed(watch: Watch, references: Iterable[float], values: Iterable[float]) -> None:
