@@ -17,8 +17,8 @@ Bad specialists get a rollback within 300 requests, one minute, or are counted a
 healthy throughout. Good ones are watched for 3,000 requests.
 
 The rule with fixed thresholds is one of the kind that rollout controllers are given: each ten seconds the latest minute
-is looked at; a signal that is twice what it was before, and by five points of a hundred more, or of how sure it is the
-double, rolls back. It may not look before it has 20 values.
+is looked at; a signal that is twice what it was before, and by five points of a hundred more, rolls back, and so do
+answers that it found three times less likely, by the geometric mean. It may not look before it has 20 values.
 """
 
 import argparse
@@ -175,8 +175,9 @@ class FixedThresholds:
                 values.popleft()
             if len(values) < 20 or len(self._before[signal]) < 20:
                 continue
-            before, after = statistics.fmean(self._before[signal]), statistics.fmean(v for _, v in values)
-            if after > 2 * before and (signal is DOUBT or after > before + 0.05):
+            mean = statistics.geometric_mean if signal is DOUBT else statistics.fmean
+            before, after = mean(self._before[signal]), mean([value for _, value in values])
+            if after > 3 * before if signal is DOUBT else after > max(2 * before, before + 0.05):
                 return True
         return False
 
