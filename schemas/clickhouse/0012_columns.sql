@@ -119,6 +119,8 @@ ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS tools Int64 COMMENT '
 
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS name_logprob Nullable(Float64) COMMENT 'Log-probability of the beginning of a call, up to its arguments: of which function it is';
 
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS temperature Float64 COMMENT 'At which tokens were drawn; 0: the likeliest were taken';
+
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS canary Bool COMMENT 'Whether the specialist that answered was live for a share of the callers only';
 
 ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS share Float64 DEFAULT 1 COMMENT 'Of the callers of the task, the share that it answers: of a canary not all';

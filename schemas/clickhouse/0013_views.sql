@@ -15,6 +15,7 @@ CREATE OR REPLACE VIEW gyre.interactions
     received_at DateTime64(6, 'UTC') COMMENT 'When the request came in',
     finished_at DateTime64(6, 'UTC') COMMENT 'When the answer was complete',
     streamed Bool COMMENT 'Whether the answer was streamed',
+    temperature Float64 COMMENT 'At which tokens were drawn; 0: the likeliest were taken',
     messages Array(Tuple(
         role LowCardinality(String), content String, tool_calls Array(Tuple(id String, name
         LowCardinality(String), arguments String)), tool_call_id String
@@ -82,8 +83,8 @@ CREATE OR REPLACE VIEW gyre.interactions
 )
 AS SELECT
     request_id, if(phase = 'finished', 'finished', 'unfinished') AS state, tenant, application, task, task_by, user,
-    conversation_id, received_at, finished_at, streamed, messages, tools, language, truncated_tokens, cuts, answer,
-    tool_calls, finish_reason, error, model, model_version, tier, candidate_id, canary, candidates,
+    conversation_id, received_at, finished_at, streamed, temperature, messages, tools, language, truncated_tokens, cuts,
+    answer, tool_calls, finish_reason, error, model, model_version, tier, candidate_id, canary, candidates,
     attempts, estimates, propensity, bundle_version, sensitivity, input_verdict, output_verdict, findings, releases, policies,
     citations, memory_turns, context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,
     name_logprob, first_token_us, total_us, stages, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash

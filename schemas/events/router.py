@@ -104,6 +104,7 @@ class Interaction(Event, frozen=True, kw_only=True):
     received_at: datetime
     finished_at: datetime
     streamed: bool = False
+    temperature: float = 0.0  # at which tokens were drawn; 0: the likeliest were taken
     # What was asked, masked. A model saw more (documents, memory, the task's prompt), a specialist no system message.
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()

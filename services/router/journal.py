@@ -199,6 +199,7 @@ class Journal:
             received_at=self.call.received_at,
             finished_at=now,
             streamed=self.streamed,
+            temperature=self.request.sampling.temperature,
             # What governance has not seen stays out of the record: nobody has masked it.
             messages=self.messages if is_masked else without_texts(self.messages),
             tools=self.tools if is_masked else (),

@@ -75,8 +75,9 @@ def of_request(interaction: Interaction, bundle: Bundle | None) -> Iterator[tupl
         if is_kept:
             found = any(each.direction == "output" and each.kind != "format" for each in interaction.findings)
             yield attempt, GUARDRAILS, float(found)
-            if interaction.sum_logprob is not None and math.isfinite(interaction.sum_logprob):
-                yield attempt, DOUBT, -interaction.sum_logprob
+            doubt = _doubt(interaction.sum_logprob)
+            if doubt is not None and interaction.temperature == 0:  # as a gate asks: another draws less likely tokens
+                yield attempt, DOUBT, doubt
 
 
 def of_feedback(feedback: Feedback, answer: str) -> tuple[Signal, float] | None:
@@ -91,8 +92,9 @@ def of_feedback(feedback: Feedback, answer: str) -> tuple[Signal, float] | None:
 def of_gate(answer: GateAnswer) -> Iterator[tuple[Signal, float]]:
     """Yield what an answer of a gate is the reference for."""
     yield TOLD_WRONG, float(not answer.right)
-    if answer.sum_logprob is not None and math.isfinite(answer.sum_logprob):
-        yield DOUBT, -answer.sum_logprob
+    doubt = _doubt(answer.sum_logprob)
+    if doubt is not None:
+        yield DOUBT, doubt
 
 
 def is_complaint(feedback: Feedback, answer: str) -> bool:
@@ -107,6 +109,10 @@ def answer_of(interaction: Interaction) -> str:
         return interaction.answer
     call = interaction.tool_calls[0]
     return f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments or "{}"}}}'
+
+
+def _doubt(sum_logprob: float | None) -> float | None:
+    return -sum_logprob if sum_logprob is not None and math.isfinite(sum_logprob) else None
 
 
 def _objective_ms(task: str, bundle: Bundle | None) -> int | None:

@@ -315,6 +315,7 @@ def test_of_a_burst_of_failures_one_counts(traffic: Traffic) -> None:
         ({"findings": (Finding(direction="output", kind="leak", action="refuse"),)}, {}, {GUARDRAILS: 1}),
         ({"findings": (Finding(direction="input", kind="email", action="mask"),)}, {}, {GUARDRAILS: 0}),
         ({"sum_logprob": float("nan")}, {}, {DOUBT: None}),
+        ({"temperature": 0.7}, {}, {DOUBT: None}),
     ],
 )
 def test_what_a_request_tells_of_who_was_asked(
