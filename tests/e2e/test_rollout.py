@@ -1,4 +1,4 @@
-"""A specialist that its gate was wrong about, on the whole stack, with an application that says the right answers.
+"""Specialists going live and being taken back on the whole stack, with an application that says the right answers.
 
 What the generic model says is right here: so a specialist that leaves it as it is is good, and one with random weights
 is bad: as quick, without an error, and wrong.
@@ -7,9 +7,11 @@ is bad: as quick, without an error, and wrong.
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle
+from threading import Event
 
 import pytest
 from openai import OpenAI
@@ -42,6 +44,7 @@ THINGS = (
 VERBS = ("Describe", "Draw", "Sell me", "Explain", "Name")
 QUESTIONS = [f"{verb} a {thing}." for verb in VERBS for thing in THINGS]
 PER_SECOND = 5
+SWAPS, LOADS = 10, 3
 SPECIALIST = f"specialist-{TENANT}-{TEXT}"
 
 
@@ -152,3 +155,29 @@ async def test_a_bad_specialist_is_rolled_back_within_a_minute_and_the_good_one_
     assert row["reason"].startswith("rolled back by itself: answers that were not the correct one: ")
     unhealthy = "SELECT count() AS failed FROM gyre.interactions WHERE candidate_id = 'bad' AND finish_reason = 'error'"
     assert gyre.rows(unhealthy) == [{"failed": 0}]
+
+
+async def test_ten_swaps_under_load_fail_no_request(gyre: WholeStack) -> None:
+    versions: list[str] = []
+    ended = Event()
+
+    def load() -> None:
+        with gyre.openai() as client:  # which tries nothing again
+            application = Application(gyre, client)
+            for question in cycle(QUESTIONS):
+                if ended.is_set():
+                    return
+                versions.append(application.ask(question).version)
+
+    with ThreadPoolExecutor(LOADS) as pool:
+        loads = [pool.submit(load) for _ in range(LOADS)]
+        try:
+            for number in range(SWAPS):
+                asked = len(versions)
+                await promote(gyre, f"swap-{number}", strength=0)
+                wait_for(lambda: len(versions) > asked + 2 * LOADS)
+        finally:
+            ended.set()
+        for each in loads:
+            each.result()  # raises what a request failed with
+    assert len(set(versions)) > SWAPS
