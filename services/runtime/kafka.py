@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -33,6 +33,8 @@ BATCH_RECORDS = 500
 # Beyond this a record is refused by the client before it is sent; the router bounds requests well below it.
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 
+
+T = TypeVar("T")
 
 _TOPICS = {str(topic): topic for topic in Topic}
 
@@ -139,7 +141,7 @@ def _new_topics(topic: Topic, settings: KafkaSettings) -> list[NewTopic]:
     ]
 
 
-async def until_answered(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+async def until_answered(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Try until it is not `Retryable` any more. The log says what is waited for."""
     while True:
         try:

@@ -8,7 +8,7 @@ from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, Rejected, Retryable
-from services.runtime.kafka import Follower, Offsets, Transformer, offsets_since, until_answered
+from services.runtime.kafka import Follower, Transformer, offsets_since, until_answered
 from services.runtime.settings import KafkaSettings
 from services.serving.handlers import Serving
 from services.serving.state import DesiredState
@@ -86,19 +86,10 @@ class Watcher:
     async def run(self) -> None:
         """Watch until cancelled."""
         await self._state_is_known()
-        offsets: Offsets = {}
-
-        async def seek() -> None:
-            nonlocal offsets
-            since = self._watches.read_from(self._clock.now())
-            offsets = await offsets_since(self._settings, [Topic.INTERACTIONS, Topic.FEEDBACK], since)
-
-        await until_answered("Kafka", seek)
-        traffic = Follower(
-            self._settings,
-            {Topic.INTERACTIONS: self._watches.take_interaction, Topic.FEEDBACK: self._watches.take_feedback},
-            name="serving-watches",
-        )
+        applied = {Topic.INTERACTIONS: self._watches.take_interaction, Topic.FEEDBACK: self._watches.take_feedback}
+        since = self._watches.read_from(self._clock.now())
+        offsets = await until_answered("Kafka", lambda: offsets_since(self._settings, [*applied], since))
+        traffic = Follower(self._settings, applied, name="serving-watches")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(traffic.run(offsets))
             await traffic.caught_up()  # before, what was said of an answer may not have been read yet

@@ -184,12 +184,11 @@ class Serving:
 
     def status(self) -> list[tuple[Deployment | Trial, str]]:
         """Return what is deployed and on trial, each with what its last check complained of (empty: it answers)."""
-        complaint = self._placement.complaint
-        found: list[tuple[Deployment | Trial, str]] = [
-            (each, complaint(each.candidate_id) if each.state == "live" else "")
-            for each in self._deployments().values()
-        ]
-        return found + [(trial, complaint(trial.candidate_id)) for trial in self._open_trials()]
+        gone = [each for each in self._deployments().values() if each.state != "live"]
+        live = [each for each in self._deployments().values() if each.state == "live"]
+        loaded: list[Deployment | Trial] = [*live, *self._open_trials()]
+        complaints = self._placement.complaints(each.candidate_id for each in loaded)
+        return [*((each, "") for each in gone), *zip(loaded, complaints, strict=True)]
 
     async def reconcile(self) -> None:
         """Bring Triton to the desired state: write, load and unload what differs, then ask every version.

@@ -51,7 +51,7 @@ class Placement:
         self._complaints: dict[str, str] = {}  # of what could not be written, by model or candidate
         self.arranging = asyncio.Lock()
 
-    async def write(self, candidate: str, model: str, adapter_path: str) -> Placed:
+    async def write(self, candidate_id: str, model: str, adapter_path: str) -> Placed:
         """Write a candidate that is to be tried, and return where; what Triton refused of it is forgotten.
 
         Raises:
@@ -59,7 +59,7 @@ class Placement:
         """
         # First what is deployed, which has its version's number already.
         await asyncio.to_thread(self._place, self._wanted())
-        placed = await asyncio.to_thread(self._repository.write_specialist, model, candidate, adapter_path)
+        placed = await asyncio.to_thread(self._repository.write_specialist, model, candidate_id, adapter_path)
         self._refused.pop(placed, None)
         return placed
 
@@ -84,12 +84,15 @@ class Placement:
         refused = self._refused.get(placed) if placed is not None else None
         return refused.reason if refused is not None else ""
 
-    def complaint(self, candidate_id: str) -> str:
-        """Return what the last look at a candidate's version complained of; empty: it answers."""
-        placed = self._repository.placed().get(candidate_id)
-        if placed is None:
-            return self._complaints.get(candidate_id) or "it is not in the model repository"
-        return self._health.get(placed, "not checked yet")
+    def complaints(self, candidate_ids: Iterable[str]) -> list[str]:
+        """Return what the last look at the version of each candidate complained of; empty: it answers."""
+        placed = self._repository.placed()
+        return [
+            self._health.get(placed[each], "not checked yet")
+            if each in placed
+            else self._complaints.get(each) or "it is not in the model repository"
+            for each in candidate_ids
+        ]
 
     async def reconcile(self) -> None:
         """Bring Triton to what is wanted, then ask every version.
