@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from schemas.events import Deployment
 from schemas.topics import Topic
@@ -86,7 +87,10 @@ class Watcher:
     async def run(self) -> None:
         """Watch until cancelled."""
         await self._state_is_known()
-        applied = {Topic.INTERACTIONS: self._watches.take_interaction, Topic.FEEDBACK: self._watches.take_feedback}
+        applied: dict[Topic, Callable[[Any], None]] = {
+            Topic.INTERACTIONS: self._watches.take_interaction,
+            Topic.FEEDBACK: self._watches.take_feedback,
+        }
         since = self._watches.read_from(self._clock.now())
         offsets = await until_answered("Kafka", lambda: offsets_since(self._settings, [*applied], since))
         traffic = Follower(self._settings, applied, name="serving-watches")
