@@ -44,6 +44,12 @@ async def build(stack: AsyncExitStack) -> Service:
         servicers=[
             Registration(add_ServingServicer_to_server, ServingServicer(serving), "gyre.api.serving.v1.Serving")
         ],
-        loops=[following.run, reconciler.run, transformer(kafka, serving, clock).run, watcher.run],
+        loops=[
+            following.run,
+            reconciler.run,
+            transformer(kafka, serving, clock).run,
+            watcher.follow,
+            watcher.run,
+        ],
         ready=[reconciler.ready],
     )

@@ -83,24 +83,27 @@ class Watcher:
         self._serving = serving
         self._state_is_known = state_is_known
         self._clock = clock
+        self._applied: dict[Topic, Callable[[Any], None]] = {
+            Topic.INTERACTIONS: watches.take_interaction,
+            Topic.FEEDBACK: watches.take_feedback,
+        }
+        self._traffic = Follower(settings, self._applied, name="serving-watches")
+
+    async def follow(self) -> None:
+        """Read, until cancelled, from before the oldest deployment that is watched."""
+        await self._state_is_known()
+        since = self._watches.read_from(self._clock.now())
+        await self._traffic.run(
+            await until_answered("Kafka", lambda: offsets_since(self._settings, [*self._applied], since))
+        )
 
     async def run(self) -> None:
-        """Watch until cancelled."""
-        await self._state_is_known()
-        applied: dict[Topic, Callable[[Any], None]] = {
-            Topic.INTERACTIONS: self._watches.take_interaction,
-            Topic.FEEDBACK: self._watches.take_feedback,
-        }
-        since = self._watches.read_from(self._clock.now())
-        offsets = await until_answered("Kafka", lambda: offsets_since(self._settings, [*applied], since))
-        traffic = Follower(self._settings, applied, name="serving-watches")
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(traffic.run(offsets))
-            await traffic.caught_up()  # before, what was said of an answer may not have been read yet
-            while True:
-                for finding in self._watches.look(self._clock.now()):
-                    await self._act(finding)
-                await asyncio.sleep(LOOK_SECONDS)
+        """Act on what is found, until cancelled."""
+        await self._traffic.caught_up()  # before, what was said of an answer may not have been read yet
+        while True:
+            for finding in self._watches.look(self._clock.now()):
+                await self._act(finding)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _act(self, finding: Finding) -> None:
         deployment = finding.deployment
