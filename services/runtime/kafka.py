@@ -287,8 +287,8 @@ async def offsets_since(settings: KafkaSettings, topics: Sequence[Topic], since:
         wanted = {
             TopicPartition(str(topic), each): topic for topic in topics for each in await _partitions(consumer, topic)
         }
+        last = await consumer.end_offsets([*wanted])  # before it is asked for later ones, so that none comes between
         first = await consumer.offsets_for_times(dict.fromkeys(wanted, int(since.timestamp() * 1000)))
-        last = await consumer.end_offsets([*wanted])
         return {
             (topic, each.partition): found.offset if (found := first[each]) is not None else last[each]
             for each, topic in wanted.items()
