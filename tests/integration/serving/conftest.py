@@ -75,9 +75,9 @@ class Loop:
         response = await self.call("Deploy", request)
         return response.model, response.model_version
 
-    async def roll_back(self) -> str:
+    async def roll_back(self, task: str = TASK) -> str:
         """Roll back; return the candidate that is live then."""
-        request = serving_pb2.RollbackRequest(tenant=TENANT, task=TASK, reason="a test")
+        request = serving_pb2.RollbackRequest(tenant=TENANT, task=task, reason="a test")
         response = await self.call("Rollback", request)
         return str(response.candidate_id)
 

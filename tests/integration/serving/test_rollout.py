@@ -144,3 +144,4 @@ async def test_a_canary_that_answers_well_goes_live_for_all(loop: Loop) -> None:
     live = await loop.live(task, task)
     assert live.deployment_id != canary.deployment_id
     assert live.reason == "a canary for 20% of the callers: no worse in 30 answers than what was before"
+    assert await loop.roll_back(task) == ""
