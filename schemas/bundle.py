@@ -203,6 +203,25 @@ class ToolDocument(_Frozen):
     parameters: dict[str, Any] = {}
 
 
+class Rollout(_Frozen):
+    """How a promoted specialist goes live, and when serving takes it back by itself."""
+
+    # Share of the callers whom it answers at first, and how many of their requests it must have answered well before
+    # it answers all.
+    canary_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    canary_requests: int = Field(default=0, ge=0)
+    # The chance that one is taken back which is as good as what it replaced, at most; 0: none is.
+    false_rollbacks: Annotated[float, Field(ge=0, le=0.5)] = 0.01
+
+    @model_validator(mode="after")
+    def _has_a_canary_that_is_watched(self) -> Self:
+        if (self.canary_share < 1) != (self.canary_requests > 0):
+            raise ValueError("canary_requests: wanted with a canary_share below 1, and with nothing else")
+        if self.canary_share < 1 and not self.false_rollbacks:
+            raise ValueError("false_rollbacks: wanted above 0 with a canary, whom nobody would watch")
+        return self
+
+
 class Learning(_Frozen):
     """When a task's labels become a run, and what a candidate must show."""
 
@@ -215,6 +234,7 @@ class Learning(_Frozen):
     # States of requests (`schemas.labels`) whose labels are learned from. What is disputed, escalated or taken back, or
     # was called unsafe, never is.
     accepts: tuple[Accepted, ...] = Field(default=("provisional", "agreed", "adjudicated"), min_length=1)
+    rollout: Rollout = Rollout()
 
     @model_validator(mode="after")
     def _accepts_each_once(self) -> Self:
@@ -457,6 +477,11 @@ class Bundle(_Frozen):
     def routing_of(self, task: str) -> Routing:
         """Return what is wanted of the model that answers a task: its own word, else its tenant's."""
         return self.tasks[task].routing or self.tenants[self.tasks[task].tenant].routing
+
+    def rollout_of(self, task: str) -> Rollout:
+        """Return how the specialists of a task go live."""
+        known = self.tasks.get(task)
+        return known.learning.rollout if known and known.learning else Rollout()
 
     def experts_of(self, tenant: str, task: str) -> Experts:
         """Return how much experts are asked about a task: its own word, else its tenant's."""

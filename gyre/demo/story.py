@@ -127,7 +127,7 @@ class Story:
             stub = serving_pb2_grpc.ServingStub(channel)
             while True:
                 status = await stub.Status(serving_pb2.StatusRequest(), timeout=CALL_SECONDS)
-                if not any(each.task == TASK and each.state == "live" for each in status.deployments):
+                if not any(each.task == TASK and each.state in ("live", "canary") for each in status.deployments):
                     return
                 self._console.print("A specialist is live from an earlier round: it is rolled back first.")
                 request = serving_pb2.RollbackRequest(tenant=TENANT, task=TASK, reason="the demo begins anew")

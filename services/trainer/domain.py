@@ -137,11 +137,13 @@ class Contestant:
 
 
 def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Contestant:
-    """Return who answers a task's requests now: its live specialist, or the cheapest generic model.
+    """Return who answers a task's requests now: its live specialist, no canary, or the cheapest generic model.
 
     Raises:
         FailedPrecondition: There is neither.
     """
+    if deployment is not None:
+        deployment = deployment.proven
     if deployment is not None and deployment.state == "live":
         return Contestant(
             name=deployment.candidate_id,

@@ -6,7 +6,7 @@ transaction.
 """
 
 from services.runtime.kafka.clients import RETRY_SECONDS, stop, until_answered
-from services.runtime.kafka.follower import Follower, Offsets, can_go_on
+from services.runtime.kafka.follower import Follower, Offsets, can_go_on, offsets_since
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.records import MAX_RECORD_BYTES, Outgoing, Record
 from services.runtime.kafka.topics import ensure_topics
@@ -23,6 +23,7 @@ __all__ = [
     "Transformer",
     "can_go_on",
     "ensure_topics",
+    "offsets_since",
     "stop",
     "transaction",
     "until_answered",

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from services.runtime import telemetry
 from services.runtime.errors import Retryable
 
+T = TypeVar("T")
+
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 4.0
 
 
-async def until_answered(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+async def until_answered(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Try until it is not `Retryable` any more. The log says what is waited for."""
     while True:
         try:

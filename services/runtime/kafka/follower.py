@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -42,6 +43,25 @@ async def can_go_on(settings: KafkaSettings, offsets: Offsets) -> bool:
             return False
         first, last = await consumer.beginning_offsets([*wanted]), await consumer.end_offsets([*wanted])
         return all(first[each] <= offset <= last[each] for each, offset in wanted.items())
+
+
+async def offsets_since(settings: KafkaSettings, topics: Sequence[Topic], since: datetime) -> Offsets:
+    """Return where reading begins of records written since a time; where there are none, at the end.
+
+    Raises:
+        Retryable: Kafka is away.
+    """
+    await ensure_topics(settings)
+    async with _consumer(settings, "offsets") as consumer:
+        wanted = {
+            TopicPartition(str(topic), each): topic for topic in topics for each in await _partitions(consumer, topic)
+        }
+        last = await consumer.end_offsets([*wanted])  # before it is asked for later ones, so that none comes between
+        first = await consumer.offsets_for_times(dict.fromkeys(wanted, int(since.timestamp() * 1000)))
+        return {
+            (topic, each.partition): found.offset if (found := first[each]) is not None else last[each]
+            for each, topic in wanted.items()
+        }
 
 
 class Follower:

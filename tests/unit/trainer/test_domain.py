@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from schemas.bundle import Learning, Price, load_bundle
-from schemas.events import BundlePublished, Deployment, Erasure, Message, Sensitivity, Tool, ToolCall
+from schemas.events import BundlePublished, Deployment, Erasure, Message, Sensitivity, Specialist, Tool, ToolCall
 from services.router.domain.answers import prompt
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import NOTHING
@@ -261,3 +261,18 @@ def test_a_text_task_is_asked_without_a_schema(knowledge: Knowledge) -> None:
 def test_the_highest_of_some_sensitivities() -> None:
     assert highest([]) is Sensitivity.PUBLIC
     assert highest(["internal", "restricted", "public"]) is Sensitivity.RESTRICTED
+
+
+def test_a_canary_is_not_the_incumbent_before_it_has_passed() -> None:
+    task, canary = BUNDLE.tasks[TASK], msgspec.structs.replace(DEPLOYMENT, share=0.1)
+    before = Specialist(
+        candidate_id="candidate-0",
+        model_version="2",
+        adapter_path="candidate-0/adapter",
+        system_prompt="Answer as before.",
+        response_schema="",
+        sensitivity=Sensitivity.PUBLIC,
+    )
+    asked = incumbent(BUNDLE, task, msgspec.structs.replace(canary, before=(before,)))
+    assert (asked.name, asked.version, asked.prompt) == ("candidate-0", "2", "Answer as before.")
+    assert not incumbent(BUNDLE, task, canary).specialist
