@@ -1,4 +1,4 @@
-"""A proof of one request, checked with public keys alone."""
+"""A proof of one request or candidate, checked with public keys alone."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -11,10 +11,10 @@ from schemas.topics import Topic
 
 
 def check(proof: Proof, keys: Sequence[VerifyingKey]) -> Iterator[tuple[RowProof, datetime]]:
-    """Yield each row of a proof, once it is shown to be the request's, with the time at which it was first signed.
+    """Yield each row of a proof, once it is shown to be what was asked for, with the time at which it was first signed.
 
     Raises:
-        InvalidProofError: A row is not part of the record, is another request's, or its content is gone and no erasure
+        InvalidProofError: A row is not part of the record, is another's, or its content is gone and no erasure
             in the proof says so.
         InvalidNoteError: A checkpoint is none, or signed by none of the keys.
     """
@@ -29,11 +29,21 @@ def check(proof: Proof, keys: Sequence[VerifyingKey]) -> Iterator[tuple[RowProof
         if row.is_erased:
             if (row.topic, row.partition, row.offset) not in erased:
                 raise InvalidProofError(f"{place}: its content is gone, and no erasure in this proof says so")
-        elif row.key.decode(errors="replace") != proof.request_id:
-            raise InvalidProofError(f"{place}: it is of another request, {row.key!r}")
+        elif (found := _id(row)) != proof.request_id:
+            raise InvalidProofError(f"{place}: it is of another, {found!r}")
         elif row.topic == Topic.ERASURES:
             erased |= _places(row)
         yield row, signed_at
+
+
+def _id(row: RowProof) -> str:
+    """Return what a row is of: its key, but that deployments, which are keyed by task, are of their candidate."""
+    if row.topic != Topic.DEPLOYMENTS:
+        return row.key.decode(errors="replace")
+    try:
+        return str(codec(Topic.DEPLOYMENTS).decode(row.payload).candidate_id)
+    except UndecodableError as error:
+        raise InvalidProofError(f"no deployment: {error}") from error
 
 
 def _places(row: RowProof) -> set[tuple[str, int, int]]:

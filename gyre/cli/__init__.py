@@ -20,6 +20,7 @@ _COMMANDS = {
     "policy": "Check and publish what an operator decides.",
     "labels": "Take labels out into files, and in from other tools.",
     "experts": "Say who may judge answers.",
+    "export": "Take a specialist out, as one folder that needs no Gyre.",
     "audit": "Prove, verify and erase what is on record.",
     "dlq": "Look at dead letters, and send them back.",
     "schemas": "Check the schemas of messages and tables.",

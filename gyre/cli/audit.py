@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gyre.cli.stack import clickhouse_address, clickhouse_options, settings_of, state_dir_option
+from gyre.cli.stack import call_service, clickhouse_address, clickhouse_options, settings_of, state_dir_option
 
 if TYPE_CHECKING:
     from gyre.auditor.verify import Finding
@@ -46,7 +45,7 @@ def audit() -> None:
     An operator, where the stack runs:
       gyre audit key                  the public key to give away
       gyre audit export DIR           the record, in files
-      gyre audit prove REQUEST_ID     that one request is on record
+      gyre audit prove ID             that one request is on record, or one candidate
     """  # noqa: D301 - the backspace itself is what tells click to keep the lines
 
 
@@ -67,7 +66,7 @@ def verify(path: Path, keys: Sequence[str], kept: Sequence[Path]) -> None:
     server. With anything that is not as it was recorded and signed, the exit code is 1, and the first bad place of each
     chain is named.
     """
-    believed = _verifying_keys(keys)
+    believed = verifying_keys(keys)
     if path.is_dir():
         _verify_export(path, believed, kept)
     else:
@@ -110,20 +109,15 @@ def export(folder: Path, url: str | None, user: str, state_dir: Path) -> None:
 
 
 @audit.command()
-@click.argument("request_id")
+@click.argument("proven_id", metavar="ID")
 @_target
 @state_dir_option
-def prove(request_id: str, target: str | None, state_dir: Path) -> None:
-    """Print the proof that a request is on record, as JSON.
+def prove(proven_id: str, target: str | None, state_dir: Path) -> None:
+    """Print the proof that a request is on record, or a candidate with its deployments, as JSON.
 
-    It holds the record of the request, its place in the tree, and signed checkpoints: `gyre audit verify` checks it.
+    It holds their records, their places in the tree, and signed checkpoints: `gyre audit verify` checks it.
     """
-    from gyre.api.audit.v1 import audit_pb2
-
-    response = _ask(
-        target, state_dir, lambda stub: stub.Prove(audit_pb2.ProveRequest(request_id=request_id), timeout=_RPC_SECONDS)
-    )
-    click.echo(response.proof_json)
+    click.echo(proof_of(proven_id, target, state_dir))
 
 
 @audit.command()
@@ -214,30 +208,31 @@ def show_key(state_dir: Path) -> None:
         raise click.ClickException(f"GYRE_AUDIT_SIGNING_KEYS: {error}") from error
 
 
-def _ask(target: str | None, state_dir: Path, call: Callable[[Any], Awaitable[_T]]) -> _T:
-    from grpc import StatusCode
-    from grpc.aio import AioRpcError
+def proof_of(proven_id: str, target: str | None, state_dir: Path) -> str:
+    """Return the proof that a request or candidate is on record, as JSON.
 
+    Raises:
+        click.ClickException: It is not, or not signed yet, or audit does not answer.
+    """
+    from gyre.api.audit.v1 import audit_pb2
+
+    request = audit_pb2.ProveRequest(request_id=proven_id)
+    return str(_ask(target, state_dir, lambda stub: stub.Prove(request, timeout=_RPC_SECONDS)).proof_json)
+
+
+def _ask(target: str | None, state_dir: Path, call: Callable[[Any], Awaitable[_T]]) -> _T:
     from gyre.api.audit.v1 import audit_pb2_grpc
-    from services.runtime.rpc import channel
 
     at = target or settings_of(state_dir).address("GYRE_AUDIT_GRPC_PORT")
-
-    async def ask() -> _T:
-        async with channel(at) as to:
-            return await call(audit_pb2_grpc.AuditStub(to))
-
-    try:
-        return asyncio.run(ask())
-    except AioRpcError as error:
-        if error.code() is StatusCode.UNAVAILABLE:
-            raise click.ClickException(
-                f"Audit at {at} does not answer; start it (gyre up), or say where it is (--target)."
-            ) from error
-        raise click.ClickException(error.details() or error.code().name) from error
+    return call_service("Audit", at, lambda to: call(audit_pb2_grpc.AuditStub(to)))
 
 
-def _verifying_keys(given: Sequence[str]) -> list[VerifyingKey]:
+def verifying_keys(given: Sequence[str]) -> list[VerifyingKey]:
+    """Return the public keys that an option gives, or files that it names.
+
+    Raises:
+        click.BadParameter: One is none.
+    """
     from schemas.ledger.notes import InvalidKeyError, VerifyingKey
 
     try:
@@ -304,7 +299,7 @@ def _verify_proof(path: Path, keys: Sequence[VerifyingKey]) -> None:
 
     try:
         proof = Proof.parse(path.read_bytes())
-        click.echo(f"Request {proof.request_id}:")
+        click.echo(f"Of {proof.request_id}:")
         for row, signed_at in check(proof, keys):
             content = "its content was erased" if row.is_erased else "with this content"
             at = f"first signed {signed_at:%Y-%m-%d %H:%M:%S} UTC"

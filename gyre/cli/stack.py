@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from embedded.settings import Settings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_T = TypeVar("_T")
 
 
 def state_dir_option(command: _Command) -> _Command:
@@ -52,6 +54,31 @@ def settings_of(state_dir: Path) -> Settings:
     from embedded.settings import Settings
 
     return Settings.from_environment({**os.environ, "GYRE_STATE_DIR": str(state_dir)})
+
+
+def call_service(name: str, at: str, call: Callable[[Any], Awaitable[_T]]) -> _T:
+    """Call a service over a channel to its address, and return what it answers.
+
+    Raises:
+        click.ClickException: It does not answer, or refuses.
+    """
+    from grpc import StatusCode
+    from grpc.aio import AioRpcError
+
+    from services.runtime.rpc import channel
+
+    async def ask() -> _T:
+        async with channel(at) as to:
+            return await call(to)
+
+    try:
+        return asyncio.run(ask())
+    except AioRpcError as error:
+        if error.code() is StatusCode.UNAVAILABLE:
+            raise click.ClickException(
+                f"{name} at {at} does not answer; start it (gyre up), or say where it is (GYRE_{name.upper()}_TARGET)."
+            ) from error
+        raise click.ClickException(error.details() or error.code().name) from error
 
 
 def show_addresses(console: Console, settings: Settings) -> None:

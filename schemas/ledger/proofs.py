@@ -40,7 +40,7 @@ class RowProof(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """The proof for all rows of one request; `unsigned` are those that no checkpoint covers yet."""
+    """The proof for all rows of one request or candidate; `unsigned` are those that no checkpoint covers yet."""
 
     request_id: str
     rows: list[RowProof]

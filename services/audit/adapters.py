@@ -11,7 +11,7 @@ from schemas import clickhouse
 from schemas.events import Place
 from schemas.topics import Topic
 from services.audit.blocks import container
-from services.audit.domain import EMPTY, ERASED, OF_REQUESTS, Head, Link, Row, Step, StoredRow
+from services.audit.domain import EMPTY, ERASED, OF_REQUESTS, PROVEN_BY, Head, Link, Row, Step, StoredRow
 from services.audit.ports import Personal, StoredCheckpoint
 from services.runtime import telemetry
 from services.runtime.clickhouse import ClickHouse
@@ -318,19 +318,19 @@ class ClickHouseLedger:
             f"WHERE (_partition, _offset) IN ({', '.join(map(str, places))}) SETTINGS mutations_sync = 2"
         )
 
-    async def rows_of(self, request_id: str) -> list[StoredRow]:
-        """Return the rows of the topics keyed by request that hold a request, oldest first."""
-        found = [row for topic in (*OF_REQUESTS, Topic.ERASURES) for row in await self._rows_of(topic, request_id)]
+    async def rows_of(self, asked_id: str) -> list[StoredRow]:
+        """Return the rows that hold a request, or a candidate and its deployments, oldest first."""
+        found = [row for topic, field in PROVEN_BY.items() for row in await self._rows_of(topic, field, asked_id)]
         return sorted(found, key=lambda row: (row.timestamp_ms, row.topic, row.offset))
 
-    async def _rows_of(self, topic: Topic, request_id: str) -> list[StoredRow]:
+    async def _rows_of(self, topic: Topic, field: str, asked_id: str) -> list[StoredRow]:
         table = clickhouse.table(topic)
         rows = await self._client.rows(
             "SELECT _partition, _offset, toUnixTimestamp64Milli(_timestamp) AS timestamp_ms, lower(hex(_key)) AS key, "
             "lower(hex(_salt)) AS salt, lower(hex(_payload)) AS payload, lower(hex(_digest)) AS digest, "
             "lower(hex(_prev_hash)) AS prev_hash, lower(hex(_hash)) AS hash "
-            "FROM gyre.{table:Identifier} WHERE request_id = {request_id:String}",
-            {"table": table, "request_id": request_id},
+            "FROM gyre.{table:Identifier} WHERE {field:Identifier} = {id:String}",
+            {"table": table, "field": field, "id": asked_id},
         )
         found = []
         for row in rows:

@@ -24,6 +24,11 @@ class Head:
 
 # Where content of a request is on record, and what `_error` says of a row there whose content was erased.
 OF_REQUESTS = [topic for topic, spec in SPECS.items() if spec.key == "request_id" and topic is not Topic.ERASURES]
+# What is proven of a request, and of a candidate: rows by the field that holds the id that is asked for.
+PROVEN_BY = {
+    **dict.fromkeys((*OF_REQUESTS, Topic.ERASURES), "request_id"),
+    **dict.fromkeys((Topic.CANDIDATES, Topic.DEPLOYMENTS), "candidate_id"),
+}
 ERASED = "erased"
 _EPOCH, _DAY_MS = date(1970, 1, 1).toordinal(), 24 * 3600 * 1000
 # A partition of which nothing is stored yet.

@@ -127,7 +127,7 @@ async def verify(ledger: Ledger, keys: Keys, topic: str, partition: int) -> Verd
 
 
 async def prove(ledger: Ledger, request_id: str) -> Proof:
-    """Return the proof that the rows of a request are part of the record.
+    """Return the proof that the rows of a request, or of a candidate and its deployments, are part of the record.
 
     Raises:
         NotFound: Nothing of it is on record.

@@ -116,8 +116,8 @@ class Ledger(Protocol):
         """Take all content out of rows, and leave their headers; on return it is gone."""
         ...
 
-    async def rows_of(self, request_id: str) -> list[StoredRow]:
-        """Return the rows of the topics keyed by request that hold a request, oldest first."""
+    async def rows_of(self, asked_id: str) -> list[StoredRow]:
+        """Return the rows that hold a request, or a candidate and its deployments, oldest first."""
         ...
 
     async def leaves(self, topic: Topic, partition: int, start: int, end: int) -> list[bytes]:

@@ -45,7 +45,7 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
         return response
 
     async def Prove(self, request: audit_pb2.ProveRequest, context: Any) -> audit_pb2.ProveResponse:  # noqa: N802 - gRPC's name
-        """Prove that the rows of a request are part of the record."""
+        """Prove that the rows of a request or a candidate are part of the record."""
         proof = await handlers.prove(self._ledger, request.request_id)
         return audit_pb2.ProveResponse(proof_json=proof.json())
 

@@ -1,22 +1,18 @@
-"""Serving's ports made real: Triton by gRPC, its repository and exports as folders, deployments by Kafka."""
+"""Serving's ports made real: Triton by gRPC, its repository as folders, deployments by Kafka; exports have a module."""
 
 import asyncio
 import contextlib
-import hashlib
-import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
 from safetensors import SafetensorError
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from schemas.events import Candidate, Deployment
+from schemas.events import Deployment
 from schemas.prompts import Prompt
 from schemas.topics import Topic
 from services.runtime.errors import InvalidArgument, Rejected, Retryable
@@ -110,7 +106,7 @@ class FolderRepository:
         wanted = {**self._how, "base_gguf": str(path.resolve())}
         if not version or not wanted.items() <= version_settings(self._repository, model, version).items():
             version += 1
-            with _unusable(f"models.{model}"):
+            with unusable(f"models.{model}"):
                 write_model_version(self._repository, model, version, base_gguf=path, adapter_gguf=None, **self._how)
         return Placed(model, version)
 
@@ -121,9 +117,9 @@ class FolderRepository:
             if known.model != model:
                 raise Rejected(f"candidate_id: {candidate_id!r} is another task's")
             return known
-        adapter = _adapter_folder(self._artifacts_dir, adapter_path)
+        adapter = adapter_folder(self._artifacts_dir, adapter_path)
         version = version or max(model_versions(self._repository, model), default=0) + 1
-        with tempfile.TemporaryDirectory() as scratch, _unusable(f"adapter_path: {adapter_path!r}"):
+        with tempfile.TemporaryDirectory() as scratch, unusable(f"adapter_path: {adapter_path!r}"):
             adapter_gguf = Path(scratch) / "adapter.gguf"
             gguf.write_adapter(adapter, self._models_dir / BASE, adapter_gguf)
             write_model_version(
@@ -156,17 +152,24 @@ class FolderRepository:
         choose_versions(self._repository, model, sorted(versions))
 
 
-def _adapter_folder(artifacts_dir: Path, adapter_path: str) -> Path:
-    adapter = (artifacts_dir / adapter_path).resolve()
-    if not adapter.is_relative_to(artifacts_dir.resolve()):
-        raise Rejected(f"adapter_path: {adapter_path!r} leads out of the artifacts folder")
+def inside(artifacts_dir: Path, name: str, field: str) -> Path:
+    """Return a folder below the artifacts folder. Raises `Rejected` where the name leads out of it."""
+    folder = (artifacts_dir / name).resolve()
+    if not folder.is_relative_to(artifacts_dir.resolve()):
+        raise Rejected(f"{field}: {name!r} leads out of the artifacts folder")
+    return folder
+
+
+def adapter_folder(artifacts_dir: Path, adapter_path: str) -> Path:
+    """Return the folder of a PEFT adapter. Raises `Rejected` where there is none."""
+    adapter = inside(artifacts_dir, adapter_path, "adapter_path")
     if not (adapter / "adapter_config.json").is_file():
         raise Rejected(f"adapter_path: there is no PEFT adapter in {adapter_path!r}")
     return adapter
 
 
 @contextlib.contextmanager
-def _unusable(what: str) -> Iterator[None]:
+def unusable(what: str) -> Iterator[None]:
     """Whatever is wrong with files that came from elsewhere is a reason to reject them."""
     try:
         yield
@@ -183,55 +186,3 @@ class KafkaAnnouncer:
     async def deployment(self, deployment: Deployment) -> None:
         """Tell a deployment; on return it is acknowledged."""
         await self._producer.send(Topic.DEPLOYMENTS, deployment)
-
-
-class FolderExporter:
-    """Exports below the artifacts folder: `exports/<candidate_id>/`."""
-
-    def __init__(self, models_dir: Path, artifacts_dir: Path) -> None:
-        self._models_dir = models_dir
-        self._artifacts_dir = artifacts_dir
-
-    def export(self, candidate: Candidate, deployment: Deployment) -> tuple[Path, list[str]]:
-        """Write adapter, GGUFs, tokenizer and manifest; an export that is there already is left as it is."""
-        target = self._artifacts_dir / "exports" / candidate.candidate_id
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch,
-                _unusable(f"adapter_path: {candidate.adapter_path!r}"),
-            ):
-                made = Path(scratch) / "made"
-                self._write(made, candidate, deployment)
-                made.rename(target)
-        files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
-        return target.relative_to(self._artifacts_dir), files
-
-    def _write(self, folder: Path, candidate: Candidate, deployment: Deployment) -> None:
-        base, adapter = self._models_dir / BASE, _adapter_folder(self._artifacts_dir, candidate.adapter_path)
-        shutil.copytree(adapter, folder / "adapter")
-        gguf.write_adapter(adapter, base, folder / "adapter.gguf")
-        gguf.write_model(
-            base, self._models_dir / BASE_GGUF, folder / "model.Q8_0.gguf", quantization="Q8_0", adapter_dir=adapter
-        )
-        (folder / "tokenizer").mkdir()
-        for path in base.iterdir():
-            if path.name.startswith(("tokenizer", "special_tokens", "vocab", "merges", "chat_template")):
-                shutil.copy(path, folder / "tokenizer")
-        for name in ("LICENSE", "NOTICE"):
-            for path in base.glob(f"{name}*"):
-                shutil.copy(path, folder)
-        checksums = {
-            str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
-        }
-        manifest = {
-            "candidate": msgspec.to_builtins(candidate),
-            "deployment": msgspec.to_builtins(deployment),
-            "sha256": checksums,
-        }
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

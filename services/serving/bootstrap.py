@@ -8,8 +8,9 @@ from services.runtime.kafka import Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
 from services.runtime.settings import KafkaSettings
-from services.serving.adapters import FolderExporter, FolderRepository, KafkaAnnouncer, TritonServer
+from services.serving.adapters import FolderRepository, KafkaAnnouncer, TritonServer
 from services.serving.consumer import Reconciler, Watcher, follower, transformer
+from services.serving.exporting import FolderExporter
 from services.serving.handlers import Serving
 from services.serving.servicer import ServingServicer
 from services.serving.settings import Settings
@@ -32,7 +33,7 @@ async def build(stack: AsyncExitStack) -> Service:
         settings.context_tokens,
     )
     state = DesiredState()
-    exporter = FolderExporter(settings.models_dir, settings.artifacts_dir)
+    exporter = FolderExporter(settings.models_dir, settings.artifacts_dir, settings.parallel, settings.context_tokens)
     watches = Watches(state, clock.chance)
     following = follower(kafka, state, watches)
     serving = Serving(state, following.caught_up, server, repository, KafkaAnnouncer(producer), exporter, clock)

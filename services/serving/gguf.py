@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import gguf
-import ml_dtypes  # noqa: F401  (registers bfloat16 with numpy, in which many Hugging Face folders are stored)
 import numpy as np
-from numpy.typing import NDArray
-from safetensors import safe_open
 
-Weights = NDArray[np.float32]
+from services.serving.lora import Weights, adapter_scale, read_adapter, read_safetensors, tensor_shapes
+
+Quantization = Literal["F16", "Q8_0"]
+QUANTIZATIONS: tuple[Quantization, ...] = ("F16", "Q8_0")
 
 _BLOCK_NAMES = {
     "self_attn.q_proj": "attn_q",
@@ -90,26 +89,6 @@ def read_model(path: Path) -> dict[str, Weights]:
     return weights
 
 
-def merged_weights(model_dir: Path, adapter_dir: Path | None = None) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yields a model's weights by Hugging Face name, one at a time, with a PEFT LoRA adapter merged in.
-
-    Merged weights are float32, `W + scale * B @ A`; the others keep their stored type.
-
-    Raises:
-        ValueError: The adapter is of an unsupported kind, or is for modules that the model has not.
-    """
-    adapter = _read_adapter(adapter_dir) if adapter_dir else {}
-    scale = _adapter_scale(adapter_dir) if adapter_dir else 0.0
-    for name, stored in _read_safetensors(model_dir):
-        pair = adapter.pop(name.removesuffix(".weight"), None)
-        if pair is None:
-            yield name, stored
-        else:
-            yield name, stored.astype(np.float32) + scale * (pair["lora_B"] @ pair["lora_A"])
-    if adapter:
-        raise ValueError(f"{adapter_dir}: adapts {sorted(adapter)[0]}, which {model_dir} has not")
-
-
 def write_adapter(adapter_dir: Path, model_dir: Path, target: Path) -> None:
     """Writes a PEFT LoRA folder as a GGUF adapter, float32.
 
@@ -122,40 +101,35 @@ def write_adapter(adapter_dir: Path, model_dir: Path, target: Path) -> None:
         ValueError: The adapter is of a kind that llama.cpp cannot apply, or the base is no Llama model.
     """
     heads = _heads(model_dir)
-    adapter = _read_adapter(adapter_dir)
+    adapter = read_adapter(adapter_dir)
     rank = next(iter(adapter.values()))["lora_A"].shape[0]
     writer = gguf.GGUFWriter(target, "llama")
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     # llama.cpp scales by alpha / rank, whatever rule the adapter was trained with.
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _adapter_scale(adapter_dir) * rank)
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, adapter_scale(adapter_dir) * rank)
     for module, pair in sorted(adapter.items()):
         name, projection = _gguf_name(f"{module}.weight")
         b = permute(pair["lora_B"], heads[projection]) if projection in heads else pair["lora_B"]
         writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(pair["lora_A"]))
         writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b))
-    _finish(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
-def write_model(
-    model_dir: Path,
-    described_by: Path,
-    target: Path,
-    *,
-    quantization: Literal["F16", "Q8_0"],
-    adapter_dir: Path | None = None,
-) -> None:
-    """Writes a Hugging Face Llama folder as a GGUF model, with an adapter merged in where there is one.
+def write_model(model_dir: Path, described_by: Path, target: Path, *, quantization: Quantization) -> None:
+    """Writes a Hugging Face Llama folder as a GGUF model, one tensor at a time.
 
     Args:
         model_dir: Holds config.json and the safetensors.
-        described_by: A GGUF of the same base model, from which tokenizer, chat template and sizes are copied.
+        described_by: A GGUF of the same model or its base, from which tokenizer, chat template and sizes are copied.
         target: The GGUF file to write.
         quantization: How matrices are stored; vectors stay float32.
-        adapter_dir: A PEFT LoRA folder.
 
     Raises:
-        ValueError: No Llama model, an unsupported adapter, or `described_by` is of another shape.
+        ValueError: No Llama model, or `described_by` is of another shape.
     """
     heads = _heads(model_dir)
     reader = gguf.GGUFReader(described_by)
@@ -171,28 +145,25 @@ def write_model(
         writer.add_key_value(
             field.name, field.contents(), kind, sub_type=field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         )
-    stored_as = gguf.GGMLQuantizationType[quantization]
     writer.add_file_type(int(gguf.LlamaFileType[f"MOSTLY_{quantization}"]))
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    for name, stored in merged_weights(model_dir, adapter_dir):
-        if name == "lm_head.weight" and config.get("tie_word_embeddings"):
-            continue  # llama.cpp takes the embeddings when there is no output matrix
-        values = stored.astype(np.float32)
-        gguf_name, projection = _gguf_name(name)
-        if projection in heads:
-            values = permute(values, heads[projection])
-        values = np.ascontiguousarray(values)
-        if values.ndim == 1:
-            writer.add_tensor(gguf_name, values)
-        else:
-            writer.add_tensor(gguf_name, gguf.quants.quantize(values, stored_as), raw_dtype=stored_as)
-    _finish(writer)
-
-
-def _finish(writer: gguf.GGUFWriter) -> None:
+    # llama.cpp takes the embeddings when there is no output matrix.
+    left_out = {"lm_head.weight"} if config.get("tie_word_embeddings") else set()
+    types = {1: gguf.GGMLQuantizationType.F32, 2: gguf.GGMLQuantizationType[quantization]}
+    for name, shape in tensor_shapes(model_dir):
+        if name not in left_out:
+            stored_as = types[len(shape)]
+            in_bytes = gguf.quants.quant_shape_to_byte_shape(shape, stored_as)
+            writer.add_tensor_info(_gguf_name(name)[0], in_bytes, np.dtype(np.uint8), math.prod(in_bytes), stored_as)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    for name, stored in read_safetensors(model_dir):
+        if name not in left_out:
+            projection, values = _gguf_name(name)[1], stored.astype(np.float32)
+            if projection in heads:
+                values = permute(values, heads[projection])
+            writer.write_tensor_data(gguf.quants.quantize(np.ascontiguousarray(values), types[values.ndim]))
     writer.close()
 
 
@@ -215,44 +186,3 @@ def _heads(model_dir: Path) -> dict[str, int]:
         "self_attn.q_proj": int(config["num_attention_heads"]),
         "self_attn.k_proj": int(config["num_key_value_heads"]),
     }
-
-
-def _read_safetensors(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder} holds no .safetensors file")
-    for path in files:
-        with safe_open(path, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (a safetensors file is no mapping)
-                yield name, tensors.get_tensor(name)
-
-
-def _adapter_config(adapter_dir: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((adapter_dir / "adapter_config.json").read_text())
-    if config.get("peft_type") != "LORA":
-        raise ValueError(f"{adapter_dir}: peft_type is {config.get('peft_type')!r}; wanted 'LORA'")
-    for option in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save"):
-        if config.get(option):
-            raise ValueError(f"{adapter_dir}: adapters with {option} cannot be exported; wanted one rank and one alpha")
-    return config
-
-
-def _adapter_scale(adapter_dir: Path) -> float:
-    config = _adapter_config(adapter_dir)
-    rank = int(config["r"])
-    return float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _read_adapter(adapter_dir: Path) -> dict[str, dict[str, Weights]]:
-    """Module name (`model.layers.<i>....`) to its float32 lora_A `[rank, in]` and lora_B `[out, rank]`."""
-    _adapter_config(adapter_dir)
-    adapter: dict[str, dict[str, Weights]] = {}
-    for name, stored in _read_safetensors(adapter_dir):
-        module, _, half = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
-        if half not in ("lora_A", "lora_B"):
-            raise ValueError(f"{adapter_dir}: {name} is no lora_A or lora_B weight")
-        adapter.setdefault(module, {})[half] = stored.astype(np.float32)
-    for module, pair in adapter.items():
-        if len(pair) != 2:
-            raise ValueError(f"{adapter_dir}: {module} has {sorted(pair)} alone; wanted lora_A and lora_B")
-    return adapter

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import grpc
 import grpc.aio
 import pytest
+from click.testing import CliRunner
 
 from embedded.environment import REPLAYED_EXPERT, audit_signing_keys, clickhouse_password, replayed_expert_token
 from gyre.api.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -18,6 +20,7 @@ from gyre.api.triage.v1 import review_pb2, review_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from gyre.auditor.export import export
 from gyre.auditor.verify import Finding, verify
+from gyre.cli import main
 from gyre.demo.expert import answer_queue
 from gyre.demo.play import Played, play
 from gyre.demo.story import ENDED, TENANT
@@ -25,6 +28,7 @@ from gyre.demo.story import TASK as CALLS
 from gyre.demo.traffic import TrafficRequest, traffic
 from schemas import clickhouse as ddl
 from schemas.ledger.notes import SigningKey
+from schemas.ledger.proofs import Proof
 from schemas.topics import Topic
 from services.trainer.dataset import Split, read_rows
 from tests.whole_stack import (
@@ -161,19 +165,35 @@ def test_the_record_says_whose_labels_the_specialist_learned_from_and_by_which_g
     assert guideline["text"]
 
 
-def test_what_is_live_is_exported_with_all_that_it_takes_to_run_elsewhere(gyre: WholeStack, once_round: Round) -> None:
-    export = call_serving(gyre, "Export", serving_pb2.ExportRequest(**TASK))
-    folder = gyre.stack.settings.artifacts_dir / export.directory
-    assert once_round.run.candidate_id in export.directory
-    assert set(export.files) >= {
-        "adapter.gguf",
-        "adapter/adapter_config.json",
-        "adapter/adapter_model.safetensors",
-        "manifest.json",
-        "model.Q8_0.gguf",
-        "tokenizer/tokenizer.json",
-    }
-    assert all((folder / file).stat().st_size > 0 for file in export.files)
+def test_what_is_live_is_carried_away_in_one_folder_that_anyone_can_check(
+    gyre: WholeStack, once_round: Round, tmp_path: Path
+) -> None:
+    candidate_id, folder = once_round.run.candidate_id, tmp_path / "export"
+
+    def is_signed() -> bool:
+        with gyre.channel("audit") as channel:
+            request = audit_pb2.ProveRequest(request_id=candidate_id)
+            try:
+                found = audit_pb2_grpc.AuditStub(channel).Prove(request, timeout=CALL_SECONDS)
+            except grpc.RpcError:
+                return False
+        return not Proof.parse(found.proof_json.encode()).unsigned
+
+    wait_for(is_signed, seconds=120)
+    exported = command(gyre, "export", TENANT, CALLS, str(folder))
+    assert f"Wrote candidate {candidate_id} to {folder}" in exported
+    assert "Not all of it is proven" not in exported
+    verified = command(gyre, "export", "verify", str(folder), "--key", command(gyre, "audit", "key").strip())
+    assert "What the gate found and what went live are on record, as signed." in verified
+    (folder / "gate.json").write_text((folder / "gate.json").read_text().replace(candidate_id, "another"))
+    assert "gate.json: is not as it was exported" in command(gyre, "export", "verify", str(folder), exit_code=1)
+
+
+def command(gyre: WholeStack, *arguments: str, exit_code: int = 0) -> str:
+    """What the `gyre` command says."""
+    result = CliRunner().invoke(main, arguments, env=gyre.stack.settings.to_environment())
+    assert result.exit_code == exit_code, result.output
+    return result.output
 
 
 async def test_a_person_who_asks_to_be_forgotten_is_found_in_no_store(

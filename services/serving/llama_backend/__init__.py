@@ -60,6 +60,7 @@ def write_model_version(
     candidate_id: str = "",
     parallel: int = 2,
     context_tokens: int = 2048,
+    movable: bool = False,
 ) -> None:
     """Writes `<repository>/<model_name>/<version>/` and the model's config.pbtxt.
 
@@ -76,6 +77,7 @@ def write_model_version(
         candidate_id: Of a specialist, kept in its model.json; the model itself makes no use of it.
         parallel: Answers generated at once: processes of one thread each, of every loaded version of the model.
         context_tokens: Prompt and answer together; costs memory times `parallel`.
+        movable: The model is named by its path from the version's folder, so that both can be moved together.
 
     Raises:
         ValueError: A bad name or number.
@@ -104,7 +106,7 @@ def write_model_version(
         if adapter_gguf is not None:
             _link_or_copy(adapter_gguf, made / "adapter.gguf")
         settings = {
-            "base_gguf": str(base_gguf.resolve()),
+            "base_gguf": os.path.relpath(base_gguf, target) if movable else str(base_gguf.resolve()),
             "adapter_gguf": "adapter.gguf" if adapter_gguf is not None else None,
             "parallel": parallel,
             "context_tokens": context_tokens,

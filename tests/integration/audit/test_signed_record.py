@@ -131,6 +131,23 @@ async def test_a_request_is_proven_to_whoever_has_the_public_key(
     assert "nothing is on record of" in (await auditor.ask("prove", str(uuid.uuid4()))).output
 
 
+async def test_a_candidate_is_proven_with_its_deployment(auditor: Auditor, producer: Producer, tmp_path: Path) -> None:
+    told = [(topic, event) for topic, event in story()[1] if topic in (Topic.CANDIDATES, Topic.DEPLOYMENTS)]
+    for topic, event in told:
+        await producer.send(topic, event)
+    candidate_id = told[0][1].candidate_id
+
+    async def is_signed() -> bool:
+        return (await auditor.ask("prove", candidate_id)).output.count('"index"') == 2
+
+    await eventually(is_signed)
+    proof = tmp_path / "proof.json"
+    proof.write_text((await auditor.ask("prove", candidate_id)).output)
+    result = await auditor.verify(proof)
+    assert result.output.startswith(f"Of {candidate_id}:\n  trainer.candidates.v1/0 at offset ")
+    assert result.output.count("on record, with this content, first signed") == 2
+
+
 async def test_a_person_is_taken_out_of_the_record_which_stays_whole(
     audit: AuditAsyncStub, auditor: Auditor, database: ClickHouse, producer: Producer, tmp_path: Path
 ) -> None:

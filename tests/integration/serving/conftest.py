@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -60,6 +61,10 @@ class Loop:
         """Write a random adapter; return its path as events name it."""
         self._seed += 1
         write_random_adapter(self.artifacts / name / "adapter", self._seed, **options)
+        dataset = self.artifacts / TENANT / TASK / "datasets" / "dataset"
+        dataset.mkdir(parents=True, exist_ok=True)
+        manifest = {"dataset_id": "dataset", "tenant": TENANT, "task": TASK}
+        (dataset / "manifest.json").write_text(json.dumps(manifest))
         return f"{name}/adapter"
 
     async def call(self, method: str, request: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -13,10 +12,13 @@ from pathlib import Path
 import grpc.aio
 import psutil
 import pytest
+from click.testing import CliRunner, Result
 from gguf import GGUFReader
 from tokenizers import Tokenizer
 
 from gyre.api.serving.v1 import serving_pb2
+from gyre.cli import main
+from gyre.exports import verify
 from schemas.prompts import Generated
 from tests.integration.serving.conftest import MODEL, TASK, TENANT, Loop, until
 
@@ -147,18 +149,32 @@ async def test_what_is_live_is_exported_whole(loop: Loop, models: Path) -> None:
     response = await loop.call("Export", request)
     folder = loop.artifacts / response.directory
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(response.files)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["candidate"]["candidate_id"] == manifest["deployment"]["candidate_id"] == "second"
-    assert manifest["sha256"].keys() == set(response.files) - {"manifest.json"}
-    for name, digest in manifest["sha256"].items():
-        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-    adapter, model = GGUFReader(folder / "adapter.gguf"), GGUFReader(folder / "model.Q8_0.gguf")
+    assert verify(folder) == []
+    assert json.loads((folder / "gate.json").read_text())["candidate_id"] == "second"
+    adapter, model = GGUFReader(folder / "gguf" / "adapter.gguf"), GGUFReader(folder / "gguf" / "model.Q8_0.gguf")
     assert {tensor.name for tensor in adapter.tensors} == {f"blk.15.ffn_down.weight.lora_{half}" for half in "ab"}
     assert len(model.tensors) == len(GGUFReader(models / "base.Q8_0.gguf").tensors)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(folder / "merged" / "tokenizer.json"))
     assert tokenizer.decode(tokenizer.encode("What it knows").ids) == "What it knows"
     assert (folder / "LICENSE").exists()
     assert await loop.call("Export", request) == response  # again: the same
+
+
+async def test_the_command_copies_what_is_live_and_says_what_is_not_proven(loop: Loop, tmp_path: Path) -> None:
+    def export(task: str) -> Result:
+        where = ["--target", loop.process.target, "--audit-target", "127.0.0.1:1", "--artifacts-dir", loop.artifacts]
+        return CliRunner().invoke(main, ["export", TENANT, task, str(tmp_path / "out"), *map(str, where)])
+
+    result = await asyncio.to_thread(export, TASK)
+    assert result.exit_code == 0, result.output
+    assert "Wrote candidate second to " in result.output
+    assert "Not all of it is proven to be on record: Audit at 127.0.0.1:1 does not answer" in result.output
+    assert verify(tmp_path / "out") == []
+    result = await asyncio.to_thread(export, TASK)
+    assert "is there already; name a new folder" in result.output
+    shutil.rmtree(tmp_path / "out")
+    result = await asyncio.to_thread(export, "nothing")
+    assert (result.exit_code, result.output) == (1, f"Error: no specialist is live for {TENANT}/nothing\n")
 
 
 async def test_a_lost_model_repository_is_written_again_under_the_same_numbers(

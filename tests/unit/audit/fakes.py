@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from schemas.codecs import UndecodableError, codec
 from schemas.events import Checkpoint, DeadLetter, Erasure, Place
 from schemas.ledger.chain import NO_SALT, payload_digest
-from schemas.topics import SPECS, Topic
-from services.audit.domain import EMPTY, ERASED, OF_REQUESTS, Head, Link, Row, Step, StoredRow
+from schemas.topics import Topic
+from services.audit.domain import EMPTY, ERASED, OF_REQUESTS, PROVEN_BY, Head, Link, Row, Step, StoredRow
 from services.audit.ports import Personal, StoredCheckpoint
 from services.runtime.errors import InvalidArgument, Retryable
 
@@ -159,7 +159,7 @@ class FakeLedger:
             emptied = replace(rows[index].record, key=b"", value=b"")
             rows[index] = replace(rows[index], record=emptied, salt=NO_SALT, schema_id=0, error=ERASED)
 
-    async def rows_of(self, request_id: str) -> list[StoredRow]:
+    async def rows_of(self, asked_id: str) -> list[StoredRow]:
         self._answer()
         return [
             StoredRow(
@@ -176,9 +176,9 @@ class FakeLedger:
                 index=index,
             )
             for (topic, partition), rows in self.rows.items()
-            if SPECS[topic].key == "request_id"
+            if topic in PROVEN_BY
             for index, row in enumerate(rows)
-            if row.schema_id and codec(topic).decode(row.record.value).request_id == request_id
+            if row.schema_id and getattr(codec(topic).decode(row.record.value), PROVEN_BY[topic]) == asked_id
         ]
 
     async def leaves(self, topic: Topic, partition: int, start: int, end: int) -> list[bytes]:

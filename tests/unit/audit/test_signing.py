@@ -1,7 +1,6 @@
 """Checkpoints: signed, taken up again, and proofs from them, on a ledger in memory."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
@@ -20,12 +19,12 @@ from services.audit.signing import Keys, resume, sign
 from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, Fatal, NotFound
 from services.runtime.kafka import Record
-from tests.integration.audit.story import interaction
+from tests.integration.audit.story import interaction, story
 from tests.unit.audit.fakes import FakeDeadLetters, FakeLedger
+from tests.unit.audit.proofs import AT, proof_of
 
 TOPIC = Topic.INTERACTIONS
 KEYS = Keys([SigningKey.generate("ours")])
-AT = datetime(2026, 11, 24, tzinfo=UTC)
 PLACE = Place(topic=TOPIC, partition=0, offset=6)
 IDS = [f"r-{index}" for index in range(2 * BLOCK + 50)]
 VALUES = [codec(TOPIC).encode(interaction(request_id)) for request_id in IDS]
@@ -177,11 +176,22 @@ async def test_a_proof_is_of_the_request_that_it_names_and_hides_no_content(ledg
     proof = await prove(ledger, IDS[3])
     ((row, at),) = check(proof, KEYS.believed)
     assert (row.payload, at) == (VALUES[3], AT)
-    with pytest.raises(InvalidProofError, match="it is of another request, b'r-3'"):
+    with pytest.raises(InvalidProofError, match="it is of another, 'r-3'"):
         list(check(replace(proof, request_id=IDS[4]), KEYS.believed))
     emptied = replace(row, key=b"", payload=b"", salt=bytes(16))
     with pytest.raises(InvalidProofError, match="its content is gone, and no erasure in this proof says so"):
         list(check(replace(proof, rows=[emptied]), KEYS.believed))
+
+
+async def test_a_candidate_is_proven_with_its_own_deployments() -> None:
+    told = {topic: [event] for topic, event in story()[1] if topic in (Topic.CANDIDATES, Topic.DEPLOYMENTS)}
+    (candidate,), (deployment,) = told.values()
+    told[Topic.DEPLOYMENTS].append(replace(deployment, candidate_id="another"))
+    proof = await proof_of(candidate.candidate_id, told, KEYS)
+    rows = [row for row, _ in check(proof, KEYS.believed)]
+    assert [codec(Topic(row.topic)).decode(row.payload) for row in rows] == [candidate, deployment]
+    with pytest.raises(InvalidProofError, match=f"it is of another, '{candidate.candidate_id}'"):
+        list(check(replace(proof, request_id="another", rows=rows[1:]), KEYS.believed))
 
 
 async def test_rows_that_another_process_adds_meanwhile_are_not_taken_for_those_up_to_the_head(

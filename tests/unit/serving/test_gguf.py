@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import gguf
@@ -6,84 +5,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from services.serving.gguf import merged_weights, permute, read_model, unpermute, write_adapter, write_model
-
-HEADS, KEY_VALUE_HEADS, HIDDEN, FEED_FORWARD, VOCABULARY, RANK, ALPHA = 4, 2, 64, 96, 32, 2, 6
-SHAPES = {
-    "self_attn.q_proj": (HIDDEN, HIDDEN),
-    "self_attn.k_proj": (HIDDEN // 2, HIDDEN),
-    "self_attn.v_proj": (HIDDEN // 2, HIDDEN),
-    "self_attn.o_proj": (HIDDEN, HIDDEN),
-    "mlp.gate_proj": (FEED_FORWARD, HIDDEN),
-    "mlp.up_proj": (FEED_FORWARD, HIDDEN),
-    "mlp.down_proj": (HIDDEN, FEED_FORWARD),
-}
-ADAPTED = ("self_attn.q_proj", "self_attn.k_proj", "mlp.down_proj")
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(1)
-    folder = tmp_path / "base"
-    folder.mkdir()
-    weights = {
-        "model.embed_tokens.weight": rng.normal(size=(VOCABULARY, HIDDEN)),
-        "model.norm.weight": rng.normal(size=HIDDEN),
-        "model.layers.0.input_layernorm.weight": rng.normal(size=HIDDEN),
-        "model.layers.0.post_attention_layernorm.weight": rng.normal(size=HIDDEN),
-        **{f"model.layers.0.{module}.weight": rng.normal(size=shape) for module, shape in SHAPES.items()},
-    }
-    save_file({name: each.astype(np.float32) for name, each in weights.items()}, folder / "model.safetensors")
-    config = {
-        "model_type": "llama",
-        "num_hidden_layers": 1,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KEY_VALUE_HEADS,
-        "tie_word_embeddings": True,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-@pytest.fixture
-def adapter(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(2)
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    weights = {}
-    for module in ADAPTED:
-        rows, columns = SHAPES[module]
-        prefix = f"base_model.model.model.layers.0.{module}"
-        weights[f"{prefix}.lora_A.weight"] = rng.normal(size=(RANK, columns)).astype(np.float32)
-        weights[f"{prefix}.lora_B.weight"] = rng.normal(size=(rows, RANK)).astype(np.float32)
-    save_file(weights, folder / "adapter_model.safetensors")
-    _configure(folder)
-    return folder
-
-
-@pytest.fixture
-def described_by(tmp_path: Path) -> Path:
-    path = tmp_path / "described.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(1)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KEY_VALUE_HEADS)
-    writer.add_token_list([f"token{i}" for i in range(VOCABULARY)])
-    writer.add_chat_template("{{ messages }}")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def _configure(folder: Path, **changes: object) -> None:
-    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, **changes}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+from services.serving.gguf import permute, read_model, unpermute, write_adapter, write_model
+from services.serving.lora import merged_weights, read_safetensors, write_merged
+from tests.unit.serving.conftest import ADAPTED, ALPHA, HEADS, RANK, SHAPES, configure
 
 
 def _weights(folder: Path, adapter: Path | None = None) -> dict[str, np.ndarray]:
-    return dict(merged_weights(folder, adapter))
+    return dict(merged_weights(folder, adapter) if adapter else read_safetensors(folder))
 
 
 def test_permuting_turns_rotated_halves_into_neighbouring_pairs() -> None:
@@ -120,7 +48,8 @@ def test_a_written_model_reads_back_as_the_merged_one(
     base: Path, adapter: Path, described_by: Path, tmp_path: Path, quantization: str, tolerance: float
 ) -> None:
     target = tmp_path / "model.gguf"
-    write_model(base, described_by, target, quantization=quantization, adapter_dir=adapter)  # type: ignore[arg-type]
+    write_merged(base, adapter, tmp_path / "merged")
+    write_model(tmp_path / "merged", described_by, target, quantization=quantization)  # type: ignore[arg-type]
     read = read_model(target)
     merged = _weights(base, adapter)
     assert read.keys() == merged.keys()
@@ -154,7 +83,7 @@ def test_a_written_adapter_holds_permuted_query_rows_and_the_scale(base: Path, a
 def test_rank_stabilised_scaling_is_written_as_the_alpha_that_means_the_same(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    _configure(adapter, use_rslora=True)
+    configure(adapter, use_rslora=True)
     target = tmp_path / "adapter.gguf"
     write_adapter(adapter, base, target)
     alpha = gguf.GGUFReader(target).fields["adapter.lora.alpha"].contents()
@@ -165,7 +94,7 @@ def test_rank_stabilised_scaling_is_written_as_the_alpha_that_means_the_same(
 def test_an_adapter_that_llama_cpp_cannot_apply_is_refused(
     base: Path, adapter: Path, tmp_path: Path, option: dict[str, object]
 ) -> None:
-    _configure(adapter, **option)
+    configure(adapter, **option)
     with pytest.raises(ValueError, match=next(iter(option))):
         write_adapter(adapter, base, tmp_path / "adapter.gguf")
 

@@ -25,6 +25,7 @@ class ProveRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """Of a request; or of a candidate, whose deployments are proven with it."""
     def __init__(
         self,
         *,
@@ -44,7 +45,7 @@ class ProveResponse(_message.Message):
 
     PROOF_JSON_FIELD_NUMBER: _builtins.int
     proof_json: _builtins.str
-    """Inclusion and consistency proofs for each row of the request, as one JSON document (schemas/ledger/proofs.py)."""
+    """Inclusion and consistency proofs for each of its rows, as one JSON document (schemas/ledger/proofs.py)."""
     def __init__(
         self,
         *,

@@ -75,7 +75,7 @@ class ServingServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Export(self, request, context):
-        """Writes what is live for a task to a folder under the artifacts folder.
+        """Writes what is live for a task to a folder under the artifacts folder (schemas/exports.py), unless it is there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

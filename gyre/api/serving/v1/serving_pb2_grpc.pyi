@@ -38,7 +38,7 @@ class ServingStub:
     Rollback: _grpc.UnaryUnaryMultiCallable[_serving_pb2.RollbackRequest, _serving_pb2.RollbackResponse]
     """Goes back to the version before, or to no specialist."""
     Export: _grpc.UnaryUnaryMultiCallable[_serving_pb2.ExportRequest, _serving_pb2.ExportResponse]
-    """Writes what is live for a task to a folder under the artifacts folder."""
+    """Writes what is live for a task to a folder under the artifacts folder (schemas/exports.py), unless it is there."""
     Status: _grpc.UnaryUnaryMultiCallable[_serving_pb2.StatusRequest, _serving_pb2.StatusResponse]
 
 @_typing.type_check_only
@@ -51,7 +51,7 @@ class ServingAsyncStub(ServingStub):
     Rollback: _aio.UnaryUnaryMultiCallable[_serving_pb2.RollbackRequest, _serving_pb2.RollbackResponse]  # type: ignore[assignment]
     """Goes back to the version before, or to no specialist."""
     Export: _aio.UnaryUnaryMultiCallable[_serving_pb2.ExportRequest, _serving_pb2.ExportResponse]  # type: ignore[assignment]
-    """Writes what is live for a task to a folder under the artifacts folder."""
+    """Writes what is live for a task to a folder under the artifacts folder (schemas/exports.py), unless it is there."""
     Status: _aio.UnaryUnaryMultiCallable[_serving_pb2.StatusRequest, _serving_pb2.StatusResponse]  # type: ignore[assignment]
 
 class ServingServicer(metaclass=_abc_1.ABCMeta):
@@ -79,7 +79,7 @@ class ServingServicer(metaclass=_abc_1.ABCMeta):
         request: _serving_pb2.ExportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_serving_pb2.ExportResponse, _abc.Awaitable[_serving_pb2.ExportResponse]]:
-        """Writes what is live for a task to a folder under the artifacts folder."""
+        """Writes what is live for a task to a folder under the artifacts folder (schemas/exports.py), unless it is there."""
 
     @_abc_1.abstractmethod
     def Status(
