@@ -414,6 +414,10 @@ class Bundle(_Frozen):
         known = self.tasks.get(task)
         return (known and known.experts) or self.tenants[tenant].experts
 
+    def wants_call(self, task: str) -> bool:
+        """Say whether a task wants a function call for an answer."""
+        return task in self.tasks and self.tasks[task].answers == "function-call"
+
     @property
     def version(self) -> str:
         """Digest of the content, 12 hex digits."""
