@@ -176,10 +176,12 @@ class Training:
                         holdout_share=learning.holdout_share,
                         minimum_train_rows=1,
                         minimum_holdout_rows=learning.holdout_minimum,
+                        function_call=settings.answers == "function-call",
                     ),
                     self._runs.datasets(tenant, task),
                     created_at_ms=int(self._clock.now().timestamp() * 1000),
                     previous=self._runs.newest_dataset(tenant, task),
+                    not_learned=self._knowledge.left_out(tenant, task, learning.accepts),
                 )
             except ValueError as error:
                 raise FailedPrecondition(f"{tenant}/{task}: {error}") from error

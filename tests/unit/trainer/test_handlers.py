@@ -12,7 +12,7 @@ import pytest
 from schemas.events import Erasure, GateAnswer, Sensitivity
 from services.runtime.errors import FailedPrecondition, NotFound, Retryable
 from services.trainer import contest, handlers
-from services.trainer.dataset import build_dataset, read_manifest
+from services.trainer.dataset import Reason, build_dataset, read_left_out, read_manifest
 from tests.unit.trainer.fakes import NOW, OTHER_TASK, TASK, TENANT, World, edge_case, label, until
 
 LATER = NOW + timedelta(days=1)
@@ -193,11 +193,24 @@ async def test_a_label_that_changes_no_dataset_starts_no_run(world: World) -> No
     world.label(*range(40))
     await world.training.start_what_is_due()
     await world.ended(world.training.runs()[0].run_id)
-    # The same words again, labelled before: the label that is in the dataset stands.
+    # The same words again, with the same answer, labelled before: the label that is in the dataset stands.
     world.knowledge.take_edge_case(edge_case(40, messages=edge_case(7).messages))
-    world.knowledge.take_label(label(40, labelled_at=label(0).labelled_at))
+    world.knowledge.take_label(label(40, labelled_at=label(0).labelled_at, answer=label(7).answer))
     await world.training.start_what_is_due()
     assert len(world.training.runs()) == 1
+
+
+async def test_a_label_that_refinement_left_out_is_no_new_one(world: World) -> None:
+    world.label(*range(40))
+    world.label(40, answer='{"name": "track", "arguments": {"order": "forty"}}')
+    world.label(41, outcome="unsafe", answer="")
+    run = await world.run()
+    assert (run.training_rows + run.holdout_rows, world.training.label_counts()[0]) == (40, (TENANT, TASK, 0, 40))
+    left_out = read_left_out(world.artifacts / run.dataset)
+    assert {each.label_id: each.reason for each in left_out} == {
+        "label-040": Reason.TOOL_SCHEMA,
+        "label-041": Reason.UNSAFE,
+    }
 
 
 async def test_a_label_that_was_taken_back_is_in_no_later_dataset(world: World) -> None:
