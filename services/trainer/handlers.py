@@ -177,6 +177,7 @@ class Training:
                         minimum_train_rows=1,
                         minimum_holdout_rows=learning.holdout_minimum,
                         function_call=settings.answers == "function-call",
+                        personal_data=learning.personal_data,
                     ),
                     self._runs.datasets(tenant, task),
                     created_at_ms=int(self._clock.now().timestamp() * 1000),

@@ -9,9 +9,11 @@ A version is a folder named by the hash of what is learned from:
 
     ValueError
     ├── DatasetTooSmallError   more labels are needed; says how many
-    └── DatasetCorruptError    a version on disk is not what its manifest says
+    ├── DatasetCorruptError    a version on disk is not what its manifest says
+    └── DetectorsFailedError   it is not known whether rows hold personal data
 
     rows              what a row is, and what a label that is left out
+    personal_data     which rows hold what is not to be learned: a process of its own
     refinement        which rows are fit to learn from
     near_duplicates   which requests are nearly the same
     splits            which are trained on and which are held out
@@ -19,7 +21,7 @@ A version is a folder named by the hash of what is learned from:
     store             versions on disk
 """
 
-from services.trainer.dataset.building import DatasetPolicy, DatasetTooSmallError, build_dataset
+from services.trainer.dataset.building import DatasetPolicy, DatasetTooSmallError, DetectorsFailedError, build_dataset
 from services.trainer.dataset.rows import LabelledRow, LeftOut, Message, Reason, Split, stable_key
 from services.trainer.dataset.store import (
     DatasetCorruptError,
@@ -34,6 +36,7 @@ __all__ = [
     "DatasetCorruptError",
     "DatasetPolicy",
     "DatasetTooSmallError",
+    "DetectorsFailedError",
     "LabelledRow",
     "LeftOut",
     "Manifest",

@@ -1,6 +1,8 @@
 """Labels → a dataset version."""
 
 import math
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from schemas.bundle import Rescanned
 from services.trainer.answers import arrange_completion
 from services.trainer.dataset.near_duplicates import clusters, near
 from services.trainer.dataset.refinement import allowed_by_tools, settle
@@ -34,12 +37,14 @@ class DatasetPolicy:
         minimum_train_rows: Fewer are not worth a run.
         minimum_holdout_rows: Fewer cannot be gated.
         function_call: Whether every answer is to be a function call.
+        personal_data: Kinds of personal data and secrets that no row may hold in the clear.
     """
 
     holdout_share: float = 0.2
     minimum_train_rows: int = 32
     minimum_holdout_rows: int = 50
     function_call: bool = False
+    personal_data: tuple[Rescanned, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses shares that leave one side empty, and minimums that are none."""
@@ -75,6 +80,10 @@ class DatasetTooSmallError(ValueError):
         )
 
 
+class DetectorsFailedError(ValueError):
+    """Personal data could not be looked for."""
+
+
 def build_dataset(
     rows: Iterable[LabelledRow],
     policy: DatasetPolicy,
@@ -97,6 +106,7 @@ def build_dataset(
     Raises:
         DatasetTooSmallError: Says how many more labels are needed.
         DatasetCorruptError: `previous` is damaged.
+        DetectorsFailedError: It is not known whether rows hold personal data.
         ValueError: A row has no turn to answer, or rows are of different tenants or tasks.
     """
     given = list(rows)
@@ -138,6 +148,7 @@ def build_dataset(
         sources=dict(sorted(Counter(row.source for row in learned.values()).items())),
         left_out=count_reasons(out),
         clusters=len(clusters({key: neighbours[key] for key in learned})),
+        personal_data=policy.personal_data,
     )
     return write(root, manifest, records, assignments, out)
 
@@ -157,9 +168,27 @@ def _check(rows: Sequence[LabelledRow]) -> None:
 def _fit(rows: Sequence[LabelledRow], policy: DatasetPolicy) -> tuple[list[LabelledRow], list[LeftOut]]:
     """Return the rows that may be learned from by themselves, as they are learned, and what is left out."""
     fit, out = list[LabelledRow](), list[LeftOut]()
-    for row in rows:
-        if not allowed_by_tools(row, function_call=policy.function_call):
+    for row, personal in zip(rows, _hold_personal_data(rows, policy.personal_data), strict=True):
+        if personal:
+            out.append(left_out(row, Reason.PERSONAL_DATA))
+        elif not allowed_by_tools(row, function_call=policy.function_call):
             out.append(left_out(row, Reason.TOOL_SCHEMA))
         else:
             fit.append(msgspec.structs.replace(row, completion=arrange_completion(row.completion, row.tools)))
     return fit, out
+
+
+def _hold_personal_data(rows: Sequence[LabelledRow], kinds: Sequence[Rescanned]) -> list[bool]:
+    """Return of each row whether its request or its answer holds something of these kinds (see `personal_data`)."""
+    if not rows or not kinds:
+        return [False] * len(rows)
+    texts = ["\n".join([*(turn.content for turn in asked(row.messages)), row.completion]) for row in rows]
+    looked = subprocess.run(
+        [sys.executable, "-m", "services.trainer.dataset.personal_data"],
+        input=msgspec.json.encode({"kinds": kinds, "texts": texts}),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    if looked.returncode:
+        raise DetectorsFailedError(f"the search for personal data ended with status {looked.returncode}")
+    return msgspec.json.decode(looked.stdout, type=list[bool])
