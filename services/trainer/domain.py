@@ -11,7 +11,7 @@ from schemas.events import Deployment, EdgeCase, Label, Message, Sensitivity, To
 from schemas.labels import Outcome, State
 from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
 from services.runtime.errors import FailedPrecondition
-from services.trainer.dataset import LabelledRow
+from services.trainer.dataset import LabelledRow, asked
 from services.trainer.dataset import Message as Turn
 
 
@@ -33,6 +33,11 @@ def row(case: EdgeCase, label: Label, state: State, prompt: str) -> LabelledRow:
         outcome="confirmed" if label.outcome == Outcome.CONFIRMED else "corrected",
         origin="imported" if case.imported else "explored" if case.explored else "flagged",
     )
+
+
+def replayed(row: LabelledRow, prompt: str) -> LabelledRow:
+    """Return a row of an earlier dataset as a specialist with this prompt learns it."""
+    return msgspec.structs.replace(row, messages=(Turn("system", prompt), *asked(row.messages)))
 
 
 def shown(case: EdgeCase, prompt: str) -> tuple[Turn, ...]:

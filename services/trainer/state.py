@@ -113,6 +113,14 @@ class Knowledge:
             if said.label is not None and self._reason_against(said.label, said, accepts) is None:
                 yield said.label
 
+    def has_expired(self, row: LabelledRow) -> bool:
+        """Say whether topics hold no longer what a row was made of, and nothing that has been said against it since."""
+        said = self.standings[row.tenant, row.task].get(row.request_id)
+        if said is None:
+            return row.request_id not in self.erased
+        counts = said.label is not None and said.label.label_id == row.label_id
+        return counts and row.request_id not in self.edge_cases
+
     def left_out(self, tenant: str, task: str, accepts: Collection[str]) -> list[LeftOut]:
         """Return the labels of a task of which `rows` are not made, and why; what was skipped says nothing to learn."""
         found = {}

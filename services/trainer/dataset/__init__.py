@@ -5,6 +5,7 @@ A version is a folder named by the hash of what is learned from:
     manifest.json         what it is and where it comes from (`Manifest`)
     rows.parquet          one row per distinct request (`LabelledRow` and its split)
     left_out.parquet      every label that is not in it, and why (`LeftOut`)
+    README.md, rows.svg   the dataset card: what is in it, in numbers
     assignments.parquet   (stable_key, split) of every request this dataset or a version before it has ever seen
 
     ValueError
@@ -18,14 +19,15 @@ A version is a folder named by the hash of what is learned from:
     near_duplicates   which requests are nearly the same
     splits            which are trained on and which are held out
     building          all of that, in order
+    card              what is said of it to people
     store             versions on disk
 """
 
 from services.trainer.dataset.building import DatasetPolicy, DatasetTooSmallError, DetectorsFailedError, build_dataset
-from services.trainer.dataset.rows import LabelledRow, LeftOut, Message, Reason, Split, stable_key
+from services.trainer.dataset.manifest import Manifest
+from services.trainer.dataset.rows import LabelledRow, LeftOut, Message, Reason, Split, asked, stable_key
 from services.trainer.dataset.store import (
     DatasetCorruptError,
-    Manifest,
     erase_rows,
     read_left_out,
     read_manifest,
@@ -43,6 +45,7 @@ __all__ = [
     "Message",
     "Reason",
     "Split",
+    "asked",
     "build_dataset",
     "erase_rows",
     "read_left_out",

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from schemas.bundle import Rescanned
+from schemas.bundle import Accepted, Rescanned
 from services.trainer.answers import arrange_completion
+from services.trainer.dataset.manifest import Manifest
 from services.trainer.dataset.near_duplicates import clusters, near
 from services.trainer.dataset.refinement import allowed_by_tools, settle
 from services.trainer.dataset.rows import SENSITIVITIES, LabelledRow, LeftOut, Reason, asked, left_out, stable_key
 from services.trainer.dataset.splits import split
 from services.trainer.dataset.store import (
-    Manifest,
     content_hash,
     count_reasons,
     read_assignments,
@@ -38,6 +38,7 @@ class DatasetPolicy:
         minimum_holdout_rows: Fewer cannot be gated.
         function_call: Whether every answer is to be a function call.
         personal_data: Kinds of personal data and secrets that no row may hold in the clear.
+        accepts: States of requests whose labels are learned from.
     """
 
     holdout_share: float = 0.2
@@ -45,6 +46,7 @@ class DatasetPolicy:
     minimum_holdout_rows: int = 50
     function_call: bool = False
     personal_data: tuple[Rescanned, ...] = ()
+    accepts: tuple[Accepted, ...] = ("provisional", "agreed", "adjudicated")
 
     def __post_init__(self) -> None:
         """Refuses shares that leave one side empty, and minimums that are none."""
@@ -91,6 +93,7 @@ def build_dataset(
     *,
     created_at_ms: int,
     previous: Path | None = None,
+    older: Sequence[LabelledRow] = (),
     not_learned: Collection[LeftOut] = (),
 ) -> Path:
     """Writes a dataset version and returns its folder; equal content gives the same folder, written once.
@@ -101,6 +104,7 @@ def build_dataset(
         root: Folder that versions are written under.
         created_at_ms: Now, in milliseconds since 1970 UTC.
         previous: Folder of the version before, so that what it held out stays out.
+        older: Rows of the version before that are carried on, for nobody knows their labels any more.
         not_learned: Labels of which no row was made, and why.
 
     Raises:
@@ -109,7 +113,7 @@ def build_dataset(
         DetectorsFailedError: It is not known whether rows hold personal data.
         ValueError: A row has no turn to answer, or rows are of different tenants or tasks.
     """
-    given = list(rows)
+    given = [*older, *rows]
     _check(given)
     parent = None if previous is None else read_manifest(previous).dataset_id
     assignments = {} if previous is None else read_assignments(previous)
@@ -132,7 +136,8 @@ def build_dataset(
 
     learned = {key: by_key[key] for key in sorted(splits)}
     records = [record_of(key, row, splits[key]) for key, row in learned.items()]
-    out = [*not_learned, *refused, *erased]
+    replayed = {row.label_id for row in older}
+    out = [*refused, *erased, *(each for each in not_learned if each.label_id not in replayed)]
     manifest = Manifest(
         dataset_id=content_hash(records, assignments),
         parent=parent,
@@ -148,6 +153,7 @@ def build_dataset(
         sources=dict(sorted(Counter(row.source for row in learned.values()).items())),
         left_out=count_reasons(out),
         clusters=len(clusters({key: neighbours[key] for key in learned})),
+        replayed=sum(row.label_id in replayed for row in learned.values()),
         personal_data=policy.personal_data,
     )
     return write(root, manifest, records, assignments, out)
@@ -169,7 +175,9 @@ def _fit(rows: Sequence[LabelledRow], policy: DatasetPolicy) -> tuple[list[Label
     """Return the rows that may be learned from by themselves, as they are learned, and what is left out."""
     fit, out = list[LabelledRow](), list[LeftOut]()
     for row, personal in zip(rows, _hold_personal_data(rows, policy.personal_data), strict=True):
-        if personal:
+        if row.state not in policy.accepts:
+            out.append(left_out(row, Reason.NOT_ACCEPTED))
+        elif personal:
             out.append(left_out(row, Reason.PERSONAL_DATA))
         elif not allowed_by_tools(row, function_call=policy.function_call):
             out.append(left_out(row, Reason.TOOL_SCHEMA))

@@ -14,7 +14,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.trainer.dataset.rows import LabelledRow, LeftOut, Reason, Sensitivity, Split
+from services.trainer.dataset.card import describe
+from services.trainer.dataset.manifest import Manifest
+from services.trainer.dataset.rows import LabelledRow, LeftOut, Reason, Split
 
 # What a row says beside what is learned: it may change without anything new to learn, so it is no part of the id.
 # Versions of before it was kept are read as if they said this.
@@ -23,50 +25,6 @@ _BESIDE = {"state": "provisional", "outcome": "corrected", "origin": "flagged"}
 
 class DatasetCorruptError(ValueError):
     """A dataset version on disk is incomplete or was altered."""
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a dataset version is.
-
-    Attributes:
-        dataset_id: SHA-256 of what is learned from, 64 hex digits; also the folder's name.
-        parent: The version before, whose assignments were carried on.
-        created_at_ms: Milliseconds since 1970 UTC.
-        tenant: Whose it is.
-        task: What it is for.
-        sensitivity: Highest level of any row.
-        holdout_share: Share of new requests that were put aside.
-        rows: Rows in all.
-        splits: Rows per split.
-        label_ids: Labels that are in it, sorted.
-        refused_label_ids: Labels that could have been learned from and that refinement left out, sorted.
-        sources: Rows per source.
-        left_out: Labels in `left_out.parquet` per reason.
-        clusters: Clusters of near-duplicates that the rows make; as many as rows where none is near another.
-        replayed: Rows that were carried on from the version before, for the topics know nothing of them any more.
-        personal_data: Kinds of personal data and secrets that no row holds.
-        erased: Rows of these that hold no content any more.
-        remaining_id: What `dataset_id` would be of the rows that are left; empty while none is erased.
-    """
-
-    dataset_id: str
-    parent: str | None
-    created_at_ms: int
-    tenant: str
-    task: str
-    sensitivity: Sensitivity
-    holdout_share: float
-    rows: int
-    splits: dict[Split, int]
-    label_ids: tuple[str, ...]
-    refused_label_ids: tuple[str, ...]
-    sources: dict[str, int]
-    left_out: dict[Reason, int] = {}
-    clusters: int = 0
-    replayed: int = 0
-    personal_data: tuple[str, ...] = ()
-    erased: int = 0
-    remaining_id: str = ""
 
 
 def read_manifest(dataset: Path) -> Manifest:
@@ -84,8 +42,8 @@ def read_manifest(dataset: Path) -> Manifest:
         raise DatasetCorruptError(f"{dataset / 'manifest.json'}: {exc}") from exc
 
 
-def read_rows(dataset: Path, split: Split) -> list[LabelledRow]:
-    """Reads a version's rows of one split, in the order of their stable keys.
+def read_rows(dataset: Path, split: Split | None = None) -> list[LabelledRow]:
+    """Reads a version's rows of one split, or all, in the order of their stable keys.
 
     Raises:
         DatasetCorruptError: The content is not what the manifest says it is.
@@ -93,7 +51,7 @@ def read_rows(dataset: Path, split: Split) -> list[LabelledRow]:
     manifest, records = read_manifest(dataset), _read_records(dataset)
     if content_hash(records, read_assignments(dataset)) != (manifest.remaining_id or manifest.dataset_id):
         raise DatasetCorruptError(f"{dataset}: the rows are not those that the manifest's dataset_id was made from")
-    return [_row(record) for record in records if record["split"] == split]
+    return [_row(record) for record in records if split in (None, record["split"])]
 
 
 def read_left_out(dataset: Path) -> list[LeftOut]:
@@ -244,10 +202,12 @@ def _write_files(
         # The rows last: while those to be erased are there, the next try finds them and does all of it again.
         "rows": list(records),
     }
+    said = {"manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"}
+    said |= describe(manifest, tables["rows"])
     # Each beside its place first, and then whole into it, for a version that is there already.
+    for name, content in said.items():
+        (folder / f".{name}").write_bytes(content)
     for name, table in tables.items():
-        pq.write_table(pa.Table.from_pylist(table, _SCHEMAS[name]), folder / f".{name}", compression="zstd")
-    (folder / ".manifest").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    (folder / ".manifest").replace(folder / "manifest.json")
-    for name in tables:
-        (folder / f".{name}").replace(folder / f"{name}.parquet")
+        pq.write_table(pa.Table.from_pylist(table, _SCHEMAS[name]), folder / f".{name}.parquet", compression="zstd")
+    for name in (*said, *(f"{name}.parquet" for name in tables)):
+        (folder / f".{name}").replace(folder / name)

@@ -153,21 +153,17 @@ def test_of_what_is_erased_no_more_is_said_than_that_it_is(tmp_path: Path) -> No
             LeftOut("request-20", "label-20", Reason.ERASED),
         ]
         assert read_manifest(dataset).left_out == {Reason.ERASED: 2}
-        assert (read_manifest(dataset).erased, len(_all(dataset))) == (1, 19)
+        assert (read_manifest(dataset).erased, len(read_rows(dataset))) == (1, 19)
         assert erase_rows(dataset, {"request-03", "request-20"}) == 0
     following = build_dataset(rows[4:], ANY_SIZE, tmp_path, created_at_ms=1, previous=dataset)
     assert {each.reason for each in read_left_out(following)} == {Reason.ERASED}
-
-
-def _all(dataset: Path) -> list[LabelledRow]:
-    return [*read_rows(dataset, "train"), *read_rows(dataset, "holdout")]
 
 
 def test_a_near_twin_stays_on_the_side_of_the_request_that_was_there_first(tmp_path: Path) -> None:
     first = build_dataset(
         [_row(n, " ".join(f"word{n}-{m}" for m in range(15))) for n in range(40)], ANY_SIZE, tmp_path, created_at_ms=0
     )
-    rows = _all(first)
+    rows = read_rows(first)
     twins = [
         _row(100 + n, row.messages[-1].content.replace("-7", "-another"), completion=row.completion)
         for n, row in enumerate(rows)
@@ -186,14 +182,14 @@ def test_a_request_that_is_near_to_both_sides_is_left_out(tmp_path: Path) -> Non
     one, other = "a b c d e f g h i j k l m n", "e f g h i j k l m n o p q r"
     both = "c d e f g h i j k l m n o p"
     first = build_dataset([_row(n) for n in range(40)], ANY_SIZE, tmp_path, created_at_ms=0)
-    rows = [*_all(first), _row(41, one), _row(42, other)]
+    rows = [*read_rows(first), _row(41, one), _row(42, other)]
     sides = DatasetPolicy(holdout_share=0.5, minimum_train_rows=1, minimum_holdout_rows=1)
     second = build_dataset(rows, sides, tmp_path, created_at_ms=1, previous=first)
     held = {row.label_id for row in read_rows(second, "holdout")}
     assert len(held & {"label-41", "label-42"}) == 1, "these texts fall on different sides"
     third = build_dataset([*rows, _row(43, both), _row(44)], sides, tmp_path, created_at_ms=2, previous=second)
     assert read_left_out(third) == [LeftOut("request-43", "label-43", Reason.NEAR_HOLDOUT)]
-    assert len(_all(third)) == 43
+    assert len(read_rows(third)) == 43
 
 
 def test_a_version_of_before_rows_were_refined_can_be_read_and_gone_on_from(tmp_path: Path) -> None:
@@ -210,11 +206,11 @@ def test_a_version_of_before_rows_were_refined_can_be_read_and_gone_on_from(tmp_
     for name in ("left_out", "clusters", "replayed", "personal_data"):
         del manifest[name]
     (old / "manifest.json").write_text(json.dumps(manifest))
-    assert _all(old) == _all(new)
+    assert read_rows(old) == read_rows(new)
     assert read_left_out(old) == []
     assert read_manifest(old).refused_label_ids == ("label-03",)
     following = build_dataset(rows, ANY_SIZE, tmp_path / "following", created_at_ms=0, previous=old)
     assert read_manifest(following).splits == read_manifest(new).splits
     assert erase_rows(old, {"request-05"}) == 1
     assert read_left_out(old) == [LeftOut("request-05", "label-05", Reason.ERASED)]
-    assert len(_all(old)) == 39
+    assert len(read_rows(old)) == 39
