@@ -59,9 +59,9 @@ def _text(manifest: Manifest, records: Sequence[Record]) -> str:
             *_table("", ["train", "held out"], [("rows", [manifest.splits[split] for split in SPLITS])]),
             f"Labelled from {min(labelled, default='never')} to {max(labelled, default='never')}. The rows are "
             f"{manifest.clusters} clusters of near-duplicates, each on one side of the split. {manifest.replayed} rows "
-            f"were carried on from the version before. {manifest.erased} have been erased since it was made: the first "
-            f"table counts them, all below does not. In the clear the rows hold none of: "
-            f"{', '.join(manifest.personal_data) or 'nothing was looked for'}.",
+            f"were carried on from the version before. In the clear the rows hold none of: "
+            f"{', '.join(manifest.personal_data) or 'nothing was looked for'}."
+            + (f" All below leave out {manifest.erased} rows that have been erased." if manifest.erased else ""),
             "",
             "![Rows by function, length and time, and labels that were left out](rows.svg)",
             "",
@@ -162,7 +162,8 @@ def _plots(manifest: Manifest, records: Sequence[Record]) -> bytes:
     times.set(title="Rows by when they were labelled", ylabel="rows")
     times.tick_params("x", rotation=30)
 
-    reasons.barh([str(reason) for reason in manifest.left_out], list(manifest.left_out.values()), color="#9498a0")
+    labels = list(manifest.left_out.values())
+    reasons.barh([str(reason) for reason in manifest.left_out], labels, height=0.5, color="#9498a0")
     reasons.set(title="Labels that were left out", xlabel="labels")
 
     drawn = io.BytesIO()

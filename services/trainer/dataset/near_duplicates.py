@@ -22,7 +22,7 @@ import numpy.typing as npt
 from schemas.answers import normalise_text
 
 # The 940 distinct requests of the demo's traffic are 934 clusters at 0.7, 936 at 0.8 and 939 at 0.9, none of more than
-# two (`python -m benchmarks.near_duplicates`): far from running together, so the lowest is taken. There a request of 13
+# two (`python -m benchmarks.refinement`): far from running together, so the lowest is taken. There a request of 13
 # words or more may differ in one of them; at 0.8 it takes 19, and most are shorter.
 NEAR = 0.7
 # A pair of words is a template's from so many requests on, and from this share of them.
