@@ -13,7 +13,7 @@ however long it is.
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -25,10 +25,10 @@ from schemas.answers import normalise_text
 # two (`python -m benchmarks.refinement`): far from running together, so the lowest is taken. There a request of 13
 # words or more may differ in one of them; at 0.8 it takes 19, and most are shorter.
 NEAR = 0.7
-# A pair of words is a template's from so many requests on, and from this share of them.
+# A pair of words is a template's where more requests have it than so many, and than this share of all.
 COMMON_REQUESTS, COMMON_SHARE = 10, 0.2
-# Two requests that are just near are missed twice in a hundred million times (1 - 0.7 ** 3) ** 42.
-BANDS, ROWS = 42, 3
+# Two requests that are just near are missed about once in a hundred million times: (1 - 0.7 ** 4) ** 66.
+BANDS, ROWS = 66, 4
 
 Shingles = frozenset[tuple[str, ...]]
 # Words, numbers with their points, each sign of scripts that write no spaces, and all other signs but for sentences'.
@@ -48,11 +48,12 @@ def near(texts: Mapping[str, str], threshold: float = NEAR) -> dict[str, set[str
     """Return of each text which others are near, by their keys."""
     shingles = _without_common({key: _shingles(text) for key, text in texts.items()})
     found: dict[str, set[str]] = {key: set() for key in texts}
-    for one, other in _candidates(shingles):
-        common = len(shingles[one] & shingles[other])
-        if common >= threshold * (len(shingles[one]) + len(shingles[other]) - common):
-            found[one].add(other)
-            found[other].add(one)
+    for alike in _candidates(shingles):
+        for one, other in combinations(alike, 2):
+            common = len(shingles[one] & shingles[other])
+            if common >= threshold * (len(shingles[one]) + len(shingles[other]) - common):
+                found[one].add(other)
+                found[other].add(one)
     return found
 
 
@@ -86,15 +87,15 @@ def _without_common(shingles: Mapping[str, Shingles]) -> dict[str, Shingles]:
     return {key: each - common or each for key, each in shingles.items()}
 
 
-def _candidates(shingles: Mapping[str, Shingles]) -> set[tuple[str, str]]:
-    """Return the pairs whose signatures are equal in some band."""
+def _candidates(shingles: Mapping[str, Shingles]) -> Iterator[list[str]]:
+    """Yield the keys, two or more, whose signatures are equal in a band, band by band."""
     hashes = {shingle: _hash(shingle) for each in shingles.values() for shingle in each}
-    bands: defaultdict[tuple[int, bytes], list[str]] = defaultdict(list)
-    for key in sorted(shingles):
-        signature = _signature([hashes[shingle] for shingle in shingles[key]]).reshape(BANDS, ROWS)
-        for number, band in enumerate(signature):
-            bands[number, band.tobytes()].append(key)
-    return {pair for keys in bands.values() for pair in combinations(keys, 2)}
+    signatures = {key: _signature([hashes[shingle] for shingle in each]) for key, each in shingles.items()}
+    for start in range(0, BANDS * ROWS, ROWS):
+        alike: defaultdict[bytes, list[str]] = defaultdict(list)
+        for key, signature in signatures.items():
+            alike[signature[start : start + ROWS].tobytes()].append(key)
+        yield from (keys for keys in alike.values() if len(keys) > 1)
 
 
 def _signature(hashes: Sequence[int]) -> npt.NDArray[np.uint64]:
