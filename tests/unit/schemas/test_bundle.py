@@ -61,6 +61,7 @@ def test_a_task_s_word_on_routing_holds_in_place_of_its_tenant_s(folder: Path) -
             "labels_needed: 1\n    accepts: [agreed, agreed]",
             "accepts: wanted each once",
         ),
+        ("tasks.yaml", "labels_needed: 390", "labels_needed: 1\n    personal_data: [name]", "learning.personal_data.0"),
         (
             "tasks.yaml",
             "  learning:",
