@@ -59,8 +59,8 @@ def _text(manifest: Manifest, records: Sequence[Record]) -> str:
             *_table("", ["train", "held out"], [("rows", [manifest.splits[split] for split in SPLITS])]),
             f"Labelled from {min(labelled, default='never')} to {max(labelled, default='never')}. The rows are "
             f"{manifest.clusters} clusters of near-duplicates, each on one side of the split. {manifest.replayed} rows "
-            f"were carried on from the version before. In the clear the rows hold none of: "
-            f"{', '.join(manifest.personal_data) or 'nothing was looked for'}."
+            f"were carried on from the version before. Personal data and secrets that no row holds in the clear: "
+            f"{', '.join(manifest.personal_data) or 'none was looked for'}."
             + (f" All below leave out {manifest.erased} rows that have been erased." if manifest.erased else ""),
             "",
             "![Rows by function, length and time, and labels that were left out](rows.svg)",
