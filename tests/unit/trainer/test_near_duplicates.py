@@ -74,14 +74,16 @@ def test_no_request_to_train_on_is_ever_near_to_a_held_out_one(batches: list[lis
     assigned: dict[str, Split] = {}
     seen: dict[str, str] = {}
     for batch in batches:
-        seen |= {hashlib.sha256(text.encode()).hexdigest(): text for text in batch}
-        neighbours = near(seen)
-        sides = split(neighbours, assigned, share)
-        held_out = {key for key, side in sides.items() if side == "holdout"}
-        assert not [key for key, side in sides.items() if side == "train" and neighbours[key] & held_out]
-        assert {key for key, side in assigned.items() if side == "holdout"} <= held_out, "the hold-out never moves"
-        assert all(assigned.get(key, side) == side for key, side in sides.items())
-        assigned = sides | assigned
+        new = {hashlib.sha256(text.encode()).hexdigest(): text for text in batch}
+        seen |= new
+        for present in (new, seen):  # requests go, and come back
+            neighbours = near(present)
+            sides = split(neighbours, assigned, share)
+            held_out = {key for key, side in sides.items() if side == "holdout"}
+            assert not [key for key, side in sides.items() if side == "train" and neighbours[key] & held_out]
+            assert {key for key in present if assigned.get(key) == "holdout"} <= held_out, "the hold-out never moves"
+            assert all(assigned.get(key, side) == side for key, side in sides.items())
+            assigned = sides | assigned
 
 
 def test_new_requests_follow_those_they_are_near_to_and_a_bridge_is_left_out() -> None:
