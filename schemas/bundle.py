@@ -43,6 +43,8 @@ OF_ANSWERS: frozenset[Kind] = frozenset({"leak", "format"})
 # Fewer requests do not say what a topic is.
 FEWEST_EXAMPLES = 5
 Accepted = Literal["provisional", "agreed", "adjudicated"]
+# Kinds that are looked for once more before anything is learned, by slower detectors than guardrails have.
+Rescanned = Literal["secret", "iban", "card", "id", "email", "ip", "phone"]
 Direction = Literal["input", "output", "document"]
 # Guardrails of the tenants that have no list of their own.
 DEFAULT = "default"
@@ -234,12 +236,15 @@ class Learning(_Frozen):
     # States of requests (`schemas.labels`) whose labels are learned from. What is disputed, escalated or taken back, or
     # was called unsafe, never is.
     accepts: tuple[Accepted, ...] = Field(default=("provisional", "agreed", "adjudicated"), min_length=1)
+    # Kinds of personal data and secrets: where request or answer holds one in the clear, a label is not learned from.
+    personal_data: tuple[Rescanned, ...] = ("secret", "iban", "card", "id", "email", "phone")
     rollout: Rollout = Rollout()
 
     @model_validator(mode="after")
-    def _accepts_each_once(self) -> Self:
-        if len(set(self.accepts)) < len(self.accepts):
-            raise ValueError("accepts: wanted each state once")
+    def _names_each_once(self) -> Self:
+        for name, values in (("accepts", self.accepts), ("personal_data", self.personal_data)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: wanted each once")
         return self
 
 
@@ -487,6 +492,10 @@ class Bundle(_Frozen):
         """Return how much experts are asked about a task: its own word, else its tenant's."""
         known = self.tasks.get(task)
         return (known and known.experts) or self.tenants[tenant].experts
+
+    def wants_call(self, task: str) -> bool:
+        """Say whether a task wants a function call for an answer."""
+        return task in self.tasks and self.tasks[task].answers == "function-call"
 
     @property
     def version(self) -> str:

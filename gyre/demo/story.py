@@ -205,7 +205,7 @@ class Story:
         async with grpc.aio.insecure_channel(self._at.trainer) as channel:
             try:
                 await training_pb2_grpc.TrainingStub(channel).Start(
-                    training_pb2.StartRequest(tenant=TENANT, task=TASK), timeout=CALL_SECONDS
+                    training_pb2.StartRequest(tenant=TENANT, task=TASK), timeout=START_SECONDS
                 )
             except grpc.aio.AioRpcError as error:
                 raise DemoError(f"Training cannot start: {error.details()}.") from error

@@ -8,13 +8,14 @@ import msgspec
 
 from schemas.bundle import TRITON, Bundle, GateCase, Price, Task
 from schemas.events import Deployment, EdgeCase, Label, Message, Sensitivity, Tool
+from schemas.labels import Outcome, State
 from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
 from services.runtime.errors import FailedPrecondition
-from services.trainer.dataset import LabelledRow
+from services.trainer.dataset import LabelledRow, asked
 from services.trainer.dataset import Message as Turn
 
 
-def row(case: EdgeCase, label: Label, prompt: str) -> LabelledRow:
+def row(case: EdgeCase, label: Label, state: State, prompt: str) -> LabelledRow:
     """Return an edge case with its label as a specialist with this prompt learns it."""
     return LabelledRow(
         request_id=label.request_id,
@@ -28,7 +29,15 @@ def row(case: EdgeCase, label: Label, prompt: str) -> LabelledRow:
         completion=label.answer,
         tools=tuple(tool_document(tool) for tool in case.tools),
         system="\n\n".join(turn.content for turn in case.messages if turn.role in ("system", "developer")),
+        state=state,
+        outcome="confirmed" if label.outcome == Outcome.CONFIRMED else "corrected",
+        origin="imported" if case.imported else "explored" if case.explored else "flagged",
     )
+
+
+def replayed(row: LabelledRow, prompt: str) -> LabelledRow:
+    """Return a row of an earlier dataset as a specialist with this prompt learns it."""
+    return msgspec.structs.replace(row, messages=(Turn("system", prompt), *asked(row.messages)))
 
 
 def shown(case: EdgeCase, prompt: str) -> tuple[Turn, ...]:

@@ -102,7 +102,7 @@ class Runs:
         return sum(each is not None and each.incumbent == incumbent for each in refused)
 
     def labels_given(self, tenant: str, task: str) -> frozenset[str]:
-        """Return the labels that the task's newest run was given, those included that a later label replaced."""
+        """Return the labels that the task's newest run was given, those included that refinement left out."""
         runs = self.of(tenant, task)
         return self._labels[runs[-1].run_id] if runs else frozenset()
 
@@ -172,7 +172,7 @@ class Runs:
         self._runs[run.run_id] = run
         try:
             manifest = read_manifest(self.dataset(run))
-            self._labels[run.run_id] = frozenset((*manifest.label_ids, *manifest.superseded_label_ids))
+            self._labels[run.run_id] = frozenset((*manifest.label_ids, *manifest.refused_label_ids))
         except DatasetCorruptError as error:
             telemetry.log().error("dataset lost", run=run.run_id, error=str(error))
             self._labels[run.run_id] = frozenset()

@@ -59,8 +59,9 @@ def test_a_task_s_word_on_routing_holds_in_place_of_its_tenant_s(folder: Path) -
             "tasks.yaml",
             "labels_needed: 390",
             "labels_needed: 1\n    accepts: [agreed, agreed]",
-            "wanted each state once",
+            "accepts: wanted each once",
         ),
+        ("tasks.yaml", "labels_needed: 390", "labels_needed: 1\n    personal_data: [name]", "learning.personal_data.0"),
         (
             "tasks.yaml",
             "labels_needed: 390",
