@@ -41,7 +41,7 @@ THINGS = (
     "mirror",
     "rocket",
 )
-VERBS = ("Describe", "Draw", "Sell me", "Explain", "Name")
+VERBS = ("Describe", "Draw", "Sell me", "Explain")
 QUESTIONS = [f"{verb} a {thing}." for verb in VERBS for thing in THINGS]
 PER_SECOND = 5
 SWAPS, LOADS = 10, 3
@@ -150,9 +150,11 @@ async def test_a_bad_specialist_is_rolled_back_within_a_minute_and_the_good_one_
     assert 0 < asked <= 60 * PER_SECOND
     assert live(gyre) == "as-good"
 
-    query = "SELECT reason FROM gyre.deployments WHERE task = {task:String} ORDER BY offset DESC LIMIT 1"
+    query = (
+        "SELECT reason FROM gyre.deployments WHERE task = {task:String} AND candidate_id = 'as-good' AND reason != ''"
+    )
     (row,) = wait_for(lambda: gyre.rows(query, task=TEXT), 10)
-    assert row["reason"].startswith("rolled back by itself: answers that were not the correct one: ")
+    assert row["reason"].startswith("rolled back by itself: answers ")
     unhealthy = "SELECT count() AS failed FROM gyre.interactions WHERE candidate_id = 'bad' AND finish_reason = 'error'"
     assert gyre.rows(unhealthy) == [{"failed": 0}]
 

@@ -105,7 +105,7 @@ async def test_a_bad_specialist_forced_live_is_rolled_back_within_a_minute_on_qu
     deployment = await back
     assert (deployment.state, deployment.candidate_id) == ("none", "")
     assert deployment.reason.startswith("rolled back by itself: answers that were not the correct one: 0.9")
-    assert "of what it replaced 0.4" in deployment.reason
+    assert "of what it replaced 0.39 (mean of 200)" in deployment.reason
     await loop.is_gone(bad.model, bad.model_version)
 
 
