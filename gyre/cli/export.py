@@ -153,8 +153,8 @@ def verify(folder: Path, keys: Sequence[str]) -> None:
         console.print(f"[red]{each.name}[/]: {each.problem}", soft_wrap=True)
     if findings:
         raise SystemExit(1)
-    console.print(f"{folder} is whole, as it was exported, and its parts agree.")
+    click.echo(f"{folder} is whole, as it was exported, and its parts agree.")
     if believed:
-        console.print("What the gate found and what went live are on record, as signed.")
+        click.echo("What the gate found and what went live are on record, as signed.")
     else:
-        console.print("Whether its records are on record was not looked at: give --key.")
+        click.echo("Whether its records are on record was not looked at: give --key.")

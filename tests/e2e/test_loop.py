@@ -170,16 +170,17 @@ def test_what_is_live_is_carried_away_in_one_folder_that_anyone_can_check(
 ) -> None:
     candidate_id, folder = once_round.run.candidate_id, tmp_path / "export"
 
-    def is_signed() -> bool:
+    def are_signed() -> bool:
         with gyre.channel("audit") as channel:
             request = audit_pb2.ProveRequest(request_id=candidate_id)
             try:
                 found = audit_pb2_grpc.AuditStub(channel).Prove(request, timeout=CALL_SECONDS)
             except grpc.RpcError:
                 return False
-        return not Proof.parse(found.proof_json.encode()).unsigned
+        proof = Proof.parse(found.proof_json.encode())
+        return {row.topic for row in proof.rows} == {Topic.CANDIDATES, Topic.DEPLOYMENTS} and not proof.unsigned
 
-    wait_for(is_signed, seconds=120)
+    wait_for(are_signed, seconds=120)
     exported = command(gyre, "export", TENANT, CALLS, str(folder))
     assert f"Wrote candidate {candidate_id} to {folder}" in exported
     assert "Not all of it is proven" not in exported

@@ -1,6 +1,6 @@
 """An export, opened by what others use and by nothing of Gyre: it gives the same answers, within what is said here.
 
-The reference is base and adapter in transformers and peft, 100 chats, 16 tokens each, greedily.
+The reference is base and adapter in transformers and peft, 100 chats, 8 tokens each, greedily.
 """
 
 import json
@@ -61,6 +61,7 @@ def write_adapter(folder: Path) -> None:
         "r": RANK,
         "lora_alpha": 2 * RANK,
         "target_modules": [module.rpartition(".")[2] for module in SHAPES],
+        "layers_to_transform": list(LAYERS),
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
@@ -119,15 +120,15 @@ def test_the_merged_model_is_base_and_adapter(reference: Answers) -> None:
     share, _, most = agreement(reference, [answer["merged"] for answer in reference])
     assert share > 0.999
     assert most < 1e-3
-    # And the adapter is no bystander.
-    assert agreement(reference, [answer["base"] for answer in reference])[0] < 0.9
+    some = [answer for answer in reference if "base" in answer]
+    assert agreement(some, [answer["base"] for answer in some])[0] < 0.9
 
 
-@pytest.mark.parametrize(("quantization", "share", "mean"), [("F16", 0.99, 0.01), ("Q8_0", 0.95, 0.1)])
+@pytest.mark.parametrize(("kind", "share", "mean"), [("F16", 0.99, 0.01), ("Q8_0", 0.95, 0.1)])
 def test_llama_cpp_answers_alike(
-    folder: Path, chats: Any, reference: Answers, stack: Stack, quantization: str, share: float, mean: float
+    folder: Path, chats: Any, reference: Answers, stack: Stack, kind: str, share: float, mean: float
 ) -> None:
-    gguf = folder / "gguf" / f"model.{quantization}.gguf"
+    gguf = folder / "gguf" / f"model.{kind}.gguf"
     answers = run(stack.settings.triton_python, "with_llama_cpp.py", gguf, chats)
     found_share, found_mean, _ = agreement(reference, answers)
     assert found_share > share
@@ -145,19 +146,18 @@ def bare_triton(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     stack.stop()
 
 
-def test_a_bare_triton_answers_as_llama_cpp_does(bare_triton: str, folder: Path, chats: Any, stack: Stack) -> None:
-    answers = run(stack.settings.triton_python, "with_llama_cpp.py", folder / "gguf" / "model.Q8_0.gguf", chats)
-    post(f"http://{bare_triton}/v2/repository/models/{DEPLOYMENT.model}/load", {})
-    for messages, wanted in zip(chats, answers, strict=True):
-        found = post(
-            f"http://{bare_triton}/v2/models/{DEPLOYMENT.model}/generate",
-            {
-                "text_input": json.dumps(messages),
-                "sampling_parameters": json.dumps({"temperature": 0, "max_tokens": 16}),
-            },
-        )
-        assert found["text_output"] == wanted["text"]
-        assert json.loads(found["usage"])["sum_logprob"] == pytest.approx(sum(wanted["logprobs"]), abs=1e-3)
+def test_a_bare_triton_answers_alike(bare_triton: str, chats: Any, reference: Answers) -> None:
+    model = f"http://{bare_triton}/v2/models/{DEPLOYMENT.model}"
+    post(model.replace("models", "repository/models") + "/load", {})
+    sampling = json.dumps({"temperature": 0, "max_tokens": 8, "logprobs": True})
+    answers = []
+    for messages in chats:
+        found = post(f"{model}/generate", {"text_input": json.dumps(messages), "sampling_parameters": sampling})
+        tokens = json.loads(found["usage"])["tokens"]
+        answers.append({"tokens": [each["token"] for each in tokens], "logprobs": [each["logprob"] for each in tokens]})
+    share, mean, _ = agreement(reference, answers)
+    assert share > 0.95
+    assert mean < 0.1
 
 
 def post(url: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import sys
 
 import xllamacpp
 
-TOKENS = 16
+TOKENS = 8
 
 parameters = xllamacpp.CommonParams()
 parameters.model.path = sys.argv[1]
@@ -25,11 +25,7 @@ def answer(messages):
     server.handle_chat_completions({**body, "stream": False}, lambda whole: found.update(whole))
     (choice,) = found["choices"]
     tokens = choice["logprobs"]["content"]
-    return {
-        "text": choice["message"]["content"],
-        "tokens": [each["id"] for each in tokens],
-        "logprobs": [each["logprob"] for each in tokens],
-    }
+    return {"tokens": [each["token"] for each in tokens], "logprobs": [each["logprob"] for each in tokens]}
 
 
 json.dump([answer(messages) for messages in json.load(sys.stdin)], sys.stdout)

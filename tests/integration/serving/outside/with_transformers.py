@@ -14,24 +14,21 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-TOKENS, BATCH = 16, 25
+TOKENS, BATCH = 8, 25
 
-torch.set_num_threads(2)
 torch.set_grad_enabled(False)
 os.chdir(sys.argv[1])
 chats = json.load(sys.stdin)
 tokenizer = AutoTokenizer.from_pretrained("base", padding_side="left")
-base = AutoModelForCausalLM.from_pretrained("base").eval()
-adapted = PeftModel.from_pretrained(base, "adapter").eval()
+adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("base"), "adapter").eval()
 merged = AutoModelForCausalLM.from_pretrained("merged").eval()
 
 
 def held_to(model, sequence, mask, begin):
-    """Of each token from a place on, what the model would have chosen and how likely it finds the one that is there."""
+    """The logits of a model for each token of a batch of answers, which begin at a place."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    logits = model(sequence, attention_mask=mask, position_ids=positions).logits[:, begin - 1 : -1]
-    likely = logits.log_softmax(-1).gather(2, sequence[:, begin:, None])[:, :, 0]
-    return logits.argmax(-1).tolist(), likely.tolist()
+    kept = sequence.shape[1] - begin + 1
+    return model(sequence, attention_mask=mask, position_ids=positions, logits_to_keep=kept).logits[:, :-1]
 
 
 answers = []
@@ -40,16 +37,21 @@ for start in range(0, len(chats), BATCH):
         chats[start : start + BATCH], add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
     )
     begin = prompts["input_ids"].shape[1]
-    sequence = adapted.generate(**prompts, max_new_tokens=TOKENS, do_sample=False)
+    asked = {"max_new_tokens": TOKENS, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+    generated = adapted.generate(**prompts, **asked)
+    sequence = generated.sequences
     mask = torch.cat([prompts["attention_mask"], torch.ones_like(sequence[:, begin:])], 1)
-    found = {"adapted": held_to(adapted, sequence, mask, begin), "merged": held_to(merged, sequence, mask, begin)}
-    with adapted.disable_adapter():
-        found["base"] = held_to(adapted, sequence, mask, begin)
+    logits = {"adapted": torch.stack(generated.logits, 1), "merged": held_to(merged, sequence, mask, begin)}
+    if start == 0:  # enough to see that the adapter is no bystander
+        with adapted.disable_adapter():
+            logits["base"] = held_to(adapted, sequence, mask, begin)
     for row, tokens in enumerate(sequence[:, begin:].tolist()):
         length = (*tokens, tokenizer.eos_token_id).index(tokenizer.eos_token_id)
-        answer = {"tokens": tokens[:length]}
-        for name, (chosen, likely) in found.items():
-            answer[name] = {"tokens": chosen[row][:length], "logprobs": likely[row][:length]}
+        answer = {"tokens": [tokenizer.decode(token) for token in tokens[:length]]}
+        for name, values in logits.items():
+            likely = values[row].log_softmax(-1).gather(1, sequence[row, begin:, None])[:, 0]
+            chosen = [tokenizer.decode(token) for token in values[row].argmax(-1)[:length]]
+            answer[name] = {"tokens": chosen, "logprobs": likely[:length].tolist()}
         answers.append(answer)
 
 ours = {"gyre", "services", "schemas", "embedded"} & sys.modules.keys()
