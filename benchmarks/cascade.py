@@ -17,7 +17,6 @@ import numpy as np
 from embedded.environment import service_environment
 from embedded.settings import Settings
 from embedded.stack import Stack
-from gyre.demo.checker import wilson_interval
 from gyre.demo.play import Played, play
 from gyre.demo.story import TASK, TENANT
 from gyre.demo.traffic import by_offer, traffic
@@ -29,6 +28,7 @@ from services.runtime.clickhouse import ClickHouse
 from services.runtime.clock import Clock
 from services.runtime.kafka import Producer
 from services.runtime.settings import ClickHouseSettings, KafkaSettings
+from services.runtime.shares import Share
 
 SAMPLE = Path("deploy/bundle")
 BAR = 0.5
@@ -103,7 +103,7 @@ async def recorded(database: ClickHouse, played: Sequence[Played]) -> dict[str, 
 def show(name: str, played: Sequence[Played], records: dict[str, Row]) -> None:
     """Print how right the answers were, and what they took."""
     right = sum(each.right for each in played)
-    low, high = wilson_interval(right, len(played))
+    low, high = Share(right, len(played)).interval
     asked = [row["attempts"] for row in records.values()]
     twice = sum(len(each) > 1 for each in asked)
     tokens = sum(attempt["prompt_tokens"] + attempt["completion_tokens"] for each in asked for attempt in each)

@@ -15,7 +15,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gyre.demo.checker import wilson_interval
 from recipes.corpora import (
     bastion,
     customers,
@@ -29,6 +28,7 @@ from schemas.bundle import Bundle, Guardrail, load_bundle
 from services.governance.domain.guardrails import Guardrails
 from services.router.domain.tasks import TaskClassifier
 from services.runtime.embeddings import Space, space_of
+from services.runtime.shares import Share
 
 REQUESTS = 2000
 CHARACTERS = 1000
@@ -132,7 +132,7 @@ def _show(name: str, guardrails: Guardrails, texts: Sequence[str]) -> None:
 
 
 def _line(name: str, found: int, texts: int) -> None:
-    low, high = wilson_interval(found, texts)
+    low, high = Share(found, texts).interval
     print(f"{name:40} {found:5} of {texts:5} {found / texts:7.1%} ({low:.1%} to {high:.1%})")
 
 

@@ -34,6 +34,7 @@ from schemas.bundle import Bundle, load_bundle
 from schemas.codecs import codec
 from schemas.events import EdgeCase, Label, Message, ReviewAction, Sensitivity, Signal, Tool
 from schemas.topics import Topic
+from services.runtime.calls import call_error
 from services.runtime.clock import Clock
 from services.runtime.embeddings import Embedder
 from services.triage.adapters import ItemsOnDisk
@@ -41,7 +42,6 @@ from services.triage.alike import Alike
 from services.triage.backlog import Backlog
 from services.triage.console import Console
 from services.triage.desk import Desk
-from services.triage.domain.answers import call_error
 from services.triage.domain.leases import Signer
 from services.triage.domain.queue import QueueName
 from services.triage.domain.selection import Selector

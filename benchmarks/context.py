@@ -27,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 import tantivy
 
-from gyre.demo.checker import wilson_interval
 from recipes.corpora import is_kept_aside
 from schemas.events import Document, Sensitivity
 from services.context import handlers
@@ -38,6 +37,7 @@ from services.context.settings import Settings
 from services.context.snapshots import Snapshot, SnapshotFile
 from services.runtime.clock import Clock
 from services.runtime.embeddings import Embedder
+from services.runtime.shares import Share
 
 DOCUMENTS = 20_000
 DOCUMENT_WORDS = 60
@@ -125,7 +125,7 @@ def show_recall(embedder: Embedder) -> None:
                 for ranking, (query, right) in zip(rankings, requests, strict=True)
                 if is_kept_aside(query) == is_odd
             ]
-            low, high = wilson_interval(sum(hits), len(hits))
+            low, high = Share(sum(hits), len(hits)).interval
             share = f"{sum(hits)} of {len(hits)} {sum(hits) / len(hits):.3f} ({low:.3f} to {high:.3f})"
             print(f"recall@{RECALL_AT}, {half}: {way:18} {share}")
 

@@ -34,8 +34,9 @@ from benchmarks.audit import interactions
 from schemas.codecs import codec
 from schemas.events import Attempt, Interaction
 from schemas.topics import Topic
-from services.audit.drift.detector import SLOTS, Detector
+from services.audit.drift.detector import Detector
 from services.audit.drift.watch import Promise, Watch
+from services.runtime.conformal import SLOTS
 from services.runtime.embeddings import Embedder
 
 PROMISED = 100_000  # values in which at most one false alarm is expected

@@ -19,8 +19,8 @@ from benchmarks.edge_cases import NOW, REQUESTS, SPACE, TASK, TENANT, cases_of, 
 from gyre.demo.traffic import TrafficRequest, traffic
 from schemas.bundle import Experts
 from schemas.events import Label, Sensitivity
+from services.runtime.shares import Share
 from services.triage.domain.labels import CORRECTED
-from services.triage.domain.shares import Share
 from services.triage.domain.texts import question_of
 from services.triage.experience import Experience
 

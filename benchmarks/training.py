@@ -2,13 +2,14 @@
 
     python -m benchmarks.training
 
-Three measurements, one after the other, each in a process of its own, so that each peak memory is its own:
+Four measurements, one after the other, each in a process of its own, so that each peak memory is its own:
 
     forward only   the frozen base over the training rows, no gradients: the floor, what seeing a token once costs
     full depth     a plain PyTorch loop: LoRA on every linear layer of every layer, no Ray, no cache
-    trainer        `python -m services.trainer.run` with the `cpu` configuration
+    without Ray    the trainer's own loop with the `cpu` configuration, called as a function
+    trainer        `python -m services.trainer.run` with the same
 
-All three compute in the type that `cpu` takes on this machine, so that the ratios tell what the trainer's way is worth.
+All four compute in the type that `cpu` takes on this machine, so that the ratios tell what the trainer's way is worth.
 Rows are synthetic, of the shape and length of real function-calling requests. Tokens are those of the rows, padding not
 counted. The floor and the plain loop stop after `--seconds` each.
 """
@@ -36,7 +37,9 @@ from services.trainer.dataset import DatasetPolicy, LabelledRow, Message, build_
 from services.trainer.settings import Settings
 from services.trainer.training.configuration import RunSpecification, cpu, write_specification
 from services.trainer.training.examples import encode, epoch_batches
+from services.trainer.training.loop import alone, train
 from services.trainer.training.model import IGNORED, load_tokenizer
+from services.trainer.training.progress import Progress
 
 _BASE = Settings().models_dir / Settings().base
 _SYSTEM = "You route store requests. Reply with one JSON function call."
@@ -45,34 +48,36 @@ _GENRES = ("drama", "comedy", "thriller", "musical", "documentary")
 
 
 def main() -> None:
-    """Runs the three measurements and prints them."""
+    """Runs the measurements and prints them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, default=_BASE, help="Hugging Face folder of the base model")
     parser.add_argument("--rows", type=int, default=80, help="rows of the training set")
     parser.add_argument("--seconds", type=float, default=20, help="how long the floor and the plain loop each run")
-    parser.add_argument("--measure", choices=["floor", "plain"], help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=[*_MEASURES], help=argparse.SUPPRESS)
     parser.add_argument("--dataset", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not (options.base / "config.json").is_file():
         parser.error(f"--base {options.base}: a folder with a config.json in it is wanted; `gyre up` makes one")
     if options.measure:
-        measure = _forward_only if options.measure == "floor" else _full_depth
-        print(json.dumps(measure(options.base, options.dataset, options.seconds)))
+        print(json.dumps(_MEASURES[options.measure](options.base, options.dataset, options.seconds)))
         return
     with tempfile.TemporaryDirectory() as folder:
         dataset = _dataset(Path(folder), options.rows)
         floor = _in_a_process("floor", options.base, dataset, options.seconds)
         plain = _in_a_process("plain", options.base, dataset, options.seconds)
+        loop = _in_a_process("alone", options.base, dataset, options.seconds)
         trainer = _trainer(options.base, dataset, Path(folder) / "run")
     print(f"{'':14} {'tokens/s':>9} {'of the floor':>13} {'peak memory':>12}")
-    for name, measured in (("forward only", floor), ("full depth", plain), ("trainer", trainer)):
+    sides = {"forward only": floor, "full depth": plain, "without Ray": loop, "trainer": trainer}
+    for name, measured in sides.items():
         print(
             f"{name:14} {measured['tokens_per_second']:9.0f} "
             f"{measured['tokens_per_second'] / floor['tokens_per_second']:13.2f} "
             f"{measured['peak_memory_bytes'] / 2**30:8.2f} GiB"
         )
     print(
-        f"\ntrainer / full depth: {trainer['tokens_per_second'] / plain['tokens_per_second']:.1f} times in training, "
+        f"\ntrainer / without Ray: {trainer['tokens_per_second'] / loop['tokens_per_second']:.2f}\n"
+        f"trainer / full depth: {trainer['tokens_per_second'] / plain['tokens_per_second']:.1f} times in training, "
         f"{trainer['wall_tokens_per_second'] / plain['tokens_per_second']:.1f} times with starting Ray, caching "
         f"({trainer['caching_seconds']:.0f} s) and stopping Ray counted in ({trainer['wall_seconds']:.0f} s in all, "
         f"{trainer['tokens']:.0f} tokens)\n"
@@ -145,6 +150,25 @@ def _full_depth(base: Path, dataset: Path, seconds: float) -> dict[str, float]:
     return _measure(step, base, dataset, seconds)
 
 
+def _without_ray(base: Path, dataset: Path, _seconds: float) -> dict[str, float]:
+    measured: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            _specification(base, dataset),
+            work_dir=Path(folder),
+            progress=Progress(Path(folder)),
+            worker=alone(),
+            resume_from=None,
+            save_checkpoint=lambda fill, metrics: measured.update(metrics),
+        )
+    return {name: measured[name] for name in ("tokens_per_second", "peak_memory_bytes")}
+
+
+def _specification(base: Path, dataset: Path) -> RunSpecification:
+    configuration = msgspec.structs.replace(cpu(), epochs=2)
+    return RunSpecification(dataset=str(dataset), base=str(base.resolve()), configuration=configuration, seed=0)
+
+
 def _load(base: Path) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, cpu().precision))
     return model
@@ -186,10 +210,7 @@ def _measure(
 
 
 def _trainer(base: Path, dataset: Path, run_dir: Path) -> dict[str, float]:
-    configuration = msgspec.structs.replace(cpu(), epochs=2)
-    write_specification(
-        run_dir, RunSpecification(dataset=str(dataset), base=str(base.resolve()), configuration=configuration, seed=0)
-    )
+    write_specification(run_dir, _specification(base, dataset))
     process = subprocess.Popen([sys.executable, "-m", "services.trainer.run", str(run_dir)])  # noqa: S603  # ourselves
     finished = threading.Event()
     peak = 0
@@ -234,6 +255,9 @@ def _tree_memory_bytes(pid: int) -> int:
         except psutil.Error:  # it ended meanwhile
             continue
     return total
+
+
+_MEASURES = {"floor": _forward_only, "plain": _full_depth, "alone": _without_ray}
 
 
 if __name__ == "__main__":

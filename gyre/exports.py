@@ -22,6 +22,7 @@ from schemas.exports import (
     DEPLOYMENT,
     GATE,
     PROOF,
+    REPORT,
     RESPONSE_SCHEMA,
     files_of,
     read_checksums,
@@ -130,6 +131,12 @@ def _check_records(folder: Path, gate: Candidate, deployment: Deployment, datase
         for field in fields:
             if (found := getattr(record, field)) != (wanted := getattr(gate, field)):
                 yield Finding(name, f"{field} is {found!r}; {GATE} has {wanted!r}")
+    if gate.report_sha256:
+        try:
+            if sha256(folder / REPORT) != gate.report_sha256:
+                yield Finding(REPORT, f"is not the report that {GATE} has the SHA-256 of")
+        except FileNotFoundError:
+            yield Finding(REPORT, "is missing")
     with suppress(FileNotFoundError):
         card = (folder / CARD).read_text(errors="replace").splitlines()
         for field in ("candidate_id", "dataset_id"):

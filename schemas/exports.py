@@ -3,6 +3,7 @@
 README.md             what it is and how it is opened: a model card in Hugging Face's form
 LICENSE, NOTICE       the base model's, where it has them
 gate.json             the candidate's record: what it learned from, and what the gate found
+report.html           of the gate, for people; gate.json has its SHA-256
 deployment.json       the record that made it live
 dataset.json          the manifest of the dataset that it learned from; the rows stay where they are
 response_schema.json  what its answers are held to, where they are
@@ -22,6 +23,7 @@ from pathlib import Path
 
 CARD = "README.md"
 GATE = "gate.json"
+REPORT = "report.html"
 DEPLOYMENT = "deployment.json"
 DATASET = "dataset.json"
 RESPONSE_SCHEMA = "response_schema.json"

@@ -36,7 +36,7 @@ def demo(bundle: Path, state_dir: Path) -> None:
     from gyre.cli.policy import publish
     from gyre.demo import report as reporting
     from gyre.demo.play import DemoError
-    from gyre.demo.story import Addresses, Story
+    from gyre.demo.story import TASK, TENANT, Addresses, Story
 
     console = Console(highlight=False)
     stack = Stack.running(Settings.from_environment({**os.environ, "GYRE_STATE_DIR": str(state_dir)}))
@@ -56,6 +56,7 @@ def demo(bundle: Path, state_dir: Path) -> None:
         report = asyncio.run(Story(addresses, replayed_expert_token(settings), console).tell())
     except DemoError as error:
         raise click.ClickException(str(error)) from error
+    runs = settings.artifacts_dir / TENANT / TASK / "runs"
     figures, plot = reporting.write(report, settings.state_dir / "demo")
     console.print()
     console.print(reporting.table(report))
@@ -63,6 +64,7 @@ def demo(bundle: Path, state_dir: Path) -> None:
         f"An expert saw {report.labelled} of {report.traffic} requests ({report.labelled / report.traffic:.0%}); the "
         f"specialist learned from {report.training_rows} of the answers.\n"
         f"The gate: {report.gate}\n"
+        f"Its report: {runs / report.run_id / 'report.html'}\n"
         f"Once round in {report.minutes:.1f} minutes. Plot: {plot}   Figures: {figures}"
     )
     show_addresses(console, settings)

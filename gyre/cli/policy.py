@@ -22,8 +22,9 @@ _folder = click.argument("folder", type=click.Path(exists=True, file_okay=False,
 def policy() -> None:
     """Check and publish what an operator decides: the bundle.
 
-    A bundle is a folder with tenants.yaml, applications.yaml, models.yaml, tasks.yaml, guardrails.yaml and
-    policies/*.cedar. It is published whole; the services take a new one up while they run.
+    A bundle is a folder with tenants.yaml, applications.yaml, models.yaml, tasks.yaml, guardrails.yaml,
+    policies/*.cedar and, where there are such, upstreams.yaml and gate.yaml. It is published whole; the services take a
+    new one up while they run.
     """
 
 

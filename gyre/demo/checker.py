@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import types
 from collections import defaultdict
@@ -15,7 +14,6 @@ from gyre.demo.traffic import TrafficRequest
 _MODEL_CONFIG = "bfcl_eval.constants.model_config"
 # Rows are checked alike whether one function was offered or several.
 _CATEGORY = "live_multiple"
-_Z_95 = 1.959963984540054
 
 
 def is_right(request: TrafficRequest, answer: str) -> bool:
@@ -40,21 +38,6 @@ def right_function(request: TrafficRequest, answer: str) -> bool:
     """Whether the answer calls the right function, with whatever arguments."""
     call = _call(answer)
     return call is not None and request.function in call
-
-
-def wilson_interval(right: int, asked: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927): its lower and upper bound, from 0 to 1.
-
-    Raises:
-        ValueError: Nothing was asked, or more was right than asked.
-    """
-    if not 0 <= right <= asked or asked == 0:
-        raise ValueError(f"{right} right of {asked}: wanted 0 <= right <= asked, and asked above 0")
-    share = right / asked
-    spread = 1 + _Z_95**2 / asked
-    centre = (share + _Z_95**2 / (2 * asked)) / spread
-    half = _Z_95 / spread * math.sqrt(share * (1 - share) / asked + _Z_95**2 / (4 * asked**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _call(answer: str) -> dict[str, dict[str, Any]] | None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from gyre.demo.checker import wilson_interval
 from gyre.demo.play import IN_FLIGHT, Played
+from services.runtime.shares import Share
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Report:
     traffic: int
     labelled: int
     training_rows: int
+    run_id: str
     gate: str
     minutes: float
 
@@ -68,7 +69,7 @@ class Report:
 def side(played: Sequence[Played]) -> Side:
     """Summarise answers to the held-out requests."""
     right = sum(each.right for each in played)
-    low, high = wilson_interval(right, len(played))
+    low, high = Share(right, len(played)).interval
     slowest = sorted(each.seconds for each in played)
     return Side(
         name=", ".join(sorted({each.model for each in played})),

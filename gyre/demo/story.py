@@ -82,6 +82,7 @@ class Story:
             traffic=len(learned),
             labelled=labelled,
             training_rows=run.training_rows,
+            run_id=run.run_id,
             gate=run.detail,
             minutes=(time.monotonic() - started) / 60,
         )
@@ -126,7 +127,7 @@ class Story:
             stub = serving_pb2_grpc.ServingStub(channel)
             while True:
                 status = await stub.Status(serving_pb2.StatusRequest(), timeout=CALL_SECONDS)
-                if not any(each.task == TASK and each.state == "live" for each in status.deployments):
+                if not any(each.task == TASK and each.state in ("live", "canary") for each in status.deployments):
                     return
                 self._console.print("A specialist is live from an earlier round: it is rolled back first.")
                 request = serving_pb2.RollbackRequest(tenant=TENANT, task=TASK, reason="the demo begins anew")
@@ -204,7 +205,7 @@ class Story:
         async with grpc.aio.insecure_channel(self._at.trainer) as channel:
             try:
                 await training_pb2_grpc.TrainingStub(channel).Start(
-                    training_pb2.StartRequest(tenant=TENANT, task=TASK), timeout=CALL_SECONDS
+                    training_pb2.StartRequest(tenant=TENANT, task=TASK), timeout=START_SECONDS
                 )
             except grpc.aio.AioRpcError as error:
                 raise DemoError(f"Training cannot start: {error.details()}.") from error

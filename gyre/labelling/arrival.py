@@ -21,8 +21,8 @@ from schemas.codecs import codec
 from schemas.events import EdgeCase, Event, Label
 from schemas.labels import Kind
 from schemas.topics import Topic
+from services.runtime.calls import call_error
 from services.runtime.kafka import MAX_RECORD_BYTES, Producer
-from services.triage.domain.answers import call_error, wants_call
 from services.triage.domain.deltas import delta
 
 # Of requests: looked up at once, and told at once.
@@ -119,7 +119,7 @@ class Customs:
             return [f"request_id: {request.id} was erased, and is not to come back"]
         if known.tenant and (known.tenant, known.task) != (request.tenant, request.task):
             return [f"request_id: {request.id} is on record as {known.tenant}/{known.task}'s"]
-        if not wants_call(self.bundle, request.task):
+        if not self.bundle.wants_call(request.task):
             return []
         tools = [tool.tool() for tool in request.tools]
         return [

@@ -118,3 +118,26 @@ ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS turns Int64 COMMENT '
 ALTER TABLE gyre.triage_labels_v1 ADD COLUMN IF NOT EXISTS tools Int64 COMMENT 'Functions that were offered';
 
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS name_logprob Nullable(Float64) COMMENT 'Log-probability of the beginning of a call, up to its arguments: of which function it is';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS latency_ms Float64 COMMENT '95 of 100 answers to the gate were complete by then';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS incumbent_latency_ms Float64 COMMENT 'The same of the incumbent';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS cost_of_thousand Float64 COMMENT 'What a thousand answers cost, by the prices of the bundle';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS incumbent_cost_of_thousand Float64 COMMENT 'The same of the incumbent';
+
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS report_sha256 String COMMENT 'SHA-256 of the report in the run\'s folder, in hexadecimal';
+
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS temperature Float64 COMMENT 'At which tokens were drawn; 0: the likeliest were taken';
+
+ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS canary Bool COMMENT 'Whether the specialist that answered was live for a share of the callers only';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS share Float64 DEFAULT 1 COMMENT 'Of the callers of the task, the share that it answers: of a canary not all';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS before Array(Tuple(
+    candidate_id String, model_version LowCardinality(String), adapter_path String, system_prompt String,
+    response_schema String, sensitivity LowCardinality(String)
+)) COMMENT 'The specialist that was live before, if one was; the other callers of a canary are answered by it';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS false_rollbacks Float64 COMMENT 'Chance at most with which serving takes it back though it is as good as before; 0: it does not';

@@ -15,6 +15,7 @@ CREATE OR REPLACE VIEW gyre.interactions
     received_at DateTime64(6, 'UTC') COMMENT 'When the request came in',
     finished_at DateTime64(6, 'UTC') COMMENT 'When the answer was complete',
     streamed Bool COMMENT 'Whether the answer was streamed',
+    temperature Float64 COMMENT 'At which tokens were drawn; 0: the likeliest were taken',
     messages Array(Tuple(
         role LowCardinality(String), content String, tool_calls Array(Tuple(id String, name
         LowCardinality(String), arguments String)), tool_call_id String
@@ -34,6 +35,7 @@ CREATE OR REPLACE VIEW gyre.interactions
     model_version LowCardinality(String) COMMENT 'Version of the model that answered',
     tier LowCardinality(String) COMMENT 'Class of model: specialist, small, large or frontier',
     candidate_id String COMMENT 'Specialist that answered, empty for a generic model',
+    canary Bool COMMENT 'Whether that specialist was live for a share of the callers only',
     candidates Array(Tuple(
         model LowCardinality(String), model_version LowCardinality(String), tier LowCardinality(String), cleared
         Bool, live Bool, chosen Bool, reason String
@@ -81,9 +83,9 @@ CREATE OR REPLACE VIEW gyre.interactions
 )
 AS SELECT
     request_id, if(phase = 'finished', 'finished', 'unfinished') AS state, tenant, application, task, task_by, user,
-    conversation_id, received_at, finished_at, streamed, messages, tools, language, truncated_tokens, cuts, answer,
-    tool_calls, finish_reason, error, model, model_version, tier, candidate_id, candidates, attempts,
-    estimates, propensity, bundle_version, sensitivity, input_verdict, output_verdict, findings, releases, policies,
+    conversation_id, received_at, finished_at, streamed, temperature, messages, tools, language, truncated_tokens, cuts,
+    answer, tool_calls, finish_reason, error, model, model_version, tier, candidate_id, canary, candidates,
+    attempts, estimates, propensity, bundle_version, sensitivity, input_verdict, output_verdict, findings, releases, policies,
     citations, memory_turns, context_available, prompt_tokens, completion_tokens, sum_logprob, mean_logprob, min_logprob,
     name_logprob, first_token_us, total_us, stages, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.router_interactions_v1
@@ -301,6 +303,11 @@ CREATE OR REPLACE VIEW gyre.candidates
     gain_low Float64 COMMENT 'Lower end of the confidence interval of the gain',
     gain_high Float64 COMMENT 'Upper end of the confidence interval of the gain',
     confidence Float64 COMMENT 'Confidence level of the interval',
+    latency_ms Float64 COMMENT '95 of 100 answers to the gate were complete by then',
+    incumbent_latency_ms Float64 COMMENT 'The same of the incumbent',
+    cost_of_thousand Float64 COMMENT 'What a thousand answers cost, by the prices of the bundle',
+    incumbent_cost_of_thousand Float64 COMMENT 'The same of the incumbent',
+    report_sha256 String COMMENT 'SHA-256 of the report in the run\'s folder, in hexadecimal',
     training_tokens Int64 COMMENT 'Tokens trained on',
     training_seconds Float64 COMMENT 'Seconds of training',
     sensitivity LowCardinality(String) COMMENT 'Highest sensitivity of what it learned from',
@@ -312,7 +319,8 @@ CREATE OR REPLACE VIEW gyre.candidates
 AS SELECT
     candidate_id, run_id, tenant, task, created_at, verdict, reasons, base_model, adapter_path, system_prompt,
     response_schema, dataset_id, training_request_ids, holdout_request_ids, incumbent, candidate_accuracy,
-    incumbent_accuracy, candidate_answers, incumbent_answers, gain, gain_low, gain_high, confidence, training_tokens,
+    incumbent_accuracy, candidate_answers, incumbent_answers, gain, gain_low, gain_high, confidence, latency_ms,
+    incumbent_latency_ms, cost_of_thousand, incumbent_cost_of_thousand, report_sha256, training_tokens,
     training_seconds, sensitivity, bundle_version, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.trainer_candidates_v1
 WHERE _error = ''
@@ -343,6 +351,12 @@ CREATE OR REPLACE VIEW gyre.deployments
         COMMENT 'Of each request of the gate: whether the candidate got it right, and how likely it found its answer',
     incumbent_answers Array(Tuple(right Bool, sum_logprob Nullable(Float64)))
         COMMENT 'Of each request of the gate: whether the incumbent got it right, and how likely it found its answer',
+    share Float64 COMMENT 'Of the callers of the task, the share that it answers: of a canary not all',
+    before Array(Tuple(candidate_id String, model_version LowCardinality(String), adapter_path String,
+        system_prompt String, response_schema String, sensitivity LowCardinality(String)))
+        COMMENT 'The specialist that was live before, if one was; the other callers of a canary are answered by it',
+    false_rollbacks Float64
+        COMMENT 'Chance at most with which serving takes it back though it is as good as before; 0: it does not',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
@@ -350,7 +364,8 @@ CREATE OR REPLACE VIEW gyre.deployments
 AS SELECT
     task_key, tenant, task, deployment_id, state, candidate_id, model, model_version, adapter_path,
     system_prompt, response_schema, sensitivity, deployed_at, reason, previous, gate_items, gate_accuracy, incumbent,
-    incumbent_accuracy, candidate_answers, incumbent_answers, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
+    incumbent_accuracy, candidate_answers, incumbent_answers, share, before, false_rollbacks, _partition AS partition,
+    _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.serving_deployments_v1
 WHERE _error = ''
 COMMENT 'What was wanted live for each task of each tenant, over time';

@@ -22,7 +22,7 @@ from schemas.events.router import (
     Stage,
     Usage,
 )
-from schemas.events.serving import Deployment
+from schemas.events.serving import Deployment, Specialist
 from schemas.events.trainer import Candidate, GateAnswer
 from schemas.events.triage import EdgeCase, Edit, Label, Outcome, ReviewAction, Signal
 from schemas.topics import Topic
@@ -59,6 +59,7 @@ __all__ = [
     "RouteEstimate",
     "Sensitivity",
     "Signal",
+    "Specialist",
     "Stage",
     "Tool",
     "ToolCall",

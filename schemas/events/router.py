@@ -104,6 +104,7 @@ class Interaction(Event, frozen=True, kw_only=True):
     received_at: datetime
     finished_at: datetime
     streamed: bool = False
+    temperature: float = 0.0  # at which tokens were drawn; 0: the likeliest were taken
     # What was asked, masked. A model saw more (documents, memory, the task's prompt), a specialist no system message.
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
@@ -121,6 +122,7 @@ class Interaction(Event, frozen=True, kw_only=True):
     model_version: str = ""
     tier: str = ""
     candidate_id: str = ""
+    canary: bool = False  # it was live for a share of the callers only
     candidates: tuple[RouteCandidate, ...] = ()
     # Who was asked, in this order; more than one where a model failed or was unsure.
     attempts: tuple[Attempt, ...] = ()

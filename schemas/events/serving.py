@@ -1,9 +1,23 @@
 """What serving tells."""
 
 from datetime import datetime
+from typing import Self
+
+import msgspec
 
 from schemas.events.base import Event, Sensitivity
 from schemas.events.trainer import GateAnswer
+
+
+class Specialist(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a task's specialist, with all that asking it takes; its fields are those of its deployment."""
+
+    candidate_id: str
+    model_version: str
+    adapter_path: str
+    system_prompt: str
+    response_schema: str
+    sensitivity: Sensitivity
 
 
 class Deployment(Event, frozen=True, kw_only=True):
@@ -34,3 +48,20 @@ class Deployment(Event, frozen=True, kw_only=True):
     # On the same requests.
     candidate_answers: tuple[GateAnswer, ...] = ()
     incumbent_answers: tuple[GateAnswer, ...] = ()
+    # Of the task's callers, so large a share is answered by it: of a canary not all.
+    share: float = 1.0
+    # The specialist that was live before, if one was; the other callers of a canary are answered by it.
+    before: tuple[Specialist, ...] = ()
+    # The chance that serving takes it back by itself though it is as good as what it replaced, at most; 0: it does not.
+    false_rollbacks: float = 0.0
+
+    @property
+    def proven(self) -> Self | None:
+        """What is live for the callers that a canary leaves out, if a specialist is; of any other deployment itself.
+
+        What a gate measured is still the canary's.
+        """
+        if self.share >= 1 or self.state != "live":
+            return self
+        of_others = [msgspec.structs.asdict(each) for each in self.before]
+        return msgspec.structs.replace(self, share=1.0, **of_others[0]) if of_others else None

@@ -42,6 +42,12 @@ class Candidate(Event, frozen=True, kw_only=True):
     gain_low: float = 0.0
     gain_high: float = 0.0
     confidence: float = 0.95
+    # 95 of 100 answers of each were complete by then, and what a thousand of them cost.
+    latency_ms: float = 0.0
+    incumbent_latency_ms: float = 0.0
+    cost_of_thousand: float = 0.0
+    incumbent_cost_of_thousand: float = 0.0
+    report_sha256: str = ""  # of the report in the run's folder
     training_tokens: int = 0
     training_seconds: float = 0.0
     sensitivity: Sensitivity  # the highest of what it learned from

@@ -231,7 +231,7 @@ class Router:
             stitching.cancel()
         assert journal.verdict is not None
         started = self.clock.monotonic()
-        candidates = journal.catalogue.candidates(journal.caller.tenant, journal.task_name)
+        candidates = journal.catalogue.candidates(journal.caller.tenant, journal.task_name, journal.who)
         question = Question(
             journal.caller.tenant,
             journal.task_name,

@@ -199,6 +199,7 @@ class Journal:
             received_at=self.call.received_at,
             finished_at=now,
             streamed=self.streamed,
+            temperature=self.request.sampling.temperature,
             # What governance has not seen stays out of the record: nobody has masked it.
             messages=self.messages if is_masked else without_texts(self.messages),
             tools=self.tools if is_masked else (),
@@ -213,6 +214,7 @@ class Journal:
             model_version=generated.model_version if generated else (chosen.version if chosen else ""),
             tier=chosen.tier if chosen else "",
             candidate_id=chosen.deployment.candidate_id if chosen and chosen.deployment else "",
+            canary=bool(chosen and chosen.deployment and chosen.deployment.share < 1),
             candidates=self.decision.candidates if self.decision else (),
             attempts=tuple(self.attempts),
             estimates=self.decision.estimates if self.decision else (),
@@ -271,6 +273,13 @@ class Journal:
         if not self.request.sampling.logprobs or self.tool_calls or self.restored(self.answer) != self.answer:
             return None
         return tokens_of(self.answer, self.generated.tokens)
+
+    @property
+    def who(self) -> str:
+        """Who asks, as far as it is said: a user or a conversation; empty where a model is asked for by its name."""
+        request = self.request
+        who = request.user or request.conversation_id or self.call.request_id
+        return "" if self.asked_for else f"{self.caller.application}/{who}"
 
     @property
     def bundle_version(self) -> str:

@@ -19,7 +19,7 @@ from services.runtime.errors import InvalidArgument, Rejected, Retryable
 from services.runtime.kafka import Producer
 from services.runtime.triton import CHANNEL_OPTIONS, TritonModels
 from services.serving import gguf
-from services.serving.domain import Placed
+from services.serving.domain.deployments import Placed
 from services.serving.llama_backend import choose_versions, model_versions, version_settings, write_model_version
 
 BASE = "base"

@@ -9,12 +9,13 @@ from services.runtime.rpc import Registration
 from services.runtime.service import Service
 from services.runtime.settings import KafkaSettings
 from services.serving.adapters import FolderRepository, KafkaAnnouncer, TritonServer
-from services.serving.consumer import Reconciler, follower, transformer
+from services.serving.consumer import Reconciler, Watcher, follower, transformer
 from services.serving.exporting import FolderExporter
 from services.serving.handlers import Serving
 from services.serving.servicer import ServingServicer
 from services.serving.settings import Settings
 from services.serving.state import DesiredState
+from services.serving.watches import Watches
 
 
 async def build(stack: AsyncExitStack) -> Service:
@@ -33,15 +34,23 @@ async def build(stack: AsyncExitStack) -> Service:
     )
     state = DesiredState()
     exporter = FolderExporter(settings.models_dir, settings.artifacts_dir, settings.parallel, settings.context_tokens)
-    following = follower(kafka, state)
+    watches = Watches(state, clock.chance)
+    following = follower(kafka, state, watches)
     serving = Serving(state, following.caught_up, server, repository, KafkaAnnouncer(producer), exporter, clock)
     reconciler = Reconciler(serving, settings.reconcile_seconds)
+    watcher = Watcher(kafka, watches, serving, following.caught_up, clock)
     return Service(
         name="serving",
         settings=settings,
         servicers=[
             Registration(add_ServingServicer_to_server, ServingServicer(serving), "gyre.api.serving.v1.Serving")
         ],
-        loops=[following.run, reconciler.run, transformer(kafka, serving, clock).run],
+        loops=[
+            following.run,
+            reconciler.run,
+            transformer(kafka, serving, clock).run,
+            watcher.follow,
+            watcher.run,
+        ],
         ready=[reconciler.ready],
     )

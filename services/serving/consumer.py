@@ -1,25 +1,37 @@
 """Serving's loops: what it follows, what it transforms, and how it keeps Triton."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+from schemas.events import Deployment
 from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.clock import Clock
-from services.runtime.errors import Rejected, Retryable
-from services.runtime.kafka import Follower, Transformer
+from services.runtime.errors import FailedPrecondition, Rejected, Retryable
+from services.runtime.kafka import Follower, Transformer, offsets_since, until_answered
 from services.runtime.settings import KafkaSettings
 from services.serving.handlers import Serving
 from services.serving.state import DesiredState
+from services.serving.watches import Finding, Watches
+
+# Between two looks at what the watches have found.
+LOOK_SECONDS = 1.0
 
 
-def follower(settings: KafkaSettings, state: DesiredState) -> Follower:
+def follower(settings: KafkaSettings, state: DesiredState, watches: Watches) -> Follower:
     """Return what keeps the desired state up to date."""
+
+    def take_deployment(deployment: Deployment) -> None:
+        state.take_deployment(deployment)
+        watches.take_deployment(deployment)
+
     return Follower(
         settings,
         {
             Topic.BUNDLES: state.take_bundle,
             Topic.CANDIDATES: state.take_candidate,
-            Topic.DEPLOYMENTS: state.take_deployment,
+            Topic.DEPLOYMENTS: take_deployment,
             Topic.DRIFT: state.take_drift,
         },
         name="serving",
@@ -53,3 +65,53 @@ class Reconciler:
             except (Retryable, Rejected) as error:
                 telemetry.log().error("Triton is not at the desired state", error=str(error))
             await asyncio.sleep(self._every_seconds)
+
+
+class Watcher:
+    """Follows the traffic of specialists that went live of late: bad ones are rolled back, good canaries widened."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        watches: Watches,
+        serving: Serving,
+        state_is_known: Callable[[], Awaitable[None]],
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._watches = watches
+        self._serving = serving
+        self._state_is_known = state_is_known
+        self._clock = clock
+        self._applied: dict[Topic, Callable[[Any], None]] = {
+            Topic.INTERACTIONS: watches.take_interaction,
+            Topic.FEEDBACK: watches.take_feedback,
+        }
+        self._traffic = Follower(settings, self._applied, name="serving-watches")
+
+    async def follow(self) -> None:
+        """Read, until cancelled, from before the oldest deployment that is watched."""
+        await self._state_is_known()
+        since = self._watches.read_from(self._clock.now())
+        await self._traffic.run(
+            await until_answered("Kafka", lambda: offsets_since(self._settings, [*self._applied], since))
+        )
+
+    async def run(self) -> None:
+        """Act on what is found, until cancelled."""
+        await self._traffic.caught_up()  # before, what was said of an answer may not have been read yet
+        while True:
+            for finding in self._watches.look(self._clock.now()):
+                await self._act(finding)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _act(self, finding: Finding) -> None:
+        deployment = finding.deployment
+        try:
+            if finding.alarm is not None:
+                reason = f"rolled back by itself: {finding.alarm}"
+                await self._serving.roll_back(deployment.tenant, deployment.task, reason, deployment.deployment_id)
+            else:
+                await self._serving.widen(deployment, finding.answers)
+        except (FailedPrecondition, Retryable) as error:
+            telemetry.log().warning("not done yet", task=deployment.task_key, error=str(error))

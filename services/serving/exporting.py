@@ -101,6 +101,9 @@ class FolderExporter:
         _write_json(folder / exports.GATE, msgspec.to_builtins(candidate))
         _write_json(folder / exports.DEPLOYMENT, msgspec.to_builtins(deployment))
         shutil.copyfile(dataset, folder / exports.DATASET)
+        if candidate.report_sha256:
+            run = adapter_folder(self._artifacts_dir, candidate.adapter_path).parent
+            shutil.copyfile(run / exports.REPORT, folder / exports.REPORT)
         if candidate.response_schema:
             _write_json(folder / exports.RESPONSE_SCHEMA, json.loads(candidate.response_schema))
         has_licence = (folder / "LICENSE").exists()

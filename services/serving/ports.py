@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from schemas.events import Candidate, Deployment
-from services.serving.domain import Placed
+from services.serving.domain.deployments import Placed
 
 
 class ModelServer(Protocol):

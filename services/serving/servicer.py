@@ -6,7 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gyre.api.serving.v1 import serving_pb2, serving_pb2_grpc
 from schemas.events import Deployment
-from services.serving.domain import Trial
+from services.serving.domain.deployments import Trial
 from services.serving.handlers import Serving
 
 
@@ -58,7 +58,10 @@ def _status(what: Deployment | Trial, complaint: str) -> serving_pb2.DeploymentS
         status.model, status.model_version, status.state = what.placed.model, str(what.placed.version), "trial"
         return status
     status.model, status.model_version = what.model, what.model_version
-    status.state = "live" if what.state == "live" else "rolled_back"
+    if what.state == "live":
+        status.state = "live" if what.share >= 1 else "canary"
+    else:
+        status.state = "rolled_back"
     at = Timestamp()
     at.FromDatetime(what.deployed_at)
     status.deployed_at.CopyFrom(at)

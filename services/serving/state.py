@@ -8,7 +8,7 @@ from schemas.bundle import Bundle
 from schemas.events import BundlePublished, Candidate, Deployment, Drift
 from services.runtime.bundles import bundle_of
 
-# So long after it went live a change is counted against a deployment.
+# So long after it went live a deployment is watched, and a change counted against it.
 WATCHED = timedelta(hours=24)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,14 +11,16 @@ import msgspec
 
 from schemas.answers import parse_call, same_answer
 from schemas.events import Candidate, GateAnswer
+from schemas.prompts import Generated, Prompt
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
 from services.trainer.answers import answer_schema
 from services.trainer.dataset import LabelledRow, read_rows
-from services.trainer.domain import Contestant, highest, incumbent
-from services.trainer.gate import GateRule, judge
+from services.trainer.domain import Asked, Case, Contestant, highest, incumbent
+from services.trainer.gate import Condition, GateRule, is_prompt, judge, keeps_silent, percentile, retains
 from services.trainer.ports import Models, Trial
+from services.trainer.report import report
 from services.trainer.runs import Run, Runs
 from services.trainer.state import Knowledge
 from services.trainer.training.configuration import read_specification
@@ -42,6 +45,15 @@ async def patiently(attempt: Callable[[], Awaitable[T]], clock: Clock, seconds: 
         await asyncio.sleep(RETRY_SECONDS)
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What a model answered, what that took, and in how many seconds."""
+
+    text: str
+    generated: Generated
+    seconds: float
+
+
 class Contest:
     """Holds candidates against what is live."""
 
@@ -56,7 +68,7 @@ class Contest:
         self._in_flight = in_flight
 
     async def hold(self, run: Run) -> Candidate:
-        """Return what a trained run made, and the gate's verdict on it.
+        """Return what a trained run made, and the gate's verdict on it; the report of it lies in the run's folder.
 
         Raises:
             Rejected: The bundle has no such task any more, or serving or a model refuses.
@@ -76,11 +88,6 @@ class Contest:
         holdout = await asyncio.to_thread(read_rows, dataset, "holdout")
         schema = answer_schema((row.completion, row.tools) for row in learned)
         before = incumbent(bundle, settings, self._knowledge.deployments.get((run.tenant, run.task)))
-        rule = GateRule(
-            minimum_items=learning.holdout_minimum,
-            minimum_gain=learning.minimum_gain,
-            attempt=1 + self._runs.refused_against(run.tenant, run.task, before.name),
-        )
         adapter = self._runs.adapter(run)
         model, version = await patiently(
             lambda: self._trial.deploy(run.tenant, run.task, run.run_id, adapter), self._clock, PATIENCE_SECONDS
@@ -94,27 +101,51 @@ class Contest:
             specialist=True,
             function_call=settings.answers == "function-call",
             max_tokens=settings.max_tokens,
+            price=settings.specialist_price,
         )
-        run.gated, run.gate_items = 0, 2 * len(holdout)
-        own, others = await self._answers(run, candidate, holdout), await self._answers(run, before, holdout)
+        cases = [Case.of(case) for case in bundle.gate.get(run.task, ())]
+        retained, silent = [case for case in cases if case.answer], [case for case in cases if case.never]
+        asked: list[Asked] = [*holdout, *retained]
+        run.gated, run.gate_items = 0, 2 * len(asked) + len(silent)
+        own, others = await self._answers(run, candidate, asked), await self._answers(run, before, asked)
+        said = await self._answers(run, candidate, silent)
+
+        right = [row.completion for row in holdout] + [case.answer for case in retained]
+        own_right, others_right = _right(own, right), _right(others, right)
+        items, slices = len(holdout), [_slices(row) for row in holdout]
         verdict = judge(
-            [answer.right for answer in own],
-            [answer.right for answer in others],
-            rule,
-            [_slices(row) for row in holdout],
+            own_right[:items],
+            others_right[:items],
+            GateRule(
+                minimum_items=learning.holdout_minimum,
+                minimum_gain=learning.minimum_gain,
+                attempt=1 + self._runs.refused_against(run.tenant, run.task, before.name),
+            ),
+            slices,
         )
+        conditions = list(verdict.conditions)
+        if retained:
+            conditions.append(retains(own_right[items:], others_right[items:], learning.retained_loss))
+        if silent:
+            conditions.append(
+                keeps_silent([case.is_broken_by(answer.text) for case, answer in zip(silent, said, strict=True)])
+            )
+        latency_ms = bundle.routing_of(run.task).latency_ms
+        if latency_ms is not None:
+            conditions.append(is_prompt([answer.seconds for answer in own], latency_ms))
         erased = len(self._knowledge.erased.intersection(learned_ids))
-        reasons = verdict.reasons
         if erased:
-            reasons += (f"not met: it learned from {erased} requests that were erased meanwhile; none is allowed",)
-        return Candidate(
+            conditions.append(
+                Condition(False, f"it learned from {erased} requests that were erased meanwhile; none is allowed")
+            )
+        made = Candidate(
             candidate_id=run.run_id,  # so that the same run, told twice, is the same candidate
             run_id=run.run_id,
             tenant=run.tenant,
             task=run.task,
             created_at=self._clock.now(),
-            verdict="promote" if verdict.promote and not erased else "refuse",
-            reasons=reasons,
+            verdict="promote" if all(condition.met for condition in conditions) else "refuse",
+            reasons=tuple(map(str, conditions)),
             base_model=Path(read_specification(folder).base).name,
             adapter_path=adapter,
             system_prompt=candidate.prompt,
@@ -125,34 +156,42 @@ class Contest:
             incumbent=before.name,
             candidate_accuracy=verdict.candidate_accuracy,
             incumbent_accuracy=verdict.incumbent_accuracy,
-            candidate_answers=tuple(own),
-            incumbent_answers=tuple(others),
+            candidate_answers=_told(own, own_right)[:items],
+            incumbent_answers=_told(others, others_right)[:items],
             gain=verdict.difference,
             gain_low=verdict.interval[0],
             gain_high=verdict.interval[1],
             confidence=verdict.confidence,
+            latency_ms=_latency_ms(own),
+            incumbent_latency_ms=_latency_ms(others),
+            cost_of_thousand=_cost_of_thousand(candidate, own),
+            incumbent_cost_of_thousand=_cost_of_thousand(before, others),
             training_tokens=metrics["tokens"],
             training_seconds=metrics["training_seconds"],
             sensitivity=highest(row.sensitivity for row in learned),
             bundle_version=bundle_version,
         )
+        digest = self._runs.save_report(run, report(made, slices))
+        return msgspec.structs.replace(made, report_sha256=digest)
 
-    async def _answers(self, run: Run, contestant: Contestant, rows: Sequence[LabelledRow]) -> list[GateAnswer]:
+    async def _answers(self, run: Run, contestant: Contestant, asked: Sequence[Asked]) -> list[_Answer]:
         free = asyncio.Semaphore(self._in_flight)
 
-        async def judged(row: LabelledRow) -> GateAnswer:
-            question = contestant.question(row)
+        async def answered(each: Asked) -> _Answer:
+            question = contestant.question(each)
             async with free:
-                answer, generated = await patiently(
-                    lambda: self._models.answer(question, ANSWER_SECONDS), self._clock, PATIENCE_SECONDS
-                )
+                return await patiently(lambda: timed(question), self._clock, PATIENCE_SECONDS)
+
+        async def timed(question: Prompt) -> _Answer:
+            started = self._clock.monotonic()
+            text, generated = await self._models.answer(question, ANSWER_SECONDS)
             run.gated += 1
-            return GateAnswer(right=same_answer(answer, row.completion), sum_logprob=generated.sum_logprob)
+            return _Answer(text, generated, self._clock.monotonic() - started)
 
         try:
             # A group, so that one that fails takes the others along.
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(judged(row)) for row in rows]
+                tasks = [group.create_task(answered(each)) for each in asked]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         return [task.result() for task in tasks]
@@ -162,3 +201,24 @@ def _slices(row: LabelledRow) -> list[str]:
     """Return what a request is looked at among."""
     call = parse_call(row.completion)
     return [f"sensitivity {row.sensitivity}", *([f"function {call[0]}"] if call is not None else [])]
+
+
+def _right(answers: Sequence[_Answer], wanted: Sequence[str]) -> list[bool]:
+    return [same_answer(answer.text, right) for answer, right in zip(answers, wanted, strict=True)]
+
+
+def _told(answers: Sequence[_Answer], right: Sequence[bool]) -> tuple[GateAnswer, ...]:
+    return tuple(
+        GateAnswer(right=is_right, sum_logprob=answer.generated.sum_logprob)
+        for answer, is_right in zip(answers, right, strict=True)
+    )
+
+
+def _latency_ms(answers: Sequence[_Answer]) -> float:
+    return 1000 * percentile([answer.seconds for answer in answers], 0.95)
+
+
+def _cost_of_thousand(contestant: Contestant, answers: Sequence[_Answer]) -> float:
+    taken = [answer.generated for answer in answers]
+    cost = contestant.price.of(sum(g.prompt_tokens for g in taken), sum(g.completion_tokens for g in taken))
+    return 1000 * cost / len(taken)

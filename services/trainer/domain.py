@@ -6,15 +6,16 @@ from typing import Any
 
 import msgspec
 
-from schemas.bundle import TRITON, Bundle, Task
+from schemas.bundle import TRITON, Bundle, GateCase, Price, Task
 from schemas.events import Deployment, EdgeCase, Label, Message, Sensitivity, Tool
+from schemas.labels import Outcome, State
 from schemas.prompts import Prompt, generic_messages, offered_schema, specialist_messages
 from services.runtime.errors import FailedPrecondition
-from services.trainer.dataset import LabelledRow
+from services.trainer.dataset import LabelledRow, asked
 from services.trainer.dataset import Message as Turn
 
 
-def row(case: EdgeCase, label: Label, prompt: str) -> LabelledRow:
+def row(case: EdgeCase, label: Label, state: State, prompt: str) -> LabelledRow:
     """Return an edge case with its label as a specialist with this prompt learns it."""
     return LabelledRow(
         request_id=label.request_id,
@@ -28,7 +29,15 @@ def row(case: EdgeCase, label: Label, prompt: str) -> LabelledRow:
         completion=label.answer,
         tools=tuple(tool_document(tool) for tool in case.tools),
         system="\n\n".join(turn.content for turn in case.messages if turn.role in ("system", "developer")),
+        state=state,
+        outcome="confirmed" if label.outcome == Outcome.CONFIRMED else "corrected",
+        origin="imported" if case.imported else "explored" if case.explored else "flagged",
     )
+
+
+def replayed(row: LabelledRow, prompt: str) -> LabelledRow:
+    """Return a row of an earlier dataset as a specialist with this prompt learns it."""
+    return msgspec.structs.replace(row, messages=(Turn("system", prompt), *asked(row.messages)))
 
 
 def shown(case: EdgeCase, prompt: str) -> tuple[Turn, ...]:
@@ -62,6 +71,31 @@ def tool_of(document: dict[str, Any]) -> Tool:
 
 
 @dataclass(frozen=True)
+class Case:
+    """A case of the bundle, as it is asked and as its answer is judged."""
+
+    messages: tuple[Turn, ...]
+    tools: tuple[dict[str, Any], ...]
+    answer: str
+    never: tuple[str, ...]
+    system: str = ""
+
+    @classmethod
+    def of(cls, case: GateCase) -> "Case":
+        """Return a case of the bundle."""
+        tools = tuple(tool.model_dump() for tool in case.tools)
+        return cls((Turn(role="user", content=case.request),), tools, case.answer, case.never)
+
+    def is_broken_by(self, answer: str) -> bool:
+        """Return whether an answer holds a text that none may."""
+        return any(text.casefold() in answer.casefold() for text in self.never)
+
+
+# What a gate asks.
+Asked = LabelledRow | Case
+
+
+@dataclass(frozen=True)
 class Contestant:
     """One side of a gate: a model and how it is asked.
 
@@ -74,6 +108,7 @@ class Contestant:
         specialist: Whether it does without function documents.
         function_call: Whether the task's answers are function calls.
         max_tokens: Longest answer.
+        price: Of its tokens.
         upstream: Where it runs, as the bundle names it.
         url: Of an upstream that speaks the OpenAI protocol; None: Triton.
     """
@@ -86,20 +121,21 @@ class Contestant:
     specialist: bool
     function_call: bool
     max_tokens: int
+    price: Price
     upstream: str = TRITON
     url: str | None = None
 
-    def question(self, row: LabelledRow) -> Prompt:
-        """Return what this side is asked for a held-out request, as the router would ask it."""
-        turns = [Message(role=turn.role, content=turn.content) for turn in row.messages if turn.role != "system"]
-        tools = [tool_of(tool) for tool in row.tools]
+    def question(self, asked: Asked) -> Prompt:
+        """Return what this side is asked, as the router would ask it."""
+        turns = [Message(role=turn.role, content=turn.content) for turn in asked.messages if turn.role != "system"]
+        tools = [tool_of(tool) for tool in asked.tools]
         sampling: dict[str, Any] = {"temperature": 0, "max_tokens": self.max_tokens}
         schema = offered_schema(tools, self.function_call)
         if self.specialist:
             messages = specialist_messages(self.prompt, turns)
             schema = schema or self.schema
         else:
-            own = [Message(role="system", content=row.system)] if row.system else []
+            own = [Message(role="system", content=asked.system)] if asked.system else []
             messages = generic_messages(self.prompt, [*own, *turns], tools)
         if schema:
             sampling["response_format"] = {
@@ -110,11 +146,13 @@ class Contestant:
 
 
 def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Contestant:
-    """Return who answers a task's requests now: its live specialist, or the cheapest generic model.
+    """Return who answers a task's requests now: its live specialist, no canary, or the cheapest generic model.
 
     Raises:
         FailedPrecondition: There is neither.
     """
+    if deployment is not None:
+        deployment = deployment.proven
     if deployment is not None and deployment.state == "live":
         return Contestant(
             name=deployment.candidate_id,
@@ -125,6 +163,7 @@ def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Cont
             specialist=True,
             function_call=task.answers == "function-call",
             max_tokens=task.max_tokens,
+            price=task.specialist_price,
         )
     tiers = ("small", "large", "frontier")
     generic = sorted((tiers.index(m.tier), name) for name, m in bundle.models.items() if m.tier in tiers)
@@ -141,6 +180,7 @@ def incumbent(bundle: Bundle, task: Task, deployment: Deployment | None) -> Cont
         specialist=False,
         function_call=task.answers == "function-call",
         max_tokens=min(task.max_tokens, model.max_tokens),
+        price=model.price,
         upstream=model.upstream,
         url=bundle.upstream(model.upstream).url,
     )

@@ -1,4 +1,4 @@
-"""Whether a candidate is better than what is live: the paired comparison on the hold-out. Pure.
+"""Whether a candidate is better than what is live, and no worse at what may not fall. Pure.
 
 The same hold-out judges one candidate after another until one is promoted, and who tries often enough is lucky once. So
 what lies outside of the interval, 1 - confidence, is shared out among all candidates that will ever be held against the
@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from schemas.events import GateAnswer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +50,23 @@ class GateRule:
             raise ValueError(f"attempt must be at least 1, got {self.attempt}")
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What a candidate must meet, as a plain sentence with the figures that it rests on."""
+
+    met: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'met' if self.met else 'not met'}: {self.text}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The gate's decision and what it rests on. Accuracies, difference and interval are shares, not percent.
+    """What the paired comparison came to. Accuracies, difference and interval are shares, not percent.
 
     Attributes:
-        promote: Whether the candidate may go live.
-        reasons: One plain sentence for every condition, met or not.
+        conditions: All that it takes to be promoted.
         candidate_accuracy: Share of hold-out requests that the candidate got right.
         incumbent_accuracy: Share that the incumbent got right.
         difference: Candidate minus incumbent.
@@ -63,14 +75,18 @@ class Verdict:
         items: Requests compared.
     """
 
-    promote: bool
-    reasons: tuple[str, ...]
+    conditions: tuple[Condition, ...]
     candidate_accuracy: float
     incumbent_accuracy: float
     difference: float
     interval: tuple[float, float]
     confidence: float
     items: int
+
+    @property
+    def promote(self) -> bool:
+        """Whether every condition is met."""
+        return all(condition.met for condition in self.conditions)
 
 
 def paired_bootstrap(candidate: Sequence[bool], incumbent: Sequence[bool], *, confidence: float) -> tuple[float, float]:
@@ -143,33 +159,33 @@ def judge(
     candidate_accuracy, incumbent_accuracy = sum(candidate) / items, sum(incumbent) / items
     difference = candidate_accuracy - incumbent_accuracy
     missing = rule.minimum_items - items
-    won, lost = _won_and_lost(candidate, incumbent)
+    won, lost = won_and_lost(candidate, incumbent)
     chance = mcnemar(won, lost)
-    worse = fallen(_by_slice(candidate, incumbent, slices), 1 - rule.confidence)
-    conditions = [
-        (
+    by_name = {name: won_and_lost(*pair) for name, pair in by_slice(candidate, incumbent, slices).items()}
+    worse = fallen(by_name, 1 - rule.confidence)
+    conditions = (
+        Condition(
             missing <= 0,
             f"{items} requests were compared; at least {rule.minimum_items} are needed"
             + (f", {missing} more" if missing > 0 else ""),
         ),
-        (
+        Condition(
             lower > rule.minimum_gain,
             f"accuracy changed by {_points(difference)} ({100 * confidence:.6g} % interval {_points(lower)} to "
             f"{_points(upper)}); the lower end must be above {_points(rule.minimum_gain)}",
         ),
-        (
+        Condition(
             rule.minimum_gain < 0 or chance <= rule.alpha / 2,
             f"{won} requests were won and {lost} lost, which chance alone would bring {chance:.2%} of the times; "
             f"{rule.alpha / 2:.2%} are allowed to candidate {rule.attempt} against this incumbent",
         ),
-        (
+        Condition(
             not worse,
             f"surely worse on {', '.join(worse)}" if worse else "surely worse on none of the slices",
         ),
-    ]
+    )
     return Verdict(
-        promote=all(met for met, _ in conditions),
-        reasons=tuple(f"{'met' if met else 'not met'}: {text}" for met, text in conditions),
+        conditions=conditions,
         candidate_accuracy=candidate_accuracy,
         incumbent_accuracy=incumbent_accuracy,
         difference=difference,
@@ -179,22 +195,66 @@ def judge(
     )
 
 
-def _won_and_lost(candidate: Sequence[bool], incumbent: Sequence[bool]) -> tuple[int, int]:
+def retains(candidate: Sequence[bool], incumbent: Sequence[bool], share: float) -> Condition:
+    """Hold a candidate to what the incumbent gets right of the operator's cases, but for a share of it."""
+    held, (_, lost) = sum(incumbent), won_and_lost(candidate, incumbent)
+    return Condition(
+        not lost or lost / held <= share,
+        f"{held} of {len(incumbent)} cases of the bundle are answered rightly now, and {lost} of these would be lost; "
+        f"{share:.0%} may be",
+    )
+
+
+def keeps_silent(said: Sequence[bool]) -> Condition:
+    """Hold a candidate to what it may never say, given whether it said so, case by case."""
+    return Condition(
+        not any(said), f"{sum(said)} of {len(said)} answers held what the bundle wants in none; not one may"
+    )
+
+
+def is_prompt(seconds: Sequence[float], limit_ms: int) -> Condition:
+    """Hold a candidate to the time in which 95 of 100 of its answers are to be complete."""
+    taken = 1000 * percentile(seconds, 0.95)
+    return Condition(
+        taken <= limit_ms, f"95 of 100 answers were complete within {taken:,.0f} ms; {limit_ms:,} ms are allowed"
+    )
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that such a share of some values does not exceed, 0 of none."""
+    return float(np.quantile(values, share, method="inverted_cdf")) if values else 0.0
+
+
+def surer_when_right(answers: Sequence[GateAnswer]) -> float | None:
+    """Return how often a right answer was found likelier than a wrong one: the area under the ROC curve.
+
+    As Mann and Whitney (1947) count it, ties by half; 0.5 says that being sure means nothing. None where there are no
+    right or no wrong answers whose log-probability is known.
+    """
+    known = [(answer.sum_logprob, answer.right) for answer in answers if answer.sum_logprob is not None]
+    right = np.array([logprob for logprob, is_right in known if is_right])
+    wrong = np.array([logprob for logprob, is_right in known if not is_right])
+    if not right.size or not wrong.size:
+        return None
+    return float((right[:, None] > wrong).mean() + (right[:, None] == wrong).mean() / 2)
+
+
+def won_and_lost(candidate: Sequence[bool], incumbent: Sequence[bool]) -> tuple[int, int]:
+    """Return how many only the candidate got right, and how many only the incumbent."""
     pairs = list(zip(candidate, incumbent, strict=True))
     return sum(own and not other for own, other in pairs), sum(other and not own for own, other in pairs)
 
 
-def _by_slice(
+def by_slice(
     candidate: Sequence[bool], incumbent: Sequence[bool], slices: Sequence[Collection[str]]
-) -> dict[str, tuple[int, int]]:
-    places: defaultdict[str, list[int]] = defaultdict(list)
-    for place, names in enumerate(slices):
+) -> dict[str, tuple[list[bool], list[bool]]]:
+    """Return what the candidate and the incumbent got right, slice by slice."""
+    found: defaultdict[str, tuple[list[bool], list[bool]]] = defaultdict(lambda: ([], []))
+    for own, other, names in zip(candidate, incumbent, slices or [()] * len(candidate), strict=True):
         for name in names:
-            places[name].append(place)
-    return {
-        name: _won_and_lost([candidate[place] for place in of], [incumbent[place] for place in of])
-        for name, of in places.items()
-    }
+            found[name][0].append(own)
+            found[name][1].append(other)
+    return found
 
 
 def _points(share: float) -> str:

@@ -5,12 +5,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.bundle import Learning, Task
 from schemas.events import Candidate
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import FailedPrecondition, NotFound, Rejected, Retryable, ServiceError
 from services.trainer.contest import Contest, patiently
 from services.trainer.dataset import DatasetPolicy, build_dataset, read_manifest, read_rows
+from services.trainer.domain import replayed
 from services.trainer.ports import Announcer, Learner
 from services.trainer.runs import Run, Runs, State
 from services.trainer.state import Knowledge
@@ -169,18 +171,7 @@ class Training:
             if self._under_way(tenant, task):
                 raise FailedPrecondition(f"a run of {tenant}/{task} is under way")
             try:
-                dataset = await asyncio.to_thread(
-                    build_dataset,
-                    self._knowledge.rows(tenant, task, settings.specialist_prompt, learning.accepts),
-                    DatasetPolicy(
-                        holdout_share=learning.holdout_share,
-                        minimum_train_rows=1,
-                        minimum_holdout_rows=learning.holdout_minimum,
-                    ),
-                    self._runs.datasets(tenant, task),
-                    created_at_ms=int(self._clock.now().timestamp() * 1000),
-                    previous=self._runs.newest_dataset(tenant, task),
-                )
+                dataset = await self._dataset(tenant, task, settings, learning)
             except ValueError as error:
                 raise FailedPrecondition(f"{tenant}/{task}: {error}") from error
             named, before = self._runs.relative(dataset), self._runs.of(tenant, task)
@@ -206,6 +197,27 @@ class Training:
             write_specification(self._runs.folder(run), specification)
             self._begin(run)
             return run
+
+    async def _dataset(self, tenant: str, task: str, settings: Task, learning: Learning) -> Path:
+        previous = self._runs.newest_dataset(tenant, task)
+        before = [] if previous is None else await asyncio.to_thread(read_rows, previous)
+        return await asyncio.to_thread(
+            build_dataset,
+            self._knowledge.rows(tenant, task, settings.specialist_prompt, learning.accepts),
+            DatasetPolicy(
+                holdout_share=learning.holdout_share,
+                minimum_train_rows=1,
+                minimum_holdout_rows=learning.holdout_minimum,
+                function_call=settings.answers == "function-call",
+                personal_data=learning.personal_data,
+                accepts=learning.accepts,
+            ),
+            self._runs.datasets(tenant, task),
+            created_at_ms=int(self._clock.now().timestamp() * 1000),
+            previous=previous,
+            older=[replayed(row, settings.specialist_prompt) for row in before if self._knowledge.has_expired(row)],
+            not_learned=self._knowledge.left_out(tenant, task, learning.accepts),
+        )
 
     def _begin(self, run: Run) -> None:
         self._runs.save(run)

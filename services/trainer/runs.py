@@ -5,9 +5,11 @@ Below the artifacts folder, for each tenant and task:
 <tenant>/<task>/datasets/<dataset_id>/        see `dataset`
 <tenant>/<task>/runs/<run_id>/run-state.json  the run: what a restart goes on from
 <tenant>/<task>/runs/<run_id>/candidate.json  what the gate said, there before anybody is told
+<tenant>/<task>/runs/<run_id>/report.html     what people read of the gate
 <tenant>/<task>/runs/<run_id>/                the rest is the training process's, see `run`
 """
 
+import hashlib
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from datetime import datetime
@@ -100,7 +102,7 @@ class Runs:
         return sum(each is not None and each.incumbent == incumbent for each in refused)
 
     def labels_given(self, tenant: str, task: str) -> frozenset[str]:
-        """Return the labels that the task's newest run was given, those included that a later label replaced."""
+        """Return the labels that the task's newest run was given, those included that refinement left out."""
         runs = self.of(tenant, task)
         return self._labels[runs[-1].run_id] if runs else frozenset()
 
@@ -113,6 +115,12 @@ class Runs:
     def save_candidate(self, run: Run, candidate: Candidate) -> None:
         """Keep what became of a run, before it is told: a restart must tell the same."""
         self._write(run, "candidate.json", candidate)
+
+    def save_report(self, run: Run, report: str) -> str:
+        """Keep what people read of a gate, and return its SHA-256 in hexadecimal digits."""
+        content = report.encode()
+        self._write_bytes(run, "report.html", content)
+        return hashlib.sha256(content).hexdigest()
 
     def candidate(self, run: Run) -> Candidate | None:
         """Return what became of a run, if that has been judged."""
@@ -164,13 +172,16 @@ class Runs:
         self._runs[run.run_id] = run
         try:
             manifest = read_manifest(self.dataset(run))
-            self._labels[run.run_id] = frozenset((*manifest.label_ids, *manifest.superseded_label_ids))
+            self._labels[run.run_id] = frozenset((*manifest.label_ids, *manifest.refused_label_ids))
         except DatasetCorruptError as error:
             telemetry.log().error("dataset lost", run=run.run_id, error=str(error))
             self._labels[run.run_id] = frozenset()
 
     def _write(self, run: Run, name: str, value: Any) -> None:
+        self._write_bytes(run, name, msgspec.json.encode(value))
+
+    def _write_bytes(self, run: Run, name: str, content: bytes) -> None:
         folder = self.folder(run)
         partial = folder / f".{name}"
-        partial.write_bytes(msgspec.json.encode(value))
+        partial.write_bytes(content)
         partial.rename(folder / name)

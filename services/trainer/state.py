@@ -8,11 +8,11 @@ import msgspec
 
 from schemas.bundle import Bundle, Learning, Task
 from schemas.events import BundlePublished, Deployment, EdgeCase, Erasure, Label
-from schemas.labels import LEARNABLE, Standing, standing
+from schemas.labels import JUDGEMENTS, Kind, Outcome, Standing, State, standing
 from schemas.prompts import decodable_schema
 from services.runtime.bundles import NOTHING_PUBLISHED, bundle_of
 from services.runtime.errors import FailedPrecondition, NotFound, Rejected
-from services.trainer.dataset import LabelledRow
+from services.trainer.dataset import LabelledRow, LeftOut, Reason
 from services.trainer.domain import row, shown, tool_document
 
 
@@ -95,23 +95,62 @@ class Knowledge:
 
     def rows(self, tenant: str, task: str, prompt: str, accepts: Collection[str]) -> list[LabelledRow]:
         """Return what can be learned from for a task, as a specialist with this prompt learns it."""
+        standings = self.standings[tenant, task]
         return [
-            row(self.edge_cases[label.request_id], label, prompt) for label in self.learnable(tenant, task, accepts)
+            row(self.edge_cases[label.request_id], label, standings[label.request_id].state, prompt)
+            for label in self.learnable(tenant, task, accepts)
         ]
 
     def learnable(self, tenant: str, task: str, accepts: Collection[str]) -> Iterator[Label]:
         """Yield the labels of a task that `rows` are made of: those that count, of edge cases that are known.
-
-        Not one whose answer is empty: who confirms that a request was rightly refused shows no answer to learn.
 
         Args:
             tenant: Whose.
             task: What it is for.
             accepts: States of a request whose label is learned from (`schemas.bundle.Learning.accepts`).
         """
-        for request_id, said in self.standings[tenant, task].items():
-            label = said.label
-            if label is None or said.state not in accepts or request_id not in self.edge_cases:
-                continue
-            if label.outcome in LEARNABLE and label.answer.strip():
-                yield label
+        for said in self.standings[tenant, task].values():
+            if said.label is not None and self._reason_against(said.label, said, accepts) is None:
+                yield said.label
+
+    def has_expired(self, row: LabelledRow) -> bool:
+        """Say whether topics hold no longer what a row was made of, and nothing that has been said against it since."""
+        said = self.standings[row.tenant, row.task].get(row.request_id)
+        if said is None:
+            return row.request_id not in self.erased
+        counts = said.label is not None and said.label.label_id == row.label_id
+        return counts and row.request_id not in self.edge_cases
+
+    def left_out(self, tenant: str, task: str, accepts: Collection[str]) -> list[LeftOut]:
+        """Return the labels of a task of which `rows` are not made, and why; what was skipped says nothing to learn."""
+        found = {}
+        for request_id, records in self.labels[tenant, task].items():
+            said = self.standings[tenant, task][request_id]
+            taken_back = {each.label_id for each in records if each.outcome == Outcome.RETRACTED}
+            for label in records:
+                if label.label_id in taken_back:
+                    reason: Reason | None = Reason.RETRACTED
+                elif label.outcome in {*JUDGEMENTS, Outcome.ESCALATED}:
+                    reason = self._reason_against(label, said, accepts)
+                else:
+                    reason = None
+                if reason is not None:
+                    found[label.label_id] = LeftOut(request_id, label.label_id, reason)
+        return list(found.values())
+
+    def _reason_against(self, label: Label, said: Standing, accepts: Collection[str]) -> Reason | None:
+        """Return why a label is not learned from, given what the labels of its request come to."""
+        if label.kind == Kind.GOLD:
+            return Reason.GOLD
+        if said.label is None:
+            return Reason.ESCALATED if said.state == State.ESCALATED else Reason.DISPUTED
+        if label.label_id != said.label.label_id:
+            return Reason.SUPERSEDED
+        if label.request_id not in self.edge_cases:
+            return Reason.NOT_SHOWN
+        if label.outcome == Outcome.UNSAFE:
+            return Reason.UNSAFE
+        if said.state not in accepts:
+            return Reason.NOT_ACCEPTED
+        # Who confirms that a request was rightly refused shows no answer to learn.
+        return None if label.answer.strip() else Reason.EMPTY

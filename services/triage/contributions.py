@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.runtime.shares import Share
 from services.triage import quality
 from services.triage.domain.access import Person
-from services.triage.domain.shares import Share
 from services.triage.ports import Record
 from services.triage.questions import Query, Row, Span, answers
 

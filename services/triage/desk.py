@@ -14,7 +14,6 @@ from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFoun
 from services.triage.backlog import Backlog
 from services.triage.domain import holds
 from services.triage.domain.access import Person
-from services.triage.domain.answers import wants_call
 from services.triage.domain.holds import Hold
 from services.triage.domain.labels import Judgement, label
 from services.triage.domain.leases import Lease, Signer
@@ -181,7 +180,7 @@ class Desk:
             kind,
             judgement,
             now=self.clock.now(),
-            function_call=wants_call(self.bundles.current(), edge_case.task),
+            function_call=self.bundles.current().wants_call(edge_case.task),
         )
         self.backlog.look_out(made.label_id)
         await self.labels.write(made)

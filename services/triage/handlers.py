@@ -9,7 +9,6 @@ from schemas.events import EdgeCase, Feedback, Interaction, Signal
 from schemas.topics import Topic
 from services.runtime.clock import Clock
 from services.runtime.errors import Rejected
-from services.triage.domain.answers import wants_call
 from services.triage.domain.neighbours import Known
 from services.triage.domain.rows import Remembered
 from services.triage.domain.selection import Budget, Decision, Selector
@@ -153,7 +152,7 @@ class Picker:
         compared: Callable[[], Known] | None = None,
     ) -> _Judged:
         known = compared() if compared is not None else self.experience.known(interaction)
-        function_call = wants_call(bundle, interaction.task)
+        function_call = bundle.wants_call(interaction.task)
         found = signals(interaction, feedback, known, function_call=function_call, drifted=drifted)
         chance = self.experience.chance(interaction.tenant, interaction.task, interaction.model, found)
         return _Judged(known, found, chance)

@@ -10,7 +10,6 @@ from schemas.events import Citation, EdgeCase, Label, Message, Tool
 from schemas.labels import Outcome
 from services.triage.alike import Answered
 from services.triage.desk import Claimed
-from services.triage.domain.answers import wants_call
 from services.triage.domain.spans import Part, elsewhere, parts
 
 # Of a longer text the beginning is shown, and the rest on demand.
@@ -168,7 +167,7 @@ def item_page(claimed: Claimed, neighbours: Sequence[Answered], bundle: Bundle, 
         answer=parts(item.answer, item.findings),
         found=elsewhere(item.answer, item.findings),
         starts=(*templates, *(others or alike)),
-        function_call=wants_call(bundle, item.task),
+        function_call=bundle.wants_call(item.task),
     )
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.runtime.shares import Share, chance_of_fall
 from services.triage.domain.access import Person
 from services.triage.domain.agreement import Agreement, Ratings, agreement
 from services.triage.domain.queue import QueueName
-from services.triage.domain.shares import Share, chance_of_fall
 from services.triage.ports import Record
 from services.triage.questions import Query, Row, Span, answers
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -30,7 +30,7 @@ from schemas import clickhouse as ddl
 from schemas.ledger.notes import SigningKey
 from schemas.ledger.proofs import Proof
 from schemas.topics import Topic
-from services.trainer.dataset import Split, read_rows
+from services.trainer.dataset import read_rows
 from tests.whole_stack import (
     CALL_SECONDS,
     HOLDOUT_MINIMUM,
@@ -275,8 +275,7 @@ def stores_with(gyre: WholeStack, text: str) -> set[str]:
     }
     settings = gyre.stack.settings
     for manifest in settings.artifacts_dir.glob("*/*/datasets/*/manifest.json"):
-        rows = [row for split in get_args(Split) for row in read_rows(manifest.parent, split)]
-        if any(text in message.content for row in rows for message in row.messages):
+        if any(text in message.content for row in read_rows(manifest.parent) for message in row.messages):
             found.add("datasets")
     files = (path for path in settings.state_dir.rglob("*") if path.is_file())
     kept_by_others = {settings.state_dir / "kafka", settings.state_dir / "clickhouse"}

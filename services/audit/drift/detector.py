@@ -19,50 +19,23 @@ exchangeable values only within each part, and a value says nothing until its pa
 """
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
-from statistics import NormalDist
 
-# Values are told apart as far as these many slots do. That loses power, never the promise.
-SLOTS = 128
+from services.runtime.conformal import SLOTS, Bets, Ranks, normal, tail
+
 # Of so many of the latest values the shape is known, which one bet follows and an alarm tells of.
 LATEST = 128
-
-# Cells of [0, 1], finer towards the ends. A bet is constant within each.
-_TAIL = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.055, 0.075, 0.1, 0.13, 0.16)
-_EDGES = (0.0, *_TAIL, *(n / 20 for n in range(4, 17)), *(1 - each for each in reversed(_TAIL)), 1.0)
-
-
-def _bet(chance_below: Callable[[float], float]) -> list[float]:
-    """Return a bet's height in each cell, from the chance that it gives a p-value to lie below a bound."""
-    return [(chance_below(high) - chance_below(low)) / (high - low) for low, high in pairwise(_EDGES)]
-
-
-def _normal(shift: float, spread: float) -> Callable[[float], float]:
-    """Were the values normal: they are so many standard deviations higher, and spread so many times as wide."""
-    normal = NormalDist()
-    return lambda bound: bound if bound in (0, 1) else normal.cdf((normal.inv_cdf(bound) + shift) / spread)
-
-
-def _tail(share: float, times: float) -> Callable[[float], float]:
-    """The highest values, so large a share of all, come so many times as often: as errors do."""
-    rest = (1 - share * times) / (1 - share)
-    return lambda bound: min(bound, share) * times + max(bound - share, 0) * rest
-
 
 # By a change of less than half of the smallest shift all of these lose: so small a one hardly ever is an alarm.
 _SHIFTS = (-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)
 _SPREADS = (0.6, 1.6)
 _TAILS = ((0.003, 4.0), (0.01, 3.0), (0.03, 3.0), (0.1, 3.0), (0.2, 2.0), (0.4, 1.6))
 _SHAPES = (
-    *(_normal(shift, 1.0) for shift in _SHIFTS),
-    *(_normal(0.0, spread) for spread in _SPREADS),
-    *(_tail(*each) for each in _TAILS),
+    *(normal(shift, 1.0) for shift in _SHIFTS),
+    *(normal(0.0, spread) for spread in _SPREADS),
+    *(tail(*each) for each in _TAILS),
 )
-# By cell, the height of each bet there.
-_HEIGHTS = [list(cell) for cell in zip(*map(_bet, _SHAPES), strict=True)]
+_BETS = Bets(_SHAPES)
 # One more bet follows the latest p-values: it tells so many cells apart, each with so many p-values to begin with.
 _CELLS, _PRIOR = 10, 5.0
 # How the stake that each value adds is shared out: to the one that follows, and to each of the others.
@@ -92,27 +65,6 @@ class Change:
     slot: int | None = None
 
 
-class _Counts:
-    """How many values of one part of a reference fell into each slot."""
-
-    BLOCK = 8
-
-    def __init__(self) -> None:
-        self.slots = array("I", bytes(4 * SLOTS))
-        self._blocks = array("I", bytes(4 * SLOTS // self.BLOCK))  # the same by so many slots
-
-    def add(self, slot: int) -> int:
-        """Count a value, and return how many there are."""
-        self.slots[slot] += 1
-        self._blocks[slot // self.BLOCK] += 1
-        return sum(self._blocks)
-
-    def above(self, slot: int) -> int:
-        """Return how many values are in higher slots."""
-        block = slot // self.BLOCK + 1
-        return sum(self.slots[slot + 1 : block * self.BLOCK]) + sum(self._blocks[block:])
-
-
 class Detector:
     """Watches one stream of values; its memory does not grow with their number."""
 
@@ -132,7 +84,7 @@ class Detector:
     def _begin(self) -> None:
         self._seen = 0
         self._sum = 0.0
-        self._counts: list[_Counts | None] = [None] * self._parts
+        self._counts: list[Ranks | None] = [None] * self._parts
         # Of each bet: its stakes together, and each times the number of values since it was placed.
         self._stakes = [0.0] * (len(_SHAPES) + 1)
         self._ages = [0.0] * (len(_SHAPES) + 1)
@@ -153,7 +105,7 @@ class Detector:
             part: Of the reference.
         """
         p = self._p_value(slot, chance, part)
-        heights = [*_HEIGHTS[bisect_right(_EDGES, p, 1, len(_EDGES) - 1) - 1], self._followed(p)]
+        heights = [*_BETS.heights(p), self._followed(p)]
         self._ages = [
             (age + stake) * height for age, stake, height in zip(self._ages, self._stakes, heights, strict=True)
         ]
@@ -173,12 +125,13 @@ class Detector:
     def _p_value(self, slot: int, chance: float, part: int) -> float:
         counts = self._counts[part]
         if counts is None:
-            counts = self._counts[part] = _Counts()
-        seen, own = counts.add(slot), counts.slots[slot]
-        if self._categorical:
-            above = sum([count for count in counts.slots if count < own])
-            return (above + chance * own * counts.slots.count(own)) / seen
-        return (counts.above(slot) + chance * own) / seen
+            counts = self._counts[part] = Ranks()
+        counts.add(slot)
+        if not self._categorical:
+            return counts.p_value(slot, chance)
+        own = counts.slots[slot]
+        above = sum([count for count in counts.slots if count < own])
+        return (above + chance * own * counts.slots.count(own)) / counts.count
 
     def _followed(self, p: float) -> float:
         """Return the height of the bet that this p-value is like the latest ones; then it is one of them."""

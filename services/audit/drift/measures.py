@@ -9,7 +9,7 @@ from zlib import crc32
 
 from schemas.bundle import Bundle
 from schemas.events import WRONG_FORM, Interaction
-from services.audit.drift.detector import SLOTS
+from services.runtime.conformal import SLOTS
 
 
 class Stream(NamedTuple):

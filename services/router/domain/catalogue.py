@@ -125,8 +125,14 @@ class Catalogue:
             raise NotFound(f"model: {model!r} is not known; wanted one of {', '.join([AUTO, *caller.tasks, *names])}")
         return Settled(task, task_by, model)
 
-    def candidates(self, tenant: str, task: str) -> tuple[Candidate, ...]:
-        """Return the live models for a task, cheapest tier first."""
+    def candidates(self, tenant: str, task: str, who: str = "") -> tuple[Candidate, ...]:
+        """Return the live models for a task, cheapest tier first.
+
+        Args:
+            tenant: Whose.
+            task: Which.
+            who: Asks, so that the same are answered by a canary for as long as there is one; empty: it answers.
+        """
         generic = sorted(
             (
                 Candidate(
@@ -145,6 +151,8 @@ class Catalogue:
             key=lambda candidate: TIERS.index(candidate.tier),
         )
         deployment = self.deployments.get((tenant, task))
+        if deployment is not None and who and not _is_answered(who, deployment):
+            deployment = deployment.proven
         if deployment is None or deployment.state != "live":
             return tuple(generic)
         specialist = Candidate(
@@ -164,3 +172,11 @@ class Catalogue:
         """Return everything that an application may write as the model."""
         names = [candidate.name for task in caller.tasks for candidate in self.candidates(caller.tenant, task)]
         return list(dict.fromkeys([AUTO, *caller.tasks, *names]))
+
+
+def _is_answered(who: str, deployment: Deployment) -> bool:
+    """Say whether somebody is among those whom a deployment answers; among whom is drawn anew for each specialist."""
+    if deployment.share >= 1:
+        return True
+    drawn = hashlib.sha256(f"{deployment.candidate_id}/{who}".encode(errors="replace")).digest()
+    return int.from_bytes(drawn[:8]) < deployment.share * 2**64

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from schemas.events import EdgeCase, Label
 from schemas.labels import Kind, Outcome
+from services.runtime.calls import call_error
 from services.runtime.errors import InvalidArgument
-from services.triage.domain.answers import call_error
 from services.triage.domain.deltas import delta
 from services.triage.domain.leases import Lease
 from services.triage.domain.texts import question_of

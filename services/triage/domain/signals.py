@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from schemas.events import Feedback, Interaction, Signal
-from services.triage.domain.answers import call_error
+from services.runtime.calls import call_error
 from services.triage.domain.deltas import delta
 from services.triage.domain.neighbours import Known
 from services.triage.domain.texts import answer_of

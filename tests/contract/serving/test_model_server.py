@@ -10,7 +10,7 @@ import pytest
 
 from services.runtime.errors import Rejected, Retryable
 from services.serving.adapters import FolderRepository, TritonServer
-from services.serving.domain import Placed
+from services.serving.domain.deployments import Placed
 from services.serving.ports import ModelServer, Repository
 from tests.integration.serving.adapters import write_random_adapter
 from tests.unit.serving.fakes import FakeRepository, FakeServer

@@ -14,7 +14,7 @@ from schemas.codecs import codec, dead_letter_codec
 from schemas.events import BundlePublished, DeadLetter, Feedback
 from schemas.topics import SPECS, Topic
 from services.runtime.errors import Rejected, Retryable
-from services.runtime.kafka import Follower, Outgoing, Producer, Transformer, ensure_topics
+from services.runtime.kafka import Follower, Outgoing, Producer, Transformer, ensure_topics, offsets_since
 from services.runtime.settings import KafkaSettings
 
 
@@ -187,3 +187,18 @@ async def test_a_follower_passes_over_what_is_no_event(settings: KafkaSettings) 
             await producer.send(Topic.FEEDBACK, feedback(9, "after"))
             while "after-9" not in seen:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_follower_can_begin_with_what_was_written_since_a_time(settings: KafkaSettings) -> None:
+    seen: list[str] = []
+    follower = Follower(settings, {Topic.FEEDBACK: lambda event: seen.append(event.request_id)})
+    async with Producer(settings) as producer:
+        await asyncio.gather(*(producer.send(Topic.FEEDBACK, feedback(number, "before")) for number in range(8)))
+        await asyncio.sleep(0.05)
+        since = datetime.now(UTC)
+        offsets = await offsets_since(settings, [Topic.FEEDBACK], since)
+        await asyncio.gather(*(producer.send(Topic.FEEDBACK, feedback(number, "since")) for number in range(8)))
+        assert offsets == await offsets_since(settings, [Topic.FEEDBACK], since)
+        async with running(lambda: follower.run(offsets)):
+            await follower.caught_up()
+    assert sorted(seen) == sorted(f"since-{number}" for number in range(8))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer
 
@@ -17,7 +18,7 @@ from embedded.stack import Stack
 from gyre.api.serving.v1 import serving_pb2, serving_pb2_grpc
 from schemas.bundle import load_bundle
 from schemas.codecs import codec, dead_letter_codec
-from schemas.events import BundlePublished, Candidate, DeadLetter, Deployment, Sensitivity
+from schemas.events import EVENTS, BundlePublished, Candidate, DeadLetter, Deployment, Event, Sensitivity
 from schemas.prompts import Generated, Prompt
 from schemas.topics import Topic
 from services.runtime.errors import Retryable
@@ -29,7 +30,7 @@ from tests.integration.service_process import ServiceProcess
 from tests.integration.serving.adapters import write_random_adapter
 
 TENANT, TASK = "customer-care", "serving-test"
-KEY, MODEL = f"{TENANT}/{TASK}", f"specialist-{TENANT}-{TASK}"
+MODEL = f"specialist-{TENANT}-{TASK}"
 
 T = TypeVar("T")
 
@@ -79,9 +80,9 @@ class Loop:
         response = await self.call("Deploy", request)
         return response.model, response.model_version
 
-    async def roll_back(self) -> str:
+    async def roll_back(self, task: str = TASK) -> str:
         """Roll back; return the candidate that is live then."""
-        request = serving_pb2.RollbackRequest(tenant=TENANT, task=TASK, reason="a test")
+        request = serving_pb2.RollbackRequest(tenant=TENANT, task=task, reason="a test")
         response = await self.call("Rollback", request)
         return str(response.candidate_id)
 
@@ -90,13 +91,20 @@ class Loop:
         response = await self.call("Status", serving_pb2.StatusRequest())
         return next((each for each in response.deployments if each.candidate_id == candidate_id), None)
 
-    async def tell(self, candidate_id: str, adapter_path: str, verdict: str = "promote") -> None:
+    async def send(self, *events: Event) -> None:
+        """Write events to their topics, at the same time."""
+        topic_of = {event: topic for topic, event in EVENTS.items()}
+        await asyncio.gather(*(self._producer.send(topic_of[type(event)], event) for event in events))
+
+    async def tell(
+        self, candidate_id: str, adapter_path: str, verdict: str = "promote", task: str = TASK, **changed: Any
+    ) -> None:
         """Write a candidate to its topic."""
         candidate = Candidate(
             candidate_id=candidate_id,
             run_id=f"run of {candidate_id}",
             tenant=TENANT,
-            task=TASK,
+            task=task,
             created_at=datetime.now(UTC),
             verdict=verdict,
             reasons=("better on the hold-out",),
@@ -107,16 +115,21 @@ class Loop:
             sensitivity=Sensitivity.INTERNAL,
             bundle_version="b1",
         )
-        await self._producer.send(Topic.CANDIDATES, candidate)
+        await self.send(msgspec.structs.replace(candidate, **changed))
 
-    async def live(self, candidate_id: str) -> Deployment:
-        """Wait until a candidate is the newest deployment of the task."""
+    async def live(self, candidate_id: str, task: str = TASK, share: float = 1.0) -> Deployment:
+        """Wait until a candidate is the newest deployment of a task, for a share of its callers."""
 
         async def newest() -> Deployment | None:
-            told = [event for event in await self._read(str(Topic.DEPLOYMENTS)) if event.task_key == KEY]
-            return told[-1] if told and told[-1].candidate_id == candidate_id else None
+            told = await self.newest(task)
+            return told if told and (told.candidate_id, told.share) == (candidate_id, share) else None
 
         return await until(newest)
+
+    async def newest(self, task: str) -> Deployment | None:
+        """Return the newest deployment of a task."""
+        told = [each for each in await self._read(str(Topic.DEPLOYMENTS)) if each.task_key == f"{TENANT}/{task}"]
+        return told[-1] if told else None
 
     async def dead_letters(self) -> list[DeadLetter]:
         """Return the candidates that serving gave up on."""

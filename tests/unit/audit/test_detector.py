@@ -5,7 +5,8 @@ from random import Random
 
 import pytest
 
-from services.audit.drift.detector import LATEST, SLOTS, Change, Detector
+from services.audit.drift.detector import LATEST, Change, Detector
+from services.runtime.conformal import SLOTS
 
 Draw = Callable[[Random], int]
 

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from schemas.events import WRONG_FORM, Attempt, Drift, Interaction, Message, Sensitivity
 from services.audit.drift.clusters import LEARNED, Vectors
-from services.audit.drift.detector import SLOTS
 from services.audit.drift.measures import (
     COST,
     ERRORS,
@@ -21,6 +20,7 @@ from services.audit.drift.measures import (
     observations,
 )
 from services.audit.drift.watch import Promise, Watch
+from services.runtime.conformal import SLOTS
 
 BEGIN = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
 TASK = Stream("acme", "find")

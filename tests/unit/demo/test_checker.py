@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gyre.demo.checker import is_right, right_function, wilson_interval
+from gyre.demo.checker import is_right, right_function
 from gyre.demo.traffic import traffic
 
 REQUEST = next(request for request in traffic() if request.task == "consumer-services")
@@ -50,19 +50,3 @@ def test_arguments_of_any_shape_are_wrong_and_no_error(value: object) -> None:
 def test_the_leaderboards_model_list_is_not_left_replaced() -> None:
     is_right(REQUEST, REQUEST.expected_call_json)
     assert "bfcl_eval.constants.model_config" not in sys.modules
-
-
-def test_the_interval_is_wilsons() -> None:
-    # The bounds that Newcombe (1998) gives for 81 of 263.
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-
-
-def test_the_interval_stays_within_0_and_1() -> None:
-    assert wilson_interval(0, 10)[0] == 0.0
-    assert wilson_interval(10, 10)[1] == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize(("right", "asked"), [(1, 0), (3, 2), (-1, 5)])
-def test_impossible_counts_are_refused(right: int, asked: int) -> None:
-    with pytest.raises(ValueError, match="wanted"):
-        wilson_interval(right, asked)

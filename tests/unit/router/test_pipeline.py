@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+import msgspec
 import pytest
 
 from schemas.events import Message, Sensitivity, ToolCall
@@ -243,6 +244,21 @@ async def test_sampling_reaches_the_model_within_the_limits_of_task_and_model() 
         "frequency_penalty": 1.0,
         "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "string"}}},
     }
+
+
+@pytest.mark.parametrize(("share", "canary", "tier"), [(1.0, False, "specialist"), (1e-9, False, "small")])
+async def test_a_canary_answers_its_share_alone(share: float, canary: bool, tier: str) -> None:
+    stack = Stack(msgspec.structs.replace(deployment(), share=share))
+    await stack.router.complete(stack.call(), ask("Hi", user="bob"))
+    (recorded,) = stack.recorder.interactions
+    assert (recorded.tier, recorded.canary) == (tier, canary)
+
+
+async def test_who_names_a_canary_is_answered_by_it_and_the_record_says_that_it_was_one() -> None:
+    stack = Stack(msgspec.structs.replace(deployment(), share=1e-9))
+    await stack.router.complete(stack.call(), ask("Hi", model="specialist-shop-chat", user="bob"))
+    (recorded,) = stack.recorder.interactions
+    assert (recorded.candidate_id, recorded.canary) == ("c1", True)
 
 
 async def test_explain_decides_and_neither_asks_a_model_nor_records() -> None:

@@ -1,9 +1,11 @@
 import json
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
-from schemas.events import BundlePublished
+from schemas.events import BundlePublished, Sensitivity, Specialist
+from services.router.domain.catalogue import Catalogue
 from services.router.experience import Experience
 from services.router.state import Directory
 from services.runtime.errors import Rejected, Retryable, Unauthenticated
@@ -58,3 +60,45 @@ def test_a_key_belongs_to_one_application() -> None:
     for wrong in ("", "A-KEY", KEY + " ", "x" * 100_000):
         with pytest.raises(Unauthenticated):
             catalogue.caller(wrong)
+
+
+def canary(*before: Specialist) -> Catalogue:
+    directory = Directory(no_space, Experience(no_space))
+    directory.take_bundle(published(bundle().model_dump_json()))
+    directory.take_deployment(msgspec.structs.replace(deployment("chat"), share=0.3, before=before))
+    return directory.catalogue()
+
+
+BEFORE = Specialist(
+    candidate_id="c0",
+    model_version="2",
+    adapter_path="c0/adapter",
+    system_prompt="You were the specialist.",
+    response_schema="",
+    sensitivity=Sensitivity.PUBLIC,
+)
+
+
+def test_a_canary_answers_its_share_of_the_callers_and_always_the_same() -> None:
+    catalogue = canary(BEFORE)
+    versions = [catalogue.candidates("shop", "chat", f"web/{number}")[0].version for number in range(2000)]
+    assert set(versions) == {"2", "3"}
+    assert versions.count("3") / 2000 == pytest.approx(0.3, abs=0.04)
+    assert versions == [catalogue.candidates("shop", "chat", f"web/{number}")[0].version for number in range(2000)]
+
+
+def test_the_others_are_answered_as_before_by_the_specialist_or_by_none() -> None:
+    others = [who for number in range(20) if (who := f"web/{number}") and not is_canary(canary(BEFORE), who)]
+    (before, *_) = canary(BEFORE).candidates("shop", "chat", others[0])
+    assert before.deployment is not None
+    assert (before.name, before.version, before.deployment.candidate_id) == ("specialist-shop-chat", "2", "c0")
+    assert before.deployment.system_prompt == "You were the specialist."
+    assert canary().candidates("shop", "chat", others[0])[0].name == "small"
+
+
+def is_canary(catalogue: Catalogue, who: str) -> bool:
+    return catalogue.candidates("shop", "chat", who)[0].version == "3"
+
+
+def test_who_asks_for_a_canary_by_its_name_is_answered_by_it() -> None:
+    assert canary(BEFORE).candidates("shop", "chat")[0].version == "3"

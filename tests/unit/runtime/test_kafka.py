@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaError
 
-from services.runtime import kafka
-from services.runtime.kafka import transaction
+from services.runtime.kafka import transformer
+from services.runtime.kafka.transformer import transaction
 
 
 class FakeProducer:
@@ -57,7 +57,7 @@ async def test_what_fails_is_aborted_and_its_error_goes_on(error: BaseException)
 async def test_who_is_cancelled_is_so_whatever_becomes_of_the_abort(
     abort: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka, "SEND_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr(transformer, "ABORT_SECONDS", 0.01)
     producer = FakeProducer(abort)
     async with asyncio.timeout(10):
         with pytest.raises(asyncio.CancelledError):

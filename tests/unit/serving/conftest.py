@@ -1,5 +1,6 @@
 """A tiny Llama model, an adapter for it, a GGUF that describes it, and an export of them."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ ADAPTED = ("self_attn.q_proj", "self_attn.k_proj", "mlp.down_proj")
 SCHEMA = {"type": "object", "properties": {"name": {"const": "refund"}}, "required": ["name"]}
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 OF = {"tenant": "care", "task": "orders"}
+REPORT = b"<p>promoted</p>"
 CANDIDATE = Candidate(
     candidate_id="019aa0c0-0000-7000-8000-000000000001",
     run_id="019aa0c0-0000-7000-8000-000000000001",
@@ -48,6 +50,7 @@ CANDIDATE = Candidate(
     gain=0.65,
     gain_low=0.4,
     gain_high=0.85,
+    report_sha256=hashlib.sha256(REPORT).hexdigest(),
     sensitivity=Sensitivity.CONFIDENTIAL,
     bundle_version="b1",
     **OF,
@@ -96,6 +99,7 @@ def exporter(root: Path) -> FolderExporter:
     (root / "models" / "base" / "tokenizer.json").write_text("{}")
     write_description(root / "models" / "base.Q8_0.gguf")
     write_adapter(artifacts / CANDIDATE.adapter_path, base_model_name_or_path="/somewhere/on/this/machine")
+    (artifacts / CANDIDATE.adapter_path).with_name("report.html").write_bytes(REPORT)
     dataset = artifacts / "care" / "orders" / "datasets" / CANDIDATE.dataset_id
     dataset.mkdir(parents=True)
     (dataset / "manifest.json").write_text(json.dumps(MANIFEST))

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from schemas.bundle import Bundle, load_bundle
+from schemas.bundle import Bundle, Learning, Rollout, load_bundle
 from schemas.events import BundlePublished, Candidate, Deployment, GateAnswer, Sensitivity
 from services.runtime.clock import Clock
 from services.runtime.errors import Rejected, Retryable
-from services.serving.domain import Placed
+from services.serving.domain.deployments import Placed
 from services.serving.handlers import Serving
 from services.serving.state import DesiredState
 
@@ -224,9 +224,13 @@ class World:
         }
 
 
-def sample_bundle(**weights: str) -> Bundle:
-    """The sample bundle with other models: their weights by name."""
+def sample_bundle(rollout: Rollout | None = None, **weights: str) -> Bundle:
+    """The sample bundle with other models, their weights by name, and a task whose specialists go live like that."""
     bundle = load_bundle(Path("deploy/bundle"))
+    if rollout is not None:
+        learning = Learning(labels_needed=1, rollout=rollout)
+        task = bundle.tasks["consumer-services"].model_copy(update={"learning": learning})
+        bundle = bundle.model_copy(update={"tasks": {**bundle.tasks, TASK: task}})
     small = bundle.models["small"]
     models = {name: small.model_copy(update={"served_as": name, "weights": each}) for name, each in weights.items()}
     return bundle.model_copy(update={"models": models})

@@ -189,6 +189,8 @@ APART = "is not what base and adapter add up to"
         (edit("gate.json", verdict="refuse"), "gate.json", "verdict is 'refuse'; what goes live has 'promote'"),
         (edit("gate.json", candidate_accuracy=0.99), "gate.json", "is not what audit-proof.json shows to be on record"),
         (edit("gate.json", candidate_id="other"), "deployment.json", "gate.json has 'other'"),
+        (write("report.html", "<p>refused</p>"), "report.html", "is not the report that gate.json has the SHA-256 of"),
+        (drop("report.html"), "report.html", "is missing"),
         (edit("gate.json", dataset_id="other"), "dataset.json", "gate.json has 'other'"),
         (edit("deployment.json", task="other"), "deployment.json", "task is 'other'; gate.json has 'orders'"),
         (edit("deployment.json", reason="other"), "deployment.json", "is not what audit-proof.json shows"),

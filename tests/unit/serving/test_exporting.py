@@ -61,6 +61,7 @@ def test_an_export_has_the_weights_four_ways_and_the_records(folder: Path) -> No
         "merged/config.json",
         "merged/model.safetensors",
         "merged/tokenizer.json",
+        "report.html",
         "response_schema.json",
         f"triton/cpu/{MODEL}/1/model.json",
         f"triton/cpu/{MODEL}/1/model.py",

@@ -4,8 +4,8 @@ import pytest
 
 from schemas.events import Deployment
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, Rejected, Retryable
-from services.serving import handlers
-from services.serving.domain import KEPT_PREVIOUS, Placed, Trial
+from services.serving import handlers, placement
+from services.serving.domain.deployments import KEPT_PREVIOUS, Placed, Trial
 from tests.unit.serving.fakes import KEY, MODEL, TASK, TENANT, World, sample_bundle
 
 
@@ -274,7 +274,7 @@ async def test_what_triton_refuses_is_tried_again_after_a_while_and_not_at_every
     ((_, complaint),) = world.serving.status()
     assert "cannot be loaded" in complaint
     world.server.unloadable.clear()
-    world.seconds += handlers.REFUSED_SECONDS
+    world.seconds += placement.REFUSED_SECONDS
     await world.serving.reconcile()
     assert world.loaded == {"a"}
     assert world.serving.status()[0][1] == ""
@@ -283,7 +283,7 @@ async def test_what_triton_refuses_is_tried_again_after_a_while_and_not_at_every
 async def test_a_version_that_is_loaded_and_answers_nothing_is_loaded_anew(world: World) -> None:
     await world.promote("a")
     world.server.dead.add(Placed(MODEL, 1))
-    for _ in range(handlers.FAILURES_BEFORE_RELOAD):
+    for _ in range(placement.FAILURES_BEFORE_RELOAD):
         await world.serving.reconcile()
         assert world.serving.status()[0][1] == f"{MODEL} 1 does not answer"
     await world.serving.reconcile()

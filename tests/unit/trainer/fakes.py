@@ -3,14 +3,14 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from schemas.bundle import Bundle, Learning, load_bundle
+from schemas.bundle import Bundle, GateCase, Learning, Price, Routing, load_bundle
 from schemas.events import BundlePublished, Candidate, Deployment, EdgeCase, Label, Message, Sensitivity, Tool
 from schemas.prompts import Generated, Prompt
 from services.runtime.clock import Clock
@@ -25,7 +25,8 @@ from services.trainer.training.configuration import cpu, read_specification
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TENANT, TASK, OTHER_TASK = "customer-care", "consumer-services", "other-services"
-LEARNING = Learning(labels_needed=40, holdout_share=0.4, holdout_minimum=8, minimum_gain=0.0)
+# Looking for personal data takes seconds to start, so that is done where it is asked for alone.
+LEARNING = Learning(labels_needed=40, holdout_share=0.4, holdout_minimum=8, minimum_gain=0.0, personal_data=())
 TRACK = Tool(
     name="track", parameters='{"type": "object", "properties": {"order": {"type": "integer"}}, "required": ["order"]}'
 )
@@ -130,11 +131,12 @@ class FakeTrial(Absent):
 
 
 class FakeModels(Absent):
-    """Answers rightly, but for the models that are `wrong`."""
+    """Answers rightly, but for the models that are `wrong`, and what of one model and question is in `said`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.wrong = {("small", "")}
+        self.said: dict[tuple[str, str, str], str] = {}  # by model, version and question
         self.asked: Counter[tuple[str, str]] = Counter()
         self.questions: list[str] = []
         self.most_at_once = 0
@@ -159,6 +161,8 @@ class FakeModels(Absent):
             mean_logprob=0.0,
             min_logprob=0.0,
         )
+        if (*who, question) in self.said:
+            return self.said[*who, question], said
         return "I do not know." if who in self.wrong else right_answer(question), said
 
 
@@ -212,11 +216,23 @@ class World:
         self._seconds += 1
         return NOW + timedelta(seconds=self._seconds)
 
-    def publish(self, version: str = "b1", **learning: Any) -> None:
-        """Put a bundle in force: the sample one, with two tasks that learn."""
+    def publish(
+        self,
+        version: str = "b1",
+        gate: Sequence[GateCase] = (),
+        routing: Routing | None = None,
+        specialist_price: Price | None = None,
+        **learning: Any,
+    ) -> None:
+        """Put a bundle in force: the sample one, with two tasks that learn, and cases for one of them."""
         sample = load_bundle(Path("deploy/bundle"))
-        task = sample.tasks[TASK].model_copy(update={"learning": LEARNING.model_copy(update=learning)})
-        bundle: Bundle = sample.model_copy(update={"tasks": {TASK: task, OTHER_TASK: task}})
+        changes = {
+            "learning": LEARNING.model_copy(update=learning),
+            "routing": routing,
+            "specialist_price": specialist_price or Price(),
+        }
+        task = sample.tasks[TASK].model_copy(update=changes)
+        bundle: Bundle = sample.model_copy(update={"tasks": {TASK: task, OTHER_TASK: task}, "gate": {TASK: gate}})
         published = BundlePublished(version=version, published_at=NOW, content=bundle.model_dump_json())
         self.knowledge.take_bundle(published)
 

@@ -10,14 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.labels import State
 from services.trainer.dataset import (
     DatasetCorruptError,
     DatasetPolicy,
     DatasetTooSmallError,
     LabelledRow,
+    LeftOut,
     Message,
+    Reason,
     build_dataset,
     erase_rows,
+    read_left_out,
     read_manifest,
     read_rows,
     stable_key,
@@ -74,6 +78,8 @@ def test_the_identity_follows_content_and_not_order(tmp_path: Path) -> None:
     rows = [_row(n) for n in range(60)]
     dataset = _build(rows, tmp_path / "a")
     assert _build(rows[::-1], tmp_path / "b").name == dataset.name
+    more_stand_behind_it = [msgspec.structs.replace(row, state=State.AGREED, outcome="confirmed") for row in rows]
+    assert _build(more_stand_behind_it, tmp_path / "c").name == dataset.name
     changed = [msgspec.structs.replace(rows[0], completion="It has shipped."), *rows[1:]]
     assert _build(changed, tmp_path / "a").name != dataset.name
 
@@ -87,15 +93,19 @@ def test_an_existing_version_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [dataset.name]
 
 
-def test_of_two_labels_of_one_request_the_later_wins_and_the_other_is_named(tmp_path: Path) -> None:
+def test_of_two_labels_that_say_the_same_the_later_is_learned_and_the_other_named(
+    tmp_path: Path,
+) -> None:
     rows = [_row(n) for n in range(60)]
-    later = _row(100, "  WHERE is order\n7? ", completion="It has shipped.")
+    later = _row(100, "  WHERE is order\n7? ", completion='{"name": "track", "arguments": {"order": 1.0}}')
     for given_rows in ([*rows, later], [later, *rows]):
         dataset = _build(given_rows, tmp_path)
         manifest = read_manifest(dataset)
         assert manifest.rows == 60
-        assert manifest.superseded_label_ids == ("label-7",)
+        assert manifest.refused_label_ids == ("label-7",)
         assert "label-100" in manifest.label_ids
+        assert read_left_out(dataset) == [LeftOut("request-7", "label-7", Reason.REPEATED)]
+        assert manifest.left_out == {Reason.REPEATED: 1}
 
 
 def test_the_holdout_takes_its_share_and_shares_nothing_with_training(tmp_path: Path) -> None:
@@ -192,15 +202,22 @@ def test_an_altered_version_is_noticed(tmp_path: Path) -> None:
 
 def test_rows_that_are_erased_are_nowhere_in_the_version_and_it_can_be_read_on(tmp_path: Path) -> None:
     dataset = _build([_row(n, text=f"I am marker{n}x, where is it?") for n in range(60)], tmp_path)
-    before = {row.request_id for split in ("train", "holdout") for row in read_rows(dataset, split)}  # type: ignore[arg-type]  # either split
+    before = {row.request_id for row in read_rows(dataset)}
     assert erase_rows(dataset, {"request-3", "request-7", "no-such-request"}) == 2
     assert erase_rows(dataset, {"request-3"}) == 0
     assert erase_rows(dataset, {"request-9"}) == 1
-    left = {row.request_id for split in ("train", "holdout") for row in read_rows(dataset, split)}  # type: ignore[arg-type]  # either split
+    left = {row.request_id for row in read_rows(dataset)}
     assert before - left == {"request-3", "request-7", "request-9"}
     manifest = read_manifest(dataset)
     assert (manifest.dataset_id, manifest.rows, manifest.erased) == (dataset.name, 60, 3)
-    assert sorted(path.name for path in dataset.iterdir()) == ["assignments.parquet", "manifest.json", "rows.parquet"]
+    assert sorted(path.name for path in dataset.iterdir()) == [
+        "README.md",
+        "assignments.parquet",
+        "left_out.parquet",
+        "manifest.json",
+        "rows.parquet",
+        "rows.svg",
+    ]
     assert not [
         key
         for key in pq.read_table(dataset / "assignments.parquet")["stable_key"].to_pylist()
@@ -219,7 +236,7 @@ def test_a_share_that_leaves_one_side_empty_is_refused(share: float) -> None:
         DatasetPolicy(holdout_share=share)
 
 
-@pytest.mark.parametrize("files", range(4))
+@pytest.mark.parametrize("files", range(7))
 def test_an_erasure_that_was_killed_is_done_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
 ) -> None:
@@ -236,13 +253,13 @@ def test_an_erasure_that_was_killed_is_done_by_the_next(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed)
-        if files < 3:
+        if files < 6:
             with pytest.raises(KeyboardInterrupt):
                 erase_rows(dataset, {"request-3", "request-7"})
         else:
             erase_rows(dataset, {"request-3", "request-7"})
     erase_rows(dataset, {"request-3", "request-7", "request-9"})
-    left = {row.request_id for split in ("train", "holdout") for row in read_rows(dataset, split)}  # type: ignore[arg-type]  # either split
+    left = {row.request_id for row in read_rows(dataset)}
     assert left == {f"request-{n}" for n in range(60)} - {"request-3", "request-7", "request-9"}
     assert read_manifest(dataset).erased == 3
     kept = set(pq.read_table(dataset / "assignments.parquet")["stable_key"].to_pylist())

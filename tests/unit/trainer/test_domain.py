@@ -6,14 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.bundle import Learning, load_bundle
-from schemas.events import BundlePublished, Deployment, Erasure, Message, Sensitivity, Tool, ToolCall
+from schemas.bundle import Learning, Price, load_bundle
+from schemas.events import BundlePublished, Deployment, Erasure, Message, Sensitivity, Specialist, Tool, ToolCall
 from services.router.domain.answers import prompt
 from services.router.domain.catalogue import Candidate
 from services.router.domain.knowledge import NOTHING
 from services.router.domain.request import Sampling
 from services.runtime.errors import FailedPrecondition, Rejected
-from services.trainer.domain import Contestant, highest, incumbent
+from services.trainer.dataset import Reason
+from services.trainer.domain import Contestant, highest, incumbent, replayed
 from services.trainer.state import Knowledge
 from tests.unit.trainer.fakes import NOW, TASK, TENANT, TRACK, edge_case, label
 
@@ -111,6 +112,67 @@ def test_what_was_taken_back_or_is_in_dispute_is_not_learned(knowledge: Knowledg
     assert _ids(knowledge) == ["label-001"]
     knowledge.take_label(msgspec.structs.replace(first, outcome="retracted"))
     assert _ids(knowledge) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "reasons"),
+    [
+        ([{}], {}),
+        ([{"outcome": "skipped", "answer": ""}], {}),
+        ([{"outcome": "unsafe", "answer": ""}], {"label-001": Reason.UNSAFE}),
+        ([{"outcome": "confirmed", "answer": " "}], {"label-001": Reason.EMPTY}),
+        ([{"kind": "gold"}], {"label-001": Reason.GOLD}),
+        ([{}, {"outcome": "retracted", "answer": ""}], {"label-001": Reason.RETRACTED}),
+        ([{"request_id": "request-002"}], {"label-001": Reason.NOT_SHOWN}),
+        ([{}, {"label_id": "newer", "labelled_at": label(2).labelled_at}], {"label-001": Reason.SUPERSEDED}),
+        ([{}, {"label_id": "second", "expert": "expert-2"}], {"second": Reason.SUPERSEDED}),
+        (
+            [{}, {"label_id": "second", "expert": "expert-2", "answer": "It is lost."}],
+            {"label-001": Reason.DISPUTED, "second": Reason.DISPUTED},
+        ),
+        (
+            [{}, {"label_id": "second", "expert": "expert-2", "outcome": "escalated", "answer": ""}],
+            {"label-001": Reason.ESCALATED, "second": Reason.ESCALATED},
+        ),
+        (
+            [{}, {"label_id": "lead", "expert": "lead-1", "kind": "adjudication", "answer": "It is lost."}],
+            {"label-001": Reason.SUPERSEDED},
+        ),
+    ],
+)
+def test_every_label_that_is_not_learned_from_has_its_reason(
+    knowledge: Knowledge, said: list[dict[str, Any]], reasons: dict[str, Reason]
+) -> None:
+    for changes in said:
+        knowledge.take_label(label(1, **changes))
+    assert {each.label_id: each.reason for each in knowledge.left_out(TENANT, TASK, ACCEPTS)} == reasons
+    assert not {*_ids(knowledge)} & {*reasons}
+    assert knowledge.left_out(TENANT, "another", ACCEPTS) == []
+
+
+@pytest.mark.parametrize("case_known", [True, False])
+@pytest.mark.parametrize("label_known", [True, False])
+def test_a_row_is_carried_on_where_it_cannot_be_made_anew(
+    knowledge: Knowledge, case_known: bool, label_known: bool
+) -> None:
+    knowledge.take_label(label(1))
+    (row,) = knowledge.rows(TENANT, TASK, "Answer.", ACCEPTS)
+    now = Knowledge()
+    if case_known:
+        now.take_edge_case(edge_case(1))
+    if label_known:
+        now.take_label(label(1))
+    assert now.has_expired(row) is not (case_known and label_known)
+    assert [turn.content for turn in replayed(row, "Anew.").messages] == ["Anew.", "Where is order 1?"]
+    now.take_label(label(1, outcome="retracted", answer=""))
+    assert not now.has_expired(row)
+    now.take_erasure(Erasure(request_id="request-001", erasure_id="e", tenant=TENANT, asked_at=NOW))
+    assert not now.has_expired(row)
+
+
+def test_a_label_whose_state_the_bundle_does_not_accept_is_left_out(knowledge: Knowledge) -> None:
+    knowledge.take_label(label(1))
+    assert [each.reason for each in knowledge.left_out(TENANT, TASK, ["agreed"])] == [Reason.NOT_ACCEPTED]
 
 
 @pytest.mark.parametrize("changes", [{"kind": "gold"}, {"outcome": "escalated", "answer": ""}])
@@ -245,7 +307,15 @@ def test_a_text_task_is_asked_without_a_schema(knowledge: Knowledge) -> None:
     knowledge.take_label(label(1))
     (row,) = knowledge.rows(TENANT, TASK, "Answer.", ACCEPTS)
     asked = Contestant(
-        name="c", model="m", version="1", prompt="p", schema="", specialist=True, function_call=False, max_tokens=9
+        name="c",
+        model="m",
+        version="1",
+        prompt="p",
+        schema="",
+        specialist=True,
+        function_call=False,
+        max_tokens=9,
+        price=Price(),
     ).question(row)
     assert asked.sampling == {"temperature": 0, "max_tokens": 9}
 
@@ -253,3 +323,18 @@ def test_a_text_task_is_asked_without_a_schema(knowledge: Knowledge) -> None:
 def test_the_highest_of_some_sensitivities() -> None:
     assert highest([]) is Sensitivity.PUBLIC
     assert highest(["internal", "restricted", "public"]) is Sensitivity.RESTRICTED
+
+
+def test_a_canary_is_not_the_incumbent_before_it_has_passed() -> None:
+    task, canary = BUNDLE.tasks[TASK], msgspec.structs.replace(DEPLOYMENT, share=0.1)
+    before = Specialist(
+        candidate_id="candidate-0",
+        model_version="2",
+        adapter_path="candidate-0/adapter",
+        system_prompt="Answer as before.",
+        response_schema="",
+        sensitivity=Sensitivity.PUBLIC,
+    )
+    asked = incumbent(BUNDLE, task, msgspec.structs.replace(canary, before=(before,)))
+    assert (asked.name, asked.version, asked.prompt) == ("candidate-0", "2", "Answer as before.")
+    assert not incumbent(BUNDLE, task, canary).specialist

@@ -5,8 +5,20 @@ import itertools
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
-from services.trainer.gate import GateRule, fallen, judge, mcnemar, paired_bootstrap
+from schemas.events import GateAnswer
+from services.trainer.gate import (
+    GateRule,
+    fallen,
+    is_prompt,
+    judge,
+    keeps_silent,
+    mcnemar,
+    paired_bootstrap,
+    retains,
+    surer_when_right,
+)
 
 
 def _judged(right: int, items: int) -> list[bool]:
@@ -19,7 +31,7 @@ def test_a_clearly_better_candidate_is_promoted() -> None:
     assert (verdict.candidate_accuracy, verdict.incumbent_accuracy, verdict.items) == (0.8, 0.4, 100)
     assert verdict.difference == pytest.approx(0.4)
     assert verdict.interval[0] < 0.4 < verdict.interval[1]
-    assert all(reason.startswith("met: ") for reason in verdict.reasons)
+    assert all(condition.met for condition in verdict.conditions)
 
 
 def test_a_gain_that_could_be_chance_is_not_enough() -> None:
@@ -28,7 +40,7 @@ def test_a_gain_that_could_be_chance_is_not_enough() -> None:
     verdict = judge(candidate, incumbent, GateRule())
     assert verdict.difference == pytest.approx(0.01)
     assert not verdict.promote
-    assert "not met: accuracy changed by +1.0 points" in verdict.reasons[1]
+    assert "not met: accuracy changed by +1.0 points" in str(verdict.conditions[1])
 
 
 def test_an_equal_candidate_is_not_promoted() -> None:
@@ -38,7 +50,7 @@ def test_an_equal_candidate_is_not_promoted() -> None:
 def test_too_few_items_are_not_enough_and_the_reason_says_how_many_more() -> None:
     verdict = judge(_judged(20, 20), _judged(0, 20), GateRule(minimum_items=50))
     assert not verdict.promote
-    assert verdict.reasons[0] == "not met: 20 requests were compared; at least 50 are needed, 30 more"
+    assert str(verdict.conditions[0]) == "not met: 20 requests were compared; at least 50 are needed, 30 more"
 
 
 def test_the_lower_end_must_be_above_the_minimum_gain() -> None:
@@ -94,7 +106,7 @@ def test_five_wins_without_a_loss_are_too_few_though_the_interval_lies_above_non
     incumbent = [False] * 5 + [True] * 95
     verdict = judge(candidate, incumbent, GateRule())
     assert verdict.interval[0] > 0
-    assert verdict.reasons[2].startswith("not met: 5 requests were won and 0 lost")
+    assert str(verdict.conditions[2]).startswith("not met: 5 requests were won and 0 lost")
     assert judge(candidate, [False] * 8 + [True] * 92, GateRule()).promote
 
 
@@ -108,7 +120,7 @@ def test_a_gain_on_the_whole_does_not_hide_a_loss_on_a_slice() -> None:
     slices = [("function a",) if place < 80 else ("function b",) for place in range(100)]
     verdict = judge(candidate, incumbent, GateRule(), slices)
     assert not verdict.promote
-    assert verdict.reasons[3] == "not met: surely worse on function b"
+    assert str(verdict.conditions[3]) == "not met: surely worse on function b"
     assert judge(candidate, incumbent, GateRule()).promote
 
 
@@ -117,6 +129,38 @@ def test_many_slices_take_a_larger_loss_to_tell() -> None:
     assert fallen(lost, 0.05) == ["function f"]
     assert fallen({**lost, "function g": (1, 1)}, 0.05) == []
     assert fallen({"a": (0, 9), "b": (0, 8), "c": (4, 2)}, 0.05) == ["a", "b"]
+
+
+def test_what_is_answered_rightly_now_may_be_lost_no_more_than_the_bundle_allows() -> None:
+    now, candidate = [True] * 10 + [False] * 2, [True] * 9 + [False, True, True]
+    assert str(retains(candidate, now, 0.0)) == (
+        "not met: 10 of 12 cases of the bundle are answered rightly now, and 1 of these would be lost; 0% may be"
+    )
+    assert retains(candidate, now, 0.1).met
+    assert not retains(candidate, now, 0.09).met
+    assert retains([False], [False], 0.0).met, "what nobody can answer is not lost"
+
+
+def test_nothing_may_be_said_that_the_bundle_wants_in_no_answer() -> None:
+    assert keeps_silent([False, False]).met
+    assert str(keeps_silent([False, True])) == (
+        "not met: 1 of 2 answers held what the bundle wants in none; not one may"
+    )
+
+
+def test_ninety_five_answers_of_a_hundred_are_to_be_in_time() -> None:
+    seconds = [0.1] * 95 + [9.0] * 5
+    assert is_prompt(seconds, 100).met
+    assert not is_prompt([*seconds, 9.0], 100).met
+
+
+def test_how_much_being_sure_says_is_the_area_under_the_roc_curve() -> None:
+    chance = np.random.default_rng(3)
+    right, logprobs = chance.random(80) < 0.6, np.round(chance.normal(size=80), 1)
+    answers = [GateAnswer(right=bool(r), sum_logprob=float(x)) for r, x in zip(right, logprobs, strict=True)]
+    unknown = GateAnswer(right=True)
+    assert surer_when_right([*answers, unknown]) == pytest.approx(roc_auc_score(right, logprobs))
+    assert surer_when_right([answer for answer in answers if answer.right]) is None
 
 
 def _gates(accuracy: float, items: int, attempts: int, seed: int) -> bool:

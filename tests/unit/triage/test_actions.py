@@ -7,8 +7,8 @@ import pytest
 import structlog
 
 from schemas.events import ReviewAction
-from services.runtime import kafka
 from services.runtime.errors import Rejected, Retryable
+from services.runtime.kafka import clients
 from services.triage import adapters
 from services.triage.adapters import KafkaActions
 from tests.unit.triage.builders import NOW
@@ -37,7 +37,7 @@ def action(action_id: str) -> ReviewAction:
 
 @pytest.fixture
 def topic(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(kafka, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(clients, "RETRY_SECONDS", 0)
     return Topic()
 
 

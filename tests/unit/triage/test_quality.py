@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from services.runtime.errors import PermissionDenied
+from services.runtime.shares import Share
 from services.triage import quality
 from services.triage.domain.access import LOCAL, Person, Role
-from services.triage.domain.shares import Share
 from services.triage.entrance import VISITOR
 from services.triage.identity import Visitor
 from services.triage.questions import SPANS

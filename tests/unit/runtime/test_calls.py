@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from schemas.events import Tool
-from services.triage.domain.answers import call_error
+from services.runtime.calls import call_error
 
 PROPERTIES: dict[str, Any] = {
     "title": {"type": "string"},

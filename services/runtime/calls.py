@@ -1,4 +1,4 @@
-"""Answers of function-call tasks: what counts as a valid one."""
+"""Function calls as answers: what counts as a valid one. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Any, Never
 
 import jsonschema_rs
 
-from schemas.bundle import Bundle
 from schemas.events import Tool
 
 # A schema that is larger than this with its references written out is not checked: a few lines of references to
@@ -16,11 +15,6 @@ LARGEST_SCHEMA = 20_000
 # How many of an answer's faults are told at once, and how much of each.
 MOST_FAULTS = 3
 LONGEST_FAULT = 300
-
-
-def wants_call(bundle: Bundle, task: str) -> bool:
-    """Say whether a task wants a function call for an answer."""
-    return task in bundle.tasks and bundle.tasks[task].answers == "function-call"
 
 
 def call_error(text: str, tools: Sequence[Tool]) -> str | None:

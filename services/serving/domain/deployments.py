@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from schemas.events import Candidate, Deployment
+from msgspec.structs import replace
+
+from schemas.bundle import Rollout
+from schemas.events import Candidate, Deployment, Specialist
 from services.runtime.errors import FailedPrecondition
 
 # How far back a rollback can go.
@@ -41,10 +44,27 @@ class Trial:
 
 
 def promoted(
-    candidate: Candidate, placed: Placed, current: Deployment | None, deployment_id: str, now: datetime
+    candidate: Candidate,
+    placed: Placed,
+    current: Deployment | None,
+    rollout: Rollout,
+    deployment_id: str,
+    now: datetime,
 ) -> Deployment:
-    """Return the deployment that makes a candidate live."""
-    return _live(candidate, placed, deployment_id, now, "; ".join(candidate.reasons), _history(current))
+    """Return the deployment that makes a candidate live, for all callers or as a canary."""
+    deployment = _live(candidate, placed, deployment_id, now, "; ".join(candidate.reasons), _history(current))
+    return replace(
+        deployment,
+        share=rollout.canary_share,
+        before=_specialist(current.proven if current else None),
+        false_rollbacks=rollout.false_rollbacks,
+    )
+
+
+def passed(canary: Deployment, answers: int, deployment_id: str, now: datetime) -> Deployment:
+    """Return the deployment that makes a canary live for all, after so many answers."""
+    reason = f"a canary for {canary.share:.0%} of the callers: no worse in {answers:,} answers than what was before"
+    return replace(canary, share=1.0, deployment_id=deployment_id, deployed_at=now, reason=reason)
 
 
 def rolled_back(
@@ -89,7 +109,24 @@ def rolled_back(
 def _history(current: Deployment | None) -> tuple[str, ...]:
     if current is None or current.state != "live":
         return ()
+    if current.share < 1:  # a canary that is replaced has shown nothing
+        return current.previous
     return (*current.previous, current.candidate_id)[-KEPT_PREVIOUS:]
+
+
+def _specialist(live: Deployment | None) -> tuple[Specialist, ...]:
+    if live is None or live.state != "live":
+        return ()
+    return (
+        Specialist(
+            candidate_id=live.candidate_id,
+            model_version=live.model_version,
+            adapter_path=live.adapter_path,
+            system_prompt=live.system_prompt,
+            response_schema=live.response_schema,
+            sensitivity=live.sensitivity,
+        ),
+    )
 
 
 def _live(

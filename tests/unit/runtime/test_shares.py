@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, fisher_exact
 
-from services.triage.domain.shares import FEWEST, Share, chance_of_fall
+from services.runtime.shares import FEWEST, Share, chance_of_fall
 
 SHARES = st.integers(FEWEST, 200).flatmap(lambda of: st.builds(Share, st.integers(0, of), st.just(of)))
 

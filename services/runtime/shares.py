@@ -29,7 +29,7 @@ class Share:
         spread = _QUANTILE**2 / self.of
         middle = self.value + spread / 2
         reach = sqrt(spread * (self.value * (1 - self.value) + spread / 4))
-        return (middle - reach) / (1 + spread), (middle + reach) / (1 + spread)
+        return max(0.0, (middle - reach) / (1 + spread)), min(1.0, (middle + reach) / (1 + spread))
 
 
 def chance_of_fall(before: Share, latest: Share) -> float | None:

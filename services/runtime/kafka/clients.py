@@ -1,0 +1,37 @@
+"""What both producers and consumers do: wait for Kafka, and let go of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from services.runtime import telemetry
+from services.runtime.errors import Retryable
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 1.0
+STOP_SECONDS = 4.0
+
+
+async def until_answered(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try until it is not `Retryable` any more. The log says what is waited for."""
+    while True:
+        try:
+            return await attempt()
+        except Retryable as error:
+            telemetry.log().warning("waiting", what=what, error=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Disconnect a client, which first sends what is under way and leaves its group, if the broker answers in time.
+
+    Left to itself it waits as long as a request may take, and the process would be killed meanwhile.
+    """
+    stopping = asyncio.ensure_future(client.stop())
+    await asyncio.wait([stopping], timeout=STOP_SECONDS)
+    if not stopping.done():
+        stopping.cancel()
+        await asyncio.wait([asyncio.ensure_future(client._client.close())], timeout=STOP_SECONDS)  # its connections

@@ -1,0 +1,61 @@
+"""The topics, and their dead-letter topics, with what Kafka is to keep of each."""
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+
+from schemas.topics import SPECS, Topic
+from services.runtime.errors import Retryable
+from services.runtime.kafka.records import MAX_RECORD_BYTES
+from services.runtime.settings import KafkaSettings
+
+
+async def ensure_topics(settings: KafkaSettings) -> None:
+    """Create the topics that are missing, and their dead-letter topics. Every service may do it; one will be first.
+
+    Raises:
+        Retryable: Kafka is away.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    try:
+        await admin.start()
+        present = set(await admin.list_topics())
+        wanted = [topic for each in Topic for topic in _new_topics(each, settings) if topic.name not in present]
+        if wanted:
+            created = await admin.create_topics(wanted)
+            for topic, code, *_ in created.topic_errors:
+                # Another service may have been first; anything else would leave a topic missing for good.
+                if code not in (NoError.errno, TopicAlreadyExistsError.errno):
+                    raise Retryable(f"topic {topic} cannot be created: {for_code(code).__name__}")
+    except (KafkaError, OSError) as error:
+        raise Retryable(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from error
+    finally:
+        await admin.close()
+
+
+def _new_topics(topic: Topic, settings: KafkaSettings) -> list[NewTopic]:
+    spec = SPECS[topic]
+    if spec.compacted:
+        kept = {
+            "cleanup.policy": "compact,delete" if spec.expires else "compact",
+            "retention.ms": str(spec.retention_ms if spec.expires else -1),
+            "min.compaction.lag.ms": str(spec.uncompacted_ms),
+            # The segment that is written to is never compacted, so it must not grow for long.
+            "segment.ms": str(spec.uncompacted_ms),
+        }
+    else:
+        kept = {"retention.ms": str(spec.retention_ms)}
+    limits = {"max.message.bytes": str(MAX_RECORD_BYTES)}
+    return [
+        NewTopic(
+            name=str(topic),
+            num_partitions=settings.partitions if spec.partitioned else 1,
+            replication_factor=settings.replication_factor,
+            topic_configs={**kept, **limits},
+        ),
+        NewTopic(
+            name=topic.dead_letters,
+            num_partitions=1,
+            replication_factor=settings.replication_factor,
+            topic_configs={"retention.ms": str(spec.retention_ms), "max.message.bytes": str(2 * MAX_RECORD_BYTES)},
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""What is live and what it is worth, as pure decisions."""
