@@ -1,7 +1,7 @@
 """Whether a specialist is worse than it was measured, or than what it replaced: a test that may be read at any time.
 
 Each signal of quality is a stream of values, the higher the worse, and has a reference: what the gate measured of the
-same specialist, or the values of what it replaced. A signal's evidence is made in three steps:
+same specialist, or the values of what it replaced. A signal's evidence is made in four steps:
 
 1. A value of the specialist's is ranked among the reference and its own earlier ones: a conformal p-value (Vovk,
    Nouretdinov and Gammerman 2003). While it is as good as the reference, p-values are independent and uniform. Where it
