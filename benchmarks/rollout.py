@@ -1,6 +1,6 @@
 """How soon a bad specialist is rolled back, and how often a good one is, beside a rule with fixed thresholds.
 
-    python -m benchmarks.rollout [--runs 100] [--good-runs 200]
+    python -m benchmarks.rollout [--runs 100] [--good-runs 100]
 
 Requests of one task, five a second, are made up and go through serving's watches (`services/serving/watches.py`) as
 their records would. Before the specialist goes live, a generic model answers 500; it gets 60 % of them right. The
@@ -186,7 +186,7 @@ def main() -> None:
     """Runs everything and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100, help="of each bad specialist in each traffic")
-    parser.add_argument("--good-runs", type=int, default=200, help="of each good one")
+    parser.add_argument("--good-runs", type=int, default=100, help="of each good one")
     options = parser.parse_args()
 
     print(f"\nBad: rolled back within {MINUTE_REQUESTS} requests at {PER_SECOND}/s, of {options.runs} runs")

@@ -39,12 +39,17 @@ class Bets:
     """Bets of several shapes."""
 
     def __init__(self, shapes: Sequence[Shape]) -> None:
+        self._shapes = shapes
         of_shapes = ([(below(high) - below(low)) / (high - low) for low, high in pairwise(_EDGES)] for below in shapes)
         self._heights = [list(cell) for cell in zip(*of_shapes, strict=True)]
 
     def heights(self, p: float) -> list[float]:
         """Return the height of each at a p-value."""
         return self._heights[bisect_right(_EDGES, p, 1, len(_EDGES) - 1) - 1]
+
+    def mean_heights(self, low: float, high: float) -> list[float]:
+        """Return the mean height of each over p-values from one to another that is higher."""
+        return [(below(high) - below(low)) / (high - low) for below in self._shapes]
 
 
 class Ranks:
@@ -66,13 +71,17 @@ class Ranks:
         """How many values there are."""
         return sum(self._blocks)
 
-    def p_value(self, slot: int, chance: float) -> float:
-        """Return the rank of one of the values, from the highest, 0, to the lowest, 1.
+    def ranks(self, slot: int) -> tuple[float, float]:
+        """Return the rank of one of the values, from the highest, 0, to the lowest, 1: between which and which it is.
 
         Args:
             slot: Which it fell into.
-            chance: A fresh random number in [0, 1).
         """
-        block = slot // self._BLOCK + 1
+        block, count = slot // self._BLOCK + 1, self.count
         above = sum(self.slots[slot + 1 : block * self._BLOCK]) + sum(self._blocks[block:])
-        return (above + chance * self.slots[slot]) / self.count
+        return above / count, (above + self.slots[slot]) / count
+
+    def p_value(self, slot: int, chance: float) -> float:
+        """Return the rank of one of the values, by a fresh random number in [0, 1) among those that are like it."""
+        low, high = self.ranks(slot)
+        return low + chance * (high - low)

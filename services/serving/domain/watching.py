@@ -1,7 +1,7 @@
 """Whether a specialist is worse than it was measured, or than what it replaced: a test that may be read at any time.
 
 Each signal of quality is a stream of values, the higher the worse, and has a reference: what the gate measured of the
-same specialist, or the values of what it replaced. A signal's evidence is made in three steps:
+same specialist, or the values of what it replaced. A signal's evidence is made in four steps:
 
 1. A value of the specialist's is ranked among the reference and its own earlier ones: a conformal p-value (Vovk,
    Nouretdinov and Gammerman 2003). While it is as good as the reference, p-values are independent and uniform. Where it
@@ -11,6 +11,9 @@ same specialist, or the values of what it replaced. A signal's evidence is made 
 3. A specialist may become bad later. With each block of its values stakes are placed anew, 6 / (pi n)^2 in all with the
    n-th, which adds up to 1. So all stakes together are an e-process, which in all time reaches a bound with a chance of
    at most one in that bound (Ville 1939; Ramdas et al. 2023, "Game-theoretic statistics").
+4. Of values that are alike chance says which is the higher, and it might seem to find what the values do not show. So
+   the same stakes are also counted with the mean height over all that chance might have said, and there is no more
+   evidence than by either. That takes nothing of the promise, and hardly any power.
 
 Each of the signals may spend as much of the chance of a false alarm: so one that is as good as its references is called
 bad with a chance of at most `alpha`, however long and often one looks, and however the signals hang together.
@@ -58,6 +61,7 @@ class _Evidence:
 
     ranks: Ranks = field(default_factory=Ranks)
     stakes: Sequence[float] = (0.0,) * _SHAPES
+    mean_stakes: Sequence[float] = (0.0,) * _SHAPES
     reference: _Mean = field(default_factory=_Mean)
     own: _Mean = field(default_factory=_Mean)
 
@@ -67,9 +71,14 @@ class _Evidence:
         placed = 6 / (math.pi * (block + 1)) ** 2 / _SHAPES if not begun else 0.0
         self.own.add(value)
         self.ranks.add(slot)
-        heights = _BETS.heights(self.ranks.p_value(slot, chance))
-        self.stakes = [(stake + placed) * height for stake, height in zip(self.stakes, heights, strict=True)]
-        return sum(self.stakes)
+        low, high = self.ranks.ranks(slot)
+        self.stakes = _grown(self.stakes, placed, _BETS.heights(low + chance * (high - low)))
+        self.mean_stakes = _grown(self.mean_stakes, placed, _BETS.mean_heights(low, high))
+        return min(sum(self.stakes), sum(self.mean_stakes))
+
+
+def _grown(stakes: Sequence[float], placed: float, heights: Sequence[float]) -> list[float]:
+    return [(stake + placed) * height for stake, height in zip(stakes, heights, strict=True)]
 
 
 @dataclass(frozen=True)

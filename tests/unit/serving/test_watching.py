@@ -133,6 +133,15 @@ def test_without_a_reference_nothing_is_bad() -> None:
     )
 
 
+def test_chance_finds_nothing_where_all_values_are_alike() -> None:
+    watch, luck = Watch(ALPHA), repeat(0.0, 1000)
+    for _ in range(500):
+        watch.learn(GUARDRAILS, 0.0)
+    for chance in luck:
+        watch.observe(GUARDRAILS, 0.0, chance)
+    assert watch.alarm is None
+
+
 def test_what_is_hardly_worse_is_not_bad() -> None:
     watch, random = Watch(ALPHA), Random(5)
     assert answers_until_alarm(watch, random, {CORRECTIONS: (rate(0.25), rate(0.28))}, 500, 3000) is None
