@@ -129,7 +129,7 @@ def live(gyre: WholeStack) -> str:
     return next((each.candidate_id for each in status.deployments if (each.task, each.state) == (TEXT, "live")), "")
 
 
-async def test_a_bad_specialist_is_rolled_back_within_a_minute_s_requests_and_the_good_one_before_it_is_not(
+async def test_a_bad_specialist_is_rolled_back_within_300_requests_and_the_good_one_before_it_is_not(
     gyre: WholeStack, application: Application
 ) -> None:
     for question in QUESTIONS:

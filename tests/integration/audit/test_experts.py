@@ -121,6 +121,7 @@ async def test_experts_are_told_which_specialists_learned_from_their_judgements(
         Topic.DEPLOYMENTS,
         replace(deployment, tenant=tenant, task_key=f"{tenant}/x", candidate_id=candidate.candidate_id, state="live"),
     )
+    await _told(analyst, "labels", len(labels), tenant)
     await _told(analyst, "deployments", 1, tenant)
     rows = await _told(analyst, "contributions", 2, tenant)
     assert {(row["expert"], row["labels"], row["learned_from"]) for row in rows} == {("ana", 2, 2), ("bo", 1, 2)}
