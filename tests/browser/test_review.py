@@ -249,6 +249,7 @@ async def test_a_label_is_taken_back_and_its_item_is_there_again(page: Page, rev
     await page.keyboard.press("Control+Enter")
     await done(page, reviewing)
     await page.keyboard.press("z")
+    await shown(page, "#item")
     await expect(page.locator(".about code")).to_have_text("call")
     await press(page, "u", "Enter")
     made = await done(page, reviewing, 3)
