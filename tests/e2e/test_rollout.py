@@ -1,6 +1,11 @@
-"""Specialists going live one after the other on the whole stack, under load."""
+"""Specialists going live and being taken back on the whole stack, with an application that says the right answers.
+
+What the generic model says is right here: so a specialist that leaves it as it is is good, and one with random weights
+is bad: as quick, without an error, and wrong.
+"""
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +22,7 @@ from schemas.topics import Topic
 from services.runtime.kafka import Producer
 from services.runtime.settings import KafkaSettings
 from tests.integration.serving.adapters import write_random_adapter
-from tests.whole_stack import CALL_SECONDS, TEXT, WholeStack, wait_for
+from tests.whole_stack import CALL_SECONDS, SMALL, TEXT, WholeStack, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -37,6 +42,7 @@ THINGS = (
 )
 VERBS = ("Describe", "Draw", "Sell me", "Explain")
 QUESTIONS = [f"{verb} a {thing}." for verb in VERBS for thing in THINGS]
+MINUTE = 300  # requests at five a second
 SWAPS, LOADS = 10, 3
 SPECIALIST = f"specialist-{TENANT}-{TEXT}"
 
@@ -52,11 +58,12 @@ class Answer:
 
 
 class Application:
-    """Asks for short answers."""
+    """Asks for short answers, and knows the right ones once it has been told."""
 
     def __init__(self, gyre: WholeStack, client: OpenAI) -> None:
         self._gyre = gyre
         self._client = client
+        self.right: dict[str, str] = {}
 
     def ask(self, question: str) -> Answer:
         """Ask one question, as a user of its own."""
@@ -71,6 +78,21 @@ class Application:
         choice = completion.choices[0]
         version = choice.gyre["model_version"]  # type: ignore[attr-defined] # beyond OpenAI's
         return Answer(completion.id, choice.message.content or "", completion.model, version)
+
+    def ask_and_correct(self, question: str) -> Answer:
+        """Ask, and say what the right answer would have been."""
+        answer = self.ask(question)
+        body = {"request_id": answer.request_id, "correct_answer": self.right[question]}
+        self._client.post("/feedback", body=body, cast_to=object)
+        return answer
+
+
+@pytest.fixture
+def application(gyre: WholeStack) -> Iterator[Application]:
+    with gyre.openai(retries=3) as client:
+        made = Application(gyre, client)
+        made.right = {question: made.ask(question).text for question in QUESTIONS}
+        yield made
 
 
 async def promote(gyre: WholeStack, candidate_id: str, strength: float) -> None:
@@ -104,6 +126,35 @@ def live(gyre: WholeStack) -> str:
         stub = serving_pb2_grpc.ServingStub(channel)
         status = stub.Status(serving_pb2.StatusRequest(), timeout=CALL_SECONDS)
     return next((each.candidate_id for each in status.deployments if (each.task, each.state) == (TEXT, "live")), "")
+
+
+async def test_a_bad_specialist_is_rolled_back_within_a_minute_and_the_good_one_before_it_is_not(
+    gyre: WholeStack, application: Application
+) -> None:
+    for question in QUESTIONS:
+        assert application.ask_and_correct(question).model == SMALL
+    await promote(gyre, "as-good", strength=0)
+    wait_for(lambda: application.ask(QUESTIONS[0]).model == SPECIALIST, 10)
+    answered = [application.ask_and_correct(question) for question in QUESTIONS * 2]
+    assert {answer.model for answer in answered} == {SPECIALIST}
+    assert live(gyre) == "as-good"
+
+    await promote(gyre, "bad", strength=100)
+    questions, asked = cycle(QUESTIONS), 0
+    while live(gyre) == "bad":
+        assert asked < MINUTE
+        application.ask_and_correct(next(questions))
+        asked += 1
+    assert asked > 0
+    assert live(gyre) == "as-good"
+
+    query = (
+        "SELECT reason FROM gyre.deployments WHERE task = {task:String} AND candidate_id = 'as-good' AND reason != ''"
+    )
+    (row,) = wait_for(lambda: gyre.rows(query, task=TEXT), 10)
+    assert row["reason"].startswith("rolled back by itself: answers ")
+    unhealthy = "SELECT count() AS failed FROM gyre.interactions WHERE candidate_id = 'bad' AND finish_reason = 'error'"
+    assert gyre.rows(unhealthy) == [{"failed": 0}]
 
 
 async def test_ten_swaps_under_load_fail_no_request(gyre: WholeStack) -> None:
