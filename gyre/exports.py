@@ -25,6 +25,7 @@ from schemas.exports import (
     REPORT,
     RESPONSE_SCHEMA,
     files_of,
+    folder_sha256,
     read_checksums,
     sha256,
 )
@@ -131,6 +132,13 @@ def _check_records(folder: Path, gate: Candidate, deployment: Deployment, datase
         for field in fields:
             if (found := getattr(record, field)) != (wanted := getattr(gate, field)):
                 yield Finding(name, f"{field} is {found!r}; {GATE} has {wanted!r}")
+    if gate.adapter_sha256:  # empty in records of before it was kept
+        try:
+            is_it = folder_sha256(folder / "adapter") == gate.adapter_sha256
+        except OSError:  # it is gone, or has folders
+            is_it = False
+        if not is_it:
+            yield Finding("adapter", f"is not the adapter that {GATE} has the SHA-256 of")
     if gate.report_sha256:
         try:
             if sha256(folder / REPORT) != gate.report_sha256:

@@ -2,7 +2,7 @@
 
 README.md             what it is and how it is opened: a model card in Hugging Face's form
 LICENSE, NOTICE       the base model's, where it has them
-gate.json             the candidate's record: what it learned from, and what the gate found
+gate.json             the candidate's record: what it learned from, what the gate found, and the digest of adapter/
 report.html           of the gate, for people; gate.json has its SHA-256
 deployment.json       the record that made it live
 dataset.json          the manifest of the dataset that it learned from; the rows stay where they are
@@ -37,6 +37,12 @@ def sha256(path: Path) -> str:
     """Return a file's SHA-256, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """Return the SHA-256 of what `sha256sum *` prints in a folder of files, 64 hex digits."""
+    lines = (f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def files_of(folder: Path) -> list[str]:

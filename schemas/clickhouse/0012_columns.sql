@@ -129,6 +129,8 @@ ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS incumbent_cost_o
 
 ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS report_sha256 String COMMENT 'SHA-256 of the report in the run\'s folder, in hexadecimal';
 
+ALTER TABLE gyre.trainer_candidates_v1 ADD COLUMN IF NOT EXISTS adapter_sha256 String COMMENT 'SHA-256 of what sha256sum prints of the adapter\'s files, in hexadecimal';
+
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS temperature Float64 COMMENT 'At which tokens were drawn; 0: the likeliest were taken';
 
 ALTER TABLE gyre.router_interactions_v1 ADD COLUMN IF NOT EXISTS canary Bool COMMENT 'Whether the specialist that answered was live for a share of the callers only';

@@ -308,6 +308,7 @@ CREATE OR REPLACE VIEW gyre.candidates
     cost_of_thousand Float64 COMMENT 'What a thousand answers cost, by the prices of the bundle',
     incumbent_cost_of_thousand Float64 COMMENT 'The same of the incumbent',
     report_sha256 String COMMENT 'SHA-256 of the report in the run\'s folder, in hexadecimal',
+    adapter_sha256 String COMMENT 'SHA-256 of what sha256sum prints of the adapter\'s files, in hexadecimal',
     training_tokens Int64 COMMENT 'Tokens trained on',
     training_seconds Float64 COMMENT 'Seconds of training',
     sensitivity LowCardinality(String) COMMENT 'Highest sensitivity of what it learned from',
@@ -320,7 +321,7 @@ AS SELECT
     candidate_id, run_id, tenant, task, created_at, verdict, reasons, base_model, adapter_path, system_prompt,
     response_schema, dataset_id, training_request_ids, holdout_request_ids, incumbent, candidate_accuracy,
     incumbent_accuracy, candidate_answers, incumbent_answers, gain, gain_low, gain_high, confidence, latency_ms,
-    incumbent_latency_ms, cost_of_thousand, incumbent_cost_of_thousand, report_sha256, training_tokens,
+    incumbent_latency_ms, cost_of_thousand, incumbent_cost_of_thousand, report_sha256, adapter_sha256, training_tokens,
     training_seconds, sensitivity, bundle_version, _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.trainer_candidates_v1
 WHERE _error = ''

@@ -48,6 +48,7 @@ class Candidate(Event, frozen=True, kw_only=True):
     cost_of_thousand: float = 0.0
     incumbent_cost_of_thousand: float = 0.0
     report_sha256: str = ""  # of the report in the run's folder
+    adapter_sha256: str = ""  # of the adapter that the gate judged: of what `sha256sum *` prints in its folder
     training_tokens: int = 0
     training_seconds: float = 0.0
     sensitivity: Sensitivity  # the highest of what it learned from

@@ -65,9 +65,8 @@ class FolderExporter:
             (adapter_folder(self._artifacts_dir, candidate.adapter_path), adapter),
         ):
             shutil.copytree(source, target, copy_function=shutil.copyfile)
-        config = json.loads((adapter / "adapter_config.json").read_text())
-        # Where PEFT finds it when it is started in the export.
-        _write_json(adapter / "adapter_config.json", {**config, "base_model_name_or_path": base.name})
+        if candidate.adapter_sha256 not in ("", exports.folder_sha256(adapter)):
+            raise Rejected(f"adapter_path: {candidate.adapter_path!r} is not the adapter that the gate judged")
         write_merged(base, adapter, merged)
         ggufs.mkdir()
         gguf.write_adapter(adapter, base, ggufs / "adapter.gguf")

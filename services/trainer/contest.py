@@ -11,6 +11,7 @@ import msgspec
 
 from schemas.answers import parse_call, same_answer
 from schemas.events import Candidate, GateAnswer
+from schemas.exports import folder_sha256
 from schemas.prompts import Generated, Prompt
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -88,7 +89,7 @@ class Contest:
         holdout = await asyncio.to_thread(read_rows, dataset, "holdout")
         schema = answer_schema((row.completion, row.tools) for row in learned)
         before = incumbent(bundle, settings, self._knowledge.deployments.get((run.tenant, run.task)))
-        adapter = self._runs.adapter(run)
+        adapter, adapter_sha256 = self._runs.adapter(run), folder_sha256(folder / "adapter")
         model, version = await patiently(
             lambda: self._trial.deploy(run.tenant, run.task, run.run_id, adapter), self._clock, PATIENCE_SECONDS
         )
@@ -166,6 +167,7 @@ class Contest:
             incumbent_latency_ms=_latency_ms(others),
             cost_of_thousand=_cost_of_thousand(candidate, own),
             incumbent_cost_of_thousand=_cost_of_thousand(before, others),
+            adapter_sha256=adapter_sha256,
             training_tokens=metrics["tokens"],
             training_seconds=metrics["training_seconds"],
             sensitivity=highest(row.sensitivity for row in learned),

@@ -185,8 +185,8 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy(model.peft_config["default"])
-    # PEFT puts the base's path there, which means nothing anywhere else.
-    config.base_model_name_or_path = Path(config.base_model_name_or_path or "").name
+    # PEFT puts a path of this machine there; in an export (`schemas.exports`) the base lies beside the adapter.
+    config.base_model_name_or_path = "base"
     config.save_pretrained(str(folder))
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from safetensors.numpy import save_file
 
 from embedded.ports import stack_ports
@@ -25,6 +26,7 @@ from embedded.settings import Settings
 from embedded.stack import Stack
 from gyre.demo.traffic import traffic
 from gyre.exports import verify
+from schemas.exports import folder_sha256
 from services.serving.exporting import FolderExporter
 from tests.unit.serving.conftest import CANDIDATE, DEPLOYMENT, MANIFEST, REPORT
 
@@ -61,7 +63,7 @@ def write_adapter(folder: Path) -> None:
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": "/of/the/machine/that/trained",
+        "base_model_name_or_path": "base",
         "r": RANK,
         "lora_alpha": 2 * RANK,
         "target_modules": [module.rpartition(".")[2] for module in SHAPES],
@@ -79,7 +81,8 @@ def folder(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset = artifacts / CANDIDATE.tenant / CANDIDATE.task / "datasets" / CANDIDATE.dataset_id
     dataset.mkdir(parents=True)
     (dataset / "manifest.json").write_text(json.dumps(MANIFEST))
-    made, _ = FolderExporter(models, artifacts, parallel=2, context_tokens=1024).export(CANDIDATE, DEPLOYMENT)
+    candidate = replace(CANDIDATE, adapter_sha256=folder_sha256(artifacts / CANDIDATE.adapter_path))
+    made, _ = FolderExporter(models, artifacts, parallel=2, context_tokens=1024).export(candidate, DEPLOYMENT)
     moved = tmp_path_factory.mktemp("elsewhere") / "export"
     shutil.move(artifacts / made, moved)
     return moved

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from schemas.events import Candidate, Deployment, Sensitivity
+from schemas.exports import folder_sha256
 from services.serving.exporting import FolderExporter
 
 HEADS, KEY_VALUE_HEADS, HIDDEN, FEED_FORWARD, VOCABULARY, RANK, ALPHA = 4, 2, 64, 96, 32, 2, 6
@@ -25,6 +27,30 @@ SHAPES = {
     "mlp.down_proj": (HIDDEN, FEED_FORWARD),
 }
 ADAPTED = ("self_attn.q_proj", "self_attn.k_proj", "mlp.down_proj")
+
+
+def write_adapter(folder: Path, **changes: object) -> None:
+    rng = np.random.default_rng(2)
+    folder.mkdir(parents=True)
+    weights = {}
+    for module in ADAPTED:
+        rows, columns = SHAPES[module]
+        prefix = f"base_model.model.model.layers.0.{module}"
+        weights[f"{prefix}.lora_A.weight"] = rng.normal(size=(RANK, columns)).astype(np.float32)
+        weights[f"{prefix}.lora_B.weight"] = rng.normal(size=(rows, RANK)).astype(np.float32)
+    save_file(weights, folder / "adapter_model.safetensors")
+    configure(folder, **changes)
+
+
+def configure(folder: Path, **changes: object) -> None:
+    config = {"peft_type": "LORA", "base_model_name_or_path": "base", "r": RANK, "lora_alpha": ALPHA, **changes}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def digest_of_adapter() -> str:
+    with tempfile.TemporaryDirectory() as scratch:
+        write_adapter(Path(scratch) / "adapter")
+        return folder_sha256(Path(scratch) / "adapter")
 
 
 SCHEMA = {"type": "object", "properties": {"name": {"const": "refund"}}, "required": ["name"]}
@@ -51,6 +77,7 @@ CANDIDATE = Candidate(
     gain_low=0.4,
     gain_high=0.85,
     report_sha256=hashlib.sha256(REPORT).hexdigest(),
+    adapter_sha256=digest_of_adapter(),
     sensitivity=Sensitivity.CONFIDENTIAL,
     bundle_version="b1",
     **OF,
@@ -98,7 +125,7 @@ def exporter(root: Path) -> FolderExporter:
     (root / "models" / "base" / "LICENSE").write_text("Apache License")
     (root / "models" / "base" / "tokenizer.json").write_text("{}")
     write_description(root / "models" / "base.Q8_0.gguf")
-    write_adapter(artifacts / CANDIDATE.adapter_path, base_model_name_or_path="/somewhere/on/this/machine")
+    write_adapter(artifacts / CANDIDATE.adapter_path)
     (artifacts / CANDIDATE.adapter_path).with_name("report.html").write_bytes(REPORT)
     dataset = artifacts / "care" / "orders" / "datasets" / CANDIDATE.dataset_id
     dataset.mkdir(parents=True)
@@ -126,24 +153,6 @@ def write_base(folder: Path, dtype: Any = np.float32) -> None:
         "tie_word_embeddings": True,
     }
     (folder / "config.json").write_text(json.dumps(config))
-
-
-def write_adapter(folder: Path, **changes: object) -> None:
-    rng = np.random.default_rng(2)
-    folder.mkdir(parents=True)
-    weights = {}
-    for module in ADAPTED:
-        rows, columns = SHAPES[module]
-        prefix = f"base_model.model.model.layers.0.{module}"
-        weights[f"{prefix}.lora_A.weight"] = rng.normal(size=(RANK, columns)).astype(np.float32)
-        weights[f"{prefix}.lora_B.weight"] = rng.normal(size=(rows, RANK)).astype(np.float32)
-    save_file(weights, folder / "adapter_model.safetensors")
-    configure(folder, **changes)
-
-
-def configure(folder: Path, **changes: object) -> None:
-    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, **changes}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
 def write_description(path: Path) -> None:

@@ -191,6 +191,8 @@ APART = "is not what base and adapter add up to"
         (edit("gate.json", candidate_id="other"), "deployment.json", "gate.json has 'other'"),
         (write("report.html", "<p>refused</p>"), "report.html", "is not the report that gate.json has the SHA-256 of"),
         (drop("report.html"), "report.html", "is missing"),
+        (edit("adapter/adapter_config.json", lora_alpha=7), "adapter", "is not the adapter that gate.json has"),
+        (scale("adapter", 1.0001), "adapter", "is not the adapter that gate.json has the SHA-256 of"),
         (edit("gate.json", dataset_id="other"), "dataset.json", "gate.json has 'other'"),
         (edit("deployment.json", task="other"), "deployment.json", "task is 'other'; gate.json has 'orders'"),
         (edit("deployment.json", reason="other"), "deployment.json", "is not what audit-proof.json shows"),

@@ -101,6 +101,8 @@ class FakeLearner:
             raise Rejected(self.reason)
         metrics = {"tokens": 1200, "training_seconds": 34.5, "label_ids_too_long": self.too_long}
         (run_dir / "metrics.json").write_text(json.dumps(metrics))
+        (run_dir / "adapter").mkdir(exist_ok=True)
+        (run_dir / "adapter" / "adapter_model.safetensors").write_text(run_dir.name)
         yield Progress(step=2, steps=2)
 
 

@@ -97,6 +97,14 @@ async def test_the_report_lies_in_the_runs_folder_and_its_digest_is_on_record(wo
     assert "function track" in text
 
 
+async def test_the_digest_of_the_adapter_that_was_judged_is_on_record(world: World) -> None:
+    run = await world.run()
+    (told,) = world.announcer.told
+    weights = hashlib.sha256(run.run_id.encode()).hexdigest()
+    line = f"{weights}  adapter_model.safetensors\n"
+    assert told.adapter_sha256 == hashlib.sha256(line.encode()).hexdigest()
+
+
 class Tags(HTMLParser):
     """What a page loads from elsewhere, and the tags that are left open."""
 
