@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.answers import same_answer
 from schemas.bundle import TRITON, Bundle, GateCase, Price, Task
 from schemas.events import Deployment, EdgeCase, Label, Message, Sensitivity, Tool
 from schemas.labels import Outcome, State
@@ -32,6 +33,7 @@ def row(case: EdgeCase, label: Label, state: State, prompt: str) -> LabelledRow:
         state=state,
         outcome="confirmed" if label.outcome == Outcome.CONFIRMED else "corrected",
         origin="imported" if case.imported else "explored" if case.explored else "flagged",
+        rejected="" if same_answer(label.model_answer, label.answer) else label.model_answer,
     )
 
 

@@ -174,7 +174,9 @@ def _check(rows: Sequence[LabelledRow]) -> None:
 def _fit(rows: Sequence[LabelledRow], policy: DatasetPolicy) -> tuple[list[LabelledRow], list[LeftOut]]:
     """Return the rows that may be learned from by themselves, as they are learned, and what is left out."""
     fit, out = list[LabelledRow](), list[LeftOut]()
-    for row, personal in zip(rows, _hold_personal_data(rows, policy.personal_data), strict=True):
+    shown = ["\n".join([*(turn.content for turn in asked(row.messages)), row.completion]) for row in rows]
+    held = _hold_personal_data([*shown, *(row.rejected for row in rows)], policy.personal_data)
+    for row, personal, personal_before in zip(rows, held[: len(rows)], held[len(rows) :], strict=True):
         if row.state not in policy.accepts:
             out.append(left_out(row, Reason.NOT_ACCEPTED))
         elif personal:
@@ -182,15 +184,15 @@ def _fit(rows: Sequence[LabelledRow], policy: DatasetPolicy) -> tuple[list[Label
         elif not allowed_by_tools(row, function_call=policy.function_call):
             out.append(left_out(row, Reason.TOOL_SCHEMA))
         else:
-            fit.append(msgspec.structs.replace(row, completion=arrange_completion(row.completion, row.tools)))
+            completion, before = (arrange_completion(text, row.tools) for text in (row.completion, row.rejected))
+            fit.append(msgspec.structs.replace(row, completion=completion, rejected="" if personal_before else before))
     return fit, out
 
 
-def _hold_personal_data(rows: Sequence[LabelledRow], kinds: Sequence[Rescanned]) -> list[bool]:
-    """Return of each row whether its request or its answer holds something of these kinds (see `personal_data`)."""
-    if not rows or not kinds:
-        return [False] * len(rows)
-    texts = ["\n".join([*(turn.content for turn in asked(row.messages)), row.completion]) for row in rows]
+def _hold_personal_data(texts: Sequence[str], kinds: Sequence[Rescanned]) -> list[bool]:
+    """Return of each text whether it holds something of these kinds (see `personal_data`)."""
+    if not texts or not kinds:
+        return [False] * len(texts)
     looked = subprocess.run(
         [sys.executable, "-m", "services.trainer.dataset.personal_data"],
         input=msgspec.json.encode({"kinds": kinds, "texts": texts}),

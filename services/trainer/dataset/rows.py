@@ -44,6 +44,7 @@ class LabelledRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         outcome: Whether the model's own answer was right, or an expert's took its place.
         origin: Why experts were asked: the answer was doubted, or the request was drawn at random from the traffic; or
             nobody was, for it was labelled elsewhere.
+        rejected: What the model had answered, where an expert corrected that and it may be learned from; else empty.
     """
 
     request_id: NonEmpty
@@ -60,6 +61,7 @@ class LabelledRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     state: State = State.PROVISIONAL
     outcome: Literal["confirmed", "corrected"] = "corrected"
     origin: Literal["flagged", "explored", "imported"] = "flagged"
+    rejected: str = ""
 
 
 class Reason(StrEnum):

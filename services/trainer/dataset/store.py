@@ -21,6 +21,8 @@ from services.trainer.dataset.rows import LabelledRow, LeftOut, Reason, Split
 # What a row says beside what is learned: it may change without anything new to learn, so it is no part of the id.
 # Versions of before it was kept are read as if they said this.
 _BESIDE = {"state": "provisional", "outcome": "corrected", "origin": "flagged"}
+# The same of what is learned from: nothing of it is said where there is none.
+_LATER = {"rejected": ""}
 
 
 class DatasetCorruptError(ValueError):
@@ -138,7 +140,7 @@ def content_hash(records: Sequence[Mapping[str, Any]], assignments: Mapping[str,
     # Over the values, not the files: Parquet's bytes differ from one writer version to the next.
     digest = hashlib.sha256()
     for record in records:
-        learned = {name: value for name, value in record.items() if name not in _BESIDE}
+        learned = {name: value for name, value in record.items() if name not in _BESIDE and value != _LATER.get(name)}
         digest.update(json.dumps(learned, sort_keys=True, ensure_ascii=False).encode() + b"\n")
     digest.update(json.dumps(sorted(assignments.items())).encode())
     return digest.hexdigest()
@@ -163,7 +165,7 @@ _SCHEMAS = {
             pa.field(
                 "messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False
             ),
-            *_text("completion", "tools_json", "system", "state", "outcome", "origin"),
+            *_text("completion", "tools_json", "system", "state", "outcome", "origin", "rejected"),
         ]
     ),
     "assignments": pa.schema(_text("stable_key", "split")),
@@ -177,7 +179,7 @@ def _row(record: Mapping[str, Any]) -> LabelledRow:
 
 
 def _read_records(dataset: Path) -> list[dict[str, Any]]:
-    return [_BESIDE | record for record in _read(dataset, "rows")]
+    return [_BESIDE | _LATER | record for record in _read(dataset, "rows")]
 
 
 def _read(dataset: Path, name: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -31,6 +31,10 @@ class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_un
         max_gradient_norm: Gradients are scaled down to this norm when they exceed it.
         replaced_mentions: Probability with which, in each epoch anew, a value that a labelled call took over from its
             request is replaced in both (see `mentions`); 0 trains on the rows as they were labelled.
+        preference_weight: What a row's preference counts for, beside the likelihood of its answer, where an expert
+            corrected what the model had said (DPO, Rafailov et al. 2023, beside the likelihood as in Pang et al.,
+            "Iterative Reasoning Preference Optimization", 2024); 0 learns the answers alone.
+        preference_beta: How soon a preference is strong enough, DPO's beta.
         epochs: Passes over the training rows.
         batch_size: Rows per step, over all workers together.
         forward_tokens: Most tokens, padding included, of one forward pass; a larger batch is taken in several, with the
@@ -53,6 +57,8 @@ class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     lora_plus_ratio: Annotated[float, msgspec.Meta(ge=1)]
     adam_beta2: Annotated[float, msgspec.Meta(gt=0, lt=1)]
     replaced_mentions: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    preference_weight: Annotated[float, msgspec.Meta(ge=0)]
+    preference_beta: PositiveFloat
     warmup_steps: PositiveInt
     max_gradient_norm: PositiveFloat
     epochs: PositiveInt
@@ -79,6 +85,8 @@ def cpu(cpus_per_worker: int = 2) -> TrainingConfiguration:
         # Over a few hundred steps the usual 0.999 forgets too little.
         adam_beta2=0.95,
         replaced_mentions=0.7,
+        preference_weight=0.0,
+        preference_beta=0.1,
         warmup_steps=8,
         max_gradient_norm=1.0,
         epochs=4,
@@ -112,6 +120,8 @@ def gpu(workers: int = 1) -> TrainingConfiguration:
         lora_plus_ratio=1.0,
         adam_beta2=0.999,
         replaced_mentions=0.0,
+        preference_weight=0.0,
+        preference_beta=0.1,
         warmup_steps=8,
         max_gradient_norm=1.0,
         epochs=5,

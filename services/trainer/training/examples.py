@@ -67,11 +67,13 @@ class TrainingSet:
     Attributes:
         examples: Every different one, once.
         epochs: Of each epoch, the indices of the examples it takes: one per row, in the rows' order.
+        rejected: Of examples whose answer is a correction, the index of the one with what was corrected.
         too_long: Labels of the rows that were left out.
     """
 
     examples: list[Example]
     epochs: list[list[int]]
+    rejected: dict[int, int]
     too_long: list[str]
 
 
@@ -90,18 +92,24 @@ def training_set(
         raise ValueError(f"dataset: all {len(rows)} rows are longer than max_tokens ({configuration.max_tokens})")
     mentions = Mentions(taken)
     indices: dict[Example, int] = {}
+    rejected: dict[int, int] = {}
     epochs = []
     for epoch in range(configuration.epochs):
         rng = random.Random(f"{seed}/{epoch}/mentions")  # noqa: S311  # a choice, not a secret
         seen = []
         for row in taken:
-            replaced = mentions.replace(row, configuration.replaced_mentions, rng)
-            example = as_labelled[row.label_id] if replaced is row else encode(replaced, tokenizer)
+            shown = mentions.replace(row, configuration.replaced_mentions, rng)
+            example = as_labelled[row.label_id] if shown is row else encode(shown, tokenizer)
             if len(example.token_ids) > configuration.max_tokens:
-                example = as_labelled[row.label_id]
-            seen.append(indices.setdefault(example, len(indices)))
+                shown, example = row, as_labelled[row.label_id]
+            index = indices.setdefault(example, len(indices))
+            seen.append(index)
+            if configuration.preference_weight and shown.rejected and index not in rejected:
+                other = encode(msgspec.structs.replace(shown, completion=shown.rejected), tokenizer)
+                if other != example and len(other.token_ids) <= configuration.max_tokens:
+                    rejected[index] = indices.setdefault(other, len(indices))
         epochs.append(seen)
-    return TrainingSet(list(indices), epochs, too_long)
+    return TrainingSet(list(indices), epochs, rejected, too_long)
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:

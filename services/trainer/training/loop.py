@@ -21,12 +21,13 @@ from services.trainer.training.examples import Example, TrainingSet, epoch_batch
 from services.trainer.training.model import (
     IGNORED,
     Base,
-    CompletionLoss,
+    CompletionLogprobs,
     add_lora,
     load_adapter,
     load_tokenizer,
     save_adapter,
 )
+from services.trainer.training.objective import Objective
 from services.trainer.training.progress import Progress
 
 _PROGRESS_INTERVAL_SECONDS = 1.0
@@ -145,7 +146,10 @@ def train(
         base.drop_lower()
         position.caching_seconds = time.monotonic() - started
     model = add_lora(base, rank=configuration.lora_rank, alpha=configuration.lora_alpha)
-    loss_of = CompletionLoss(base, model).to(worker.device)
+    logprobs_of = CompletionLogprobs(base, model).to(worker.device)
+    # While the adapter, of which one half is nought, leaves the base as it is.
+    reference = _reference(logprobs_of, learned, cached, configuration.forward_tokens, worker, progress)
+    objective = Objective(learned, reference, configuration)
     optimizer = create_loraplus_optimizer(
         model,
         torch.optim.AdamW,
@@ -159,7 +163,7 @@ def train(
         load_adapter(model, resume_from / "adapter")
         position.load(resume_from, optimizer)
 
-    lengths = [len(example.token_ids) for example in examples]
+    lengths = [sum(len(examples[i].token_ids) for i in objective.rows([index])) for index in range(len(examples))]
     steps_per_epoch = math.ceil(len(learned.epochs[0]) / configuration.batch_size)
     steps = steps_per_epoch * configuration.epochs
     if worker.rank == 0:
@@ -169,7 +173,7 @@ def train(
         save_adapter(model, folder / "adapter")
         position.save(folder, optimizer)
 
-    parallel = worker.parallel(loss_of)
+    parallel = worker.parallel(logprobs_of)
     parallel.train()
     last_report = 0.0
     for epoch in range(position.step // steps_per_epoch, configuration.epochs):
@@ -186,12 +190,13 @@ def train(
             *but_last, last = forward_passes(batch[worker.rank :: worker.size], lengths, configuration.forward_tokens)
             loss = torch.zeros((), device=worker.device)
             for taken in (*but_last, last):
-                inputs, labels, kind = _collate(taken, examples, cached)
+                inputs, labels, kind = _collate(objective.rows(taken), examples, cached)
                 # Gradients add up over a worker's passes, whose number is its own, and meet the others' after the last.
                 with nullcontext() if taken is last else worker.unshared(parallel):
-                    part = parallel(inputs.to(worker.device), labels.to(worker.device), completion_tokens, kind)
+                    logprobs = parallel(inputs.to(worker.device), labels.to(worker.device), kind)
+                    part = objective.loss(logprobs, taken, len(batch), completion_tokens)
                     # They are averaged over the group, while the loss is already a share of the whole step's.
-                    (part * worker.size).backward()
+                    (part * worker.size).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 loss += part.detach()
             torch.nn.utils.clip_grad_norm_(model.parameters(), configuration.max_gradient_norm)
             optimizer.step()
@@ -239,10 +244,34 @@ def _cache(
     return cached
 
 
+@torch.no_grad()
+def _reference(
+    logprobs_of: CompletionLogprobs,
+    learned: TrainingSet,
+    cached: CachedActivations | None,
+    forward_tokens: int,
+    worker: Worker,
+    progress: Progress,
+) -> Tensor:
+    """How likely each example's completion is by the model as it is, (examples,); 0 of those that nobody compares."""
+    examples, wanted = learned.examples, sorted({*learned.rejected, *learned.rejected.values()})
+    reference = torch.zeros(len(examples), device=worker.device)
+    lengths = [len(example.token_ids) for example in examples]
+    done = 0
+    for taken in forward_passes(wanted, lengths, forward_tokens):
+        inputs, labels, kind = _collate(taken, examples, cached)
+        if taken:
+            reference[taken] = logprobs_of(inputs.to(worker.device), labels.to(worker.device), kind)
+        done += len(taken)
+        if worker.rank == 0 and wanted:
+            progress.report("comparing", rows_done=done, rows=len(wanted))
+    return reference
+
+
 def _collate(
     share: Sequence[int], examples: Sequence[Example], cached: CachedActivations | None
 ) -> tuple[Tensor, Tensor, Literal["input_ids", "inputs_embeds"]]:
-    """Pads on the right: (inputs, labels, what the inputs are), as `CompletionLoss` takes them.
+    """Pads on the right: (inputs, labels, what the inputs are), as `CompletionLogprobs` takes them.
 
     A worker without a share of a short last batch still has to take the step with the others: it gets a row whose loss
     nobody counts.
@@ -291,6 +320,7 @@ def _metrics(
         "seed": specification.seed,
         "rows": len(learned.epochs[0]),
         "examples": len(learned.examples),
+        "preferences": len(learned.rejected),
         "label_ids_too_long": learned.too_long,
         "layers": base.layer_count,
         "first_trained_layer": base.first_trained,

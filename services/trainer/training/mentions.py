@@ -10,7 +10,7 @@ import json
 import random
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -48,18 +48,30 @@ class Mentions:
         """
         function, arguments, found = _call_and_mentions(row)
         asked = row.messages[-1].content
+        instead: dict[str, str] = {}
         for mention in reversed(found):  # from the end, so that what lies before stays where it is
             if rng.random() < share:
                 value = rng.choice(self._values[function, mention.argument])
                 asked = asked[: mention.start] + value + asked[mention.end :]
-                arguments[mention.argument] = value
+                instead[arguments[mention.argument]] = value
         if asked == row.messages[-1].content:
             return row
         return msgspec.structs.replace(
             row,
             messages=(*row.messages[:-1], Message(row.messages[-1].role, asked)),
-            completion=json.dumps({"name": function, "arguments": arguments}, ensure_ascii=False),
+            completion=_with(row.completion, instead),
+            rejected=_with(row.rejected, instead),
         )
+
+
+def _with(answer: str, instead: Mapping[str, str]) -> str:
+    """An answer with other values for arguments that have these; one that is no call as it is."""
+    called = parse_call(answer)
+    if called is None:
+        return answer
+    name, arguments = called
+    new = {key: instead.get(value, value) if isinstance(value, str) else value for key, value in arguments.items()}
+    return json.dumps({"name": name, "arguments": new}, ensure_ascii=False)
 
 
 def _call_and_mentions(row: LabelledRow) -> tuple[str, dict[str, Any], list[Mention]]:

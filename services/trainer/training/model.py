@@ -195,8 +195,8 @@ def load_adapter(model: PeftModel, folder: Path) -> None:
     set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
 
 
-class CompletionLoss(nn.Module):
-    """The decoder and the loss in one forward pass, so that data-parallel wrappers see both."""
+class CompletionLogprobs(nn.Module):
+    """The decoder and its head in one forward pass, so that data-parallel wrappers see both."""
 
     def __init__(self, base: Base, model: PeftModel) -> None:
         """Takes the base that `add_lora` put adapters into, and what it returned."""
@@ -205,16 +205,13 @@ class CompletionLoss(nn.Module):
         # In tuples, lest they be registered a second time under other names.
         self._parts = (base.decoder, base.head)
 
-    def forward(
-        self, inputs: Tensor, labels: Tensor, completion_tokens: int, kind: Literal["input_ids", "inputs_embeds"]
-    ) -> Tensor:
-        """Cross-entropy of the completions, summed and divided by `completion_tokens`; a scalar, in nats.
+    def forward(self, inputs: Tensor, labels: Tensor, kind: Literal["input_ids", "inputs_embeds"]) -> Tensor:
+        """Log-probability of each row's completion, (rows,), in nats: the sum over its tokens.
 
         Args:
             inputs: Token ids (rows, tokens) or the cut's hidden states (rows, tokens, hidden), as `kind` says; padded
                 on the right. Causal attention never looks at the padding, so no mask is needed.
-            labels: (rows, tokens), `IGNORED` wherever no loss is taken.
-            completion_tokens: Labelled tokens of the whole step, over all workers.
+            labels: (rows, tokens), `IGNORED` wherever a token is not the completion's.
             kind: What `inputs` are.
         """
         decoder, head = self._parts
@@ -222,4 +219,5 @@ class CompletionLoss(nn.Module):
         counted = wanted != IGNORED
         hidden = decoder(**{kind: inputs}).last_hidden_state[:, :-1]
         logits = head(hidden[counted])
-        return functional.cross_entropy(logits.float(), wanted[counted], reduction="sum") / completion_tokens
+        of_tokens = -functional.cross_entropy(logits.float(), wanted[counted], reduction="none")
+        return torch.zeros(counted.shape, device=labels.device).masked_scatter(counted, of_tokens).sum(dim=1)

@@ -5,6 +5,7 @@ A line always holds `time` (ISO 8601, UTC) and `phase`:
     starting   Ray is being started
     worker     a worker began or began again: `pid`, `steps`, `resumed_at_step`
     caching    `rows_done`, `rows`
+    comparing  `rows_done`, `rows`: how likely the base finds corrections and what they corrected
     training   `step`, `steps`, `epoch`, `loss`, `tokens_per_second`, `seconds_left`
     finished   `steps`, `seconds`
 
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-Phase = Literal["starting", "worker", "caching", "training", "finished"]
+Phase = Literal["starting", "worker", "caching", "comparing", "training", "finished"]
 
 
 class Progress:

@@ -61,6 +61,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
             source="expert-1",
             messages=(Message("system", "Answer."), Message("user", f"Where is {'order ' * (n % 3)}{n}?")),
             completion=f'{{"name": "track", "arguments": {{"order": {n}}}}}',
+            rejected=f'{{"name": "cancel", "arguments": {{"order": {n}}}}}' if n % 2 else "",
         )
         for n in range(40)
     ]
@@ -80,6 +81,8 @@ def configuration() -> TrainingConfiguration:
         lora_plus_ratio=1.0,
         adam_beta2=0.999,
         replaced_mentions=0.0,
+        preference_weight=0.0,
+        preference_beta=0.1,
         warmup_steps=2,
         max_gradient_norm=1.0,
         epochs=4,

@@ -1,6 +1,7 @@
 """The learning itself, in this process and without Ray."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,14 @@ from services.trainer.training.cached_activations import CachedActivations
 from services.trainer.training.configuration import RunSpecification, TrainingConfiguration
 from services.trainer.training.examples import encode, training_set
 from services.trainer.training.loop import alone, train
-from services.trainer.training.model import Base, add_lora, load_adapter, load_tokenizer
+from services.trainer.training.model import (
+    IGNORED,
+    Base,
+    CompletionLogprobs,
+    add_lora,
+    load_adapter,
+    load_tokenizer,
+)
 from services.trainer.training.progress import Progress
 
 
@@ -146,6 +154,46 @@ def test_with_mentions_replaced_every_epoch_takes_each_row_once_and_the_same_way
     assert training_set(rows, tokenizer, replaced, seed=0) == learned != training_set(rows, tokenizer, replaced, seed=1)
 
 
+@pytest.mark.parametrize("depth", [2 / 3, 1.0])
+def test_by_preferences_what_was_corrected_becomes_less_likely_beside_its_correction(
+    specification: RunSpecification, tmp_path: Path, depth: float
+) -> None:
+    corrected = [row for row in read_rows(Path(specification.dataset), "train") if row.rejected]
+    tokenizer = load_tokenizer(Path(specification.base))
+
+    def margin(weight: float) -> float:
+        """By how many nats corrections are likelier than what they corrected, in the mean."""
+        folder = tmp_path / str(weight)
+        metrics = _train(_with(specification, trained_depth=depth, preference_weight=weight), folder)
+        assert metrics["preferences"] == (len(corrected) if weight else 0)
+        base = Base.load(Path(specification.base), 1.0, torch.float32)
+        model = PeftModel.from_pretrained(base.causal_lm, str(folder / "checkpoint" / "adapter"))
+        logprobs_of = CompletionLogprobs(base, model)
+
+        def logprob(row: LabelledRow) -> float:
+            example = encode(row, tokenizer)
+            ids = torch.tensor([example.token_ids])
+            labels = ids.clone()
+            labels[:, : example.prompt_tokens] = IGNORED
+            with torch.no_grad():
+                return float(logprobs_of(ids, labels, "input_ids"))
+
+        others = [msgspec.structs.replace(row, completion=row.rejected) for row in corrected]
+        return sum(map(logprob, corrected)) / len(corrected) - sum(map(logprob, others)) / len(others)
+
+    assert margin(1.0) > margin(0.0) + 5
+
+
+def test_a_preference_costs_what_dpo_says_it_does(specification: RunSpecification, tmp_path: Path) -> None:
+    """Before the first step nothing is preferred yet: each correction costs log 2, beside what its answer costs."""
+    one_batch = {"batch_size": 40, "epochs": 1, "forward_tokens": 100_000}
+    rows = read_rows(Path(specification.dataset), "train")
+    (plain,) = _train(_with(specification, **one_batch), tmp_path / "plain")["loss_per_step"]
+    (preferring,) = _train(_with(specification, **one_batch, preference_weight=2.0), tmp_path / "dpo")["loss_per_step"]
+    share = sum(bool(row.rejected) for row in rows) / len(rows)
+    assert preferring - plain == pytest.approx(2.0 * share * math.log(2), abs=1e-4)
+
+
 def test_the_adapters_b_matrices_learn_faster_by_the_lora_plus_ratio(
     specification: RunSpecification, tmp_path: Path
 ) -> None:
@@ -189,9 +237,11 @@ def test_the_same_seed_gives_the_same_adapter_and_another_one_does_not(
     assert not _equal(_adapter(tmp_path / "a"), _adapter(tmp_path / "c"))
 
 
+@pytest.mark.parametrize("preference_weight", [0.0, 1.0])
 def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_as_if_nothing_had_been(
-    specification: RunSpecification, tmp_path: Path
+    specification: RunSpecification, tmp_path: Path, preference_weight: float
 ) -> None:
+    specification = _with(specification, preference_weight=preference_weight)
     unbroken = _train(specification, tmp_path / "a")
     with pytest.raises(_KilledError):
         _train(specification, tmp_path / "b", kill_after=2)

@@ -84,6 +84,12 @@ def test_the_identity_follows_content_and_not_order(tmp_path: Path) -> None:
     assert _build(changed, tmp_path / "a").name != dataset.name
 
 
+def test_what_was_corrected_is_a_part_of_the_identity(tmp_path: Path) -> None:
+    rows = [_row(n) for n in range(60)]
+    others = [_row(0, rejected="No idea."), *rows[1:]]
+    assert _build(rows, tmp_path).name != _build(others, tmp_path).name
+
+
 def test_an_existing_version_is_left_alone(tmp_path: Path) -> None:
     rows = [_row(n) for n in range(60)]
     dataset = _build(rows, tmp_path)
@@ -179,10 +185,13 @@ def test_rows_from_outside_are_checked_field_by_field(field: str, value: object)
 
 def test_a_call_is_written_as_constrained_decoding_will_write_it(tmp_path: Path) -> None:
     tool = {"name": "track", "parameters": {"required": ["b"], "properties": {"a": {}, "b": {}}, "type": "object"}}
-    rows = [_row(n, completion='{"name":"track","arguments":{"a":1,"b":2}}', tools=(tool,)) for n in range(60)]
-    dataset = _build(rows, tmp_path)
-    assert {row.completion for row in read_rows(dataset, "train")} == {
-        '{"name": "track", "arguments": {"b": 2, "a": 1}}'
+    said = {
+        "completion": '{"name":"track","arguments":{"a":1,"b":2}}',
+        "rejected": '{"name":"track","arguments":{"b":3}}',
+    }
+    dataset = _build([_row(n, tools=(tool,), **said) for n in range(60)], tmp_path)
+    assert {(row.completion, row.rejected) for row in read_rows(dataset, "train")} == {
+        ('{"name": "track", "arguments": {"b": 2, "a": 1}}', '{"name": "track", "arguments": {"b": 3}}')
     }
 
 

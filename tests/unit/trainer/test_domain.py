@@ -73,6 +73,19 @@ def test_a_label_and_its_edge_case_make_a_row(knowledge: Knowledge) -> None:
     assert knowledge.rows(TENANT, "another", "Answer.", ACCEPTS) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "rejected"),
+    [("No idea.", "No idea."), ('{"name":"track","arguments":{"order":1}}', ""), ("", "")],
+    ids=["another", "the same in other words", "nothing"],
+)
+def test_what_the_model_said_is_rejected_where_it_is_not_the_answer(
+    knowledge: Knowledge, said: str, rejected: str
+) -> None:
+    knowledge.take_label(label(1, model_answer=said))
+    (row,) = knowledge.rows(TENANT, TASK, "Answer.", ACCEPTS)
+    assert row.rejected == rejected
+
+
 @pytest.mark.parametrize("outcome", ["confirmed", "corrected"])
 @pytest.mark.parametrize("answer", ["", " \n"])
 def test_a_confirmed_answer_that_is_empty_is_left_out(knowledge: Knowledge, outcome: str, answer: str) -> None:

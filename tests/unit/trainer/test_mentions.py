@@ -12,7 +12,9 @@ from services.trainer.training.mentions import Mentions
 JIM, KATHRYN = "Jim Henson", "Kathryn Bigelow"
 
 
-def _row(*asked: str, completion: str | None = None, function: str = "find_films", **arguments: Any) -> LabelledRow:
+def _row(
+    *asked: str, completion: str | None = None, rejected: str = "", function: str = "find_films", **arguments: Any
+) -> LabelledRow:
     return LabelledRow(
         request_id="r",
         label_id=asked[-1],
@@ -23,6 +25,7 @@ def _row(*asked: str, completion: str | None = None, function: str = "find_films
         source="expert",
         messages=(Message("system", "Answer."), *(Message("user", turn) for turn in asked)),
         completion=completion or json.dumps({"name": function, "arguments": arguments}),
+        rejected=rejected,
     )
 
 
@@ -39,6 +42,24 @@ def test_a_value_said_in_the_request_gives_way_in_both_to_another_labels() -> No
         f"Something by {JIM}, please.": {"director": JIM},
         f"Something by {KATHRYN}, please.": {"director": KATHRYN},
     }
+
+
+@pytest.mark.parametrize(
+    ("rejected", "then"),
+    [
+        (
+            json.dumps({"name": "find_actors", "arguments": {"name": JIM, "born": 1936}}),
+            json.dumps({"name": "find_actors", "arguments": {"name": KATHRYN, "born": 1936}}),
+        ),
+        (f"I do not know {JIM}.", f"I do not know {JIM}."),
+    ],
+    ids=["a call", "a plain-text answer"],
+)
+def test_what_was_corrected_is_about_the_other_thing_too(rejected: str, then: str) -> None:
+    row = _row(f"Something by {JIM}, please.", director=JIM, rejected=rejected)
+    mentions = Mentions((row, _row(f"What did {KATHRYN} make?", director=KATHRYN)))
+    replaced = [mentions.replace(row, 1.0, random.Random(seed)) for seed in range(20)]
+    assert {each.rejected for each in replaced if KATHRYN in each.completion} == {then}
 
 
 def test_several_are_replaced_each_where_it_stood() -> None:

@@ -40,7 +40,7 @@ NOT_IN_THE_CLEAR = [
 ]
 
 
-def _row(number: int, text: str, completion: str = "Yes.") -> LabelledRow:
+def _row(number: int, text: str, completion: str = "Yes.", rejected: str = "") -> LabelledRow:
     return LabelledRow(
         request_id=f"request-{number:02}",
         label_id=f"label-{number:02}",
@@ -51,6 +51,7 @@ def _row(number: int, text: str, completion: str = "Yes.") -> LabelledRow:
         source="expert-1",
         messages=(Message("system", "Our address is shop@example.com."), Message("user", text)),
         completion=completion,
+        rejected=rejected,
     )
 
 
@@ -67,6 +68,17 @@ def test_what_holds_it_in_the_clear_is_left_out_of_request_and_answer(tmp_path: 
     assert read_left_out(dataset) == [LeftOut(row.request_id, row.label_id, Reason.PERSONAL_DATA) for row in rows]
     assert {row.label_id for row in read_rows(dataset)} == {row.label_id for row in clean}
     assert read_manifest(dataset).personal_data == EVERY_KIND
+    assert not [path for path in dataset.iterdir() if b"jo.smith" in path.read_bytes()]
+
+
+def test_a_row_is_learned_without_what_was_corrected_where_that_holds_it(tmp_path: Path) -> None:
+    rows = [_row(n, f"Where is order {n}?", rejected="Ask Ann.") for n in range(19)]
+    rows.append(_row(19, "Whom do I write to?", rejected="Write to jo.smith@example.com."))
+    dataset = _build(rows, ("email",), tmp_path)
+    assert read_left_out(dataset) == []
+    assert {row.label_id: row.rejected for row in read_rows(dataset)} == {
+        row.label_id: "" if row is rows[19] else "Ask Ann." for row in rows
+    }
     assert not [path for path in dataset.iterdir() if b"jo.smith" in path.read_bytes()]
 
 

@@ -199,7 +199,7 @@ def test_a_version_of_before_rows_were_refined_can_be_read_and_gone_on_from(tmp_
     old = tmp_path / "old" / new.name
     old.mkdir(parents=True)
     table = pq.read_table(new / "rows.parquet")
-    pq.write_table(table.drop_columns(["state", "outcome", "origin"]), old / "rows.parquet")
+    pq.write_table(table.drop_columns(["state", "outcome", "origin", "rejected"]), old / "rows.parquet")
     pq.write_table(pq.read_table(new / "assignments.parquet"), old / "assignments.parquet")
     manifest = json.loads((new / "manifest.json").read_bytes())
     manifest["superseded_label_ids"] = manifest.pop("refused_label_ids")
