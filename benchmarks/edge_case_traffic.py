@@ -13,8 +13,9 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -34,7 +35,7 @@ from services.serving.llama_backend import write_model_version
 from services.trainer.dataset import DatasetPolicy, LabelledRow, build_dataset
 from services.trainer.dataset import Message as Turn
 from services.trainer.settings import Settings
-from services.trainer.training.configuration import RunSpecification, cpu, write_specification
+from services.trainer.training.configuration import RunSpecification, TrainingConfiguration, cpu, write_specification
 
 TASK = load_bundle(Path("deploy/bundle")).tasks["consumer-services"]
 IN_FLIGHT = 2
@@ -118,9 +119,39 @@ def taught_by_chance(seed: int, labels: int) -> list[TrafficRequest]:
     return random.Random(seed).sample(learnable, labels)
 
 
-def train(requests: Sequence[TrafficRequest], seed: int, adapter: Path) -> None:
-    """Train a specialist on the right answers of requests, and write it as a GGUF adapter."""
+def train(
+    requests: Sequence[TrafficRequest],
+    seed: int,
+    adapter: Path,
+    configuration: TrainingConfiguration | None = None,
+    said: Mapping[str, str] = MappingProxyType({}),
+) -> float:
+    """Train a specialist on the right answers of requests, write it as a GGUF adapter, and return the seconds it took.
+
+    Args:
+        requests: What it learns from.
+        seed: Of the run.
+        adapter: The file that is written.
+        configuration: How to train; the trainer's own for processors where it is None.
+        said: What a model had said to requests, by their id.
+    """
     base = Settings().models_dir / Settings().base
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        specification = RunSpecification(
+            dataset=str(dataset_of(requests, Path(folder), said)),
+            base=str(base.resolve()),
+            configuration=configuration or cpu(),
+            seed=seed,
+        )
+        write_specification(run_dir, specification)
+        subprocess.run([sys.executable, "-m", "services.trainer.run", str(run_dir)], check=True)  # noqa: S603 - ourselves
+        write_adapter(run_dir / "adapter", base, adapter)
+        return float(json.loads((run_dir / "metrics.json").read_bytes())["wall_seconds"])
+
+
+def dataset_of(requests: Sequence[TrafficRequest], root: Path, said: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """Write a dataset of the right answers of requests, which correct what a model had said; return its folder."""
     rows = [
         LabelledRow(
             request_id=request.id,
@@ -136,17 +167,12 @@ def train(requests: Sequence[TrafficRequest], seed: int, adapter: Path) -> None:
             ),
             completion=request.expected_call_json,
             tools=tuple(tool["function"] for tool in request.tools),
+            rejected=said.get(request.id, ""),
         )
         for request in requests
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        policy = DatasetPolicy(holdout_share=0.01, minimum_train_rows=1, minimum_holdout_rows=1)
-        dataset = build_dataset(rows, policy, Path(folder), created_at_ms=0)
-        run_dir = Path(folder) / "run"
-        specification = RunSpecification(dataset=str(dataset), base=str(base.resolve()), configuration=cpu(), seed=seed)
-        write_specification(run_dir, specification)
-        subprocess.run([sys.executable, "-m", "services.trainer.run", str(run_dir)], check=True)  # noqa: S603 - ourselves
-        write_adapter(run_dir / "adapter", base, adapter)
+    policy = DatasetPolicy(holdout_share=0.01, minimum_train_rows=1, minimum_holdout_rows=1)
+    return build_dataset(rows, policy, root, created_at_ms=0)
 
 
 async def ask_all(model: str, adapter: Path | None, requests: Sequence[TrafficRequest]) -> list[Answer]:

@@ -24,7 +24,7 @@ compile_pins("pyproject.toml", "dev.txt", "--extra", "dev")
 for service in SERVICES:
     compile_pins("pyproject.toml", f"{service}.txt", "--extra", service, "--constraint", str(HERE / "dev.txt"))
 # Peers and tools of benchmarks, each in an environment of its own.
-for beside in ("presidio", "litellm", "profiler"):
+for beside in ("presidio", "litellm", "profiler", "trl"):
     compile_pins(str(HERE / f"{beside}.in"), f"{beside}.txt")
 # Packages whose declared dependencies are not wanted: models, data, texts, and Triton with numpy 1 (see the Makefile).
 for name in ("uv", "data", "triton", "corpora"):
