@@ -35,7 +35,10 @@ class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_un
             corrected what the model had said (DPO, Rafailov et al. 2023, beside the likelihood as in Pang et al.,
             "Iterative Reasoning Preference Optimization", 2024); 0 learns the answers alone.
         preference_beta: How soon a preference is strong enough, DPO's beta.
-        epochs: Passes over the training rows.
+        validation_share: Share of the training rows that nothing is learned from. After each epoch their loss is
+            measured, and the adapter of the epoch with the lowest is what the run makes; 0 learns from all rows.
+        patience: Epochs in a row without a lower one, after which the run ends.
+        epochs: Passes over the training rows, at most.
         batch_size: Rows per step, over all workers together.
         forward_tokens: Most tokens, padding included, of one forward pass; a larger batch is taken in several, with the
             same gradient. This bounds the memory of a step (20 layers of 576 values take about 1.7 MB a token); a row
@@ -61,6 +64,8 @@ class TrainingConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     preference_beta: PositiveFloat
     warmup_steps: PositiveInt
     max_gradient_norm: PositiveFloat
+    validation_share: Annotated[float, msgspec.Meta(ge=0, lt=1)]
+    patience: PositiveInt
     epochs: PositiveInt
     batch_size: PositiveInt
     forward_tokens: PositiveInt
@@ -89,6 +94,8 @@ def cpu(cpus_per_worker: int = 2) -> TrainingConfiguration:
         preference_beta=0.1,
         warmup_steps=8,
         max_gradient_norm=1.0,
+        validation_share=0.0,
+        patience=1,
         epochs=4,
         # Few rows need many steps: with 16, four times 300 rows were not even learned by heart.
         batch_size=4,
@@ -124,6 +131,8 @@ def gpu(workers: int = 1) -> TrainingConfiguration:
         preference_beta=0.1,
         warmup_steps=8,
         max_gradient_norm=1.0,
+        validation_share=0.0,
+        patience=1,
         epochs=5,
         batch_size=16,
         forward_tokens=16_384,

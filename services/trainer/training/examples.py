@@ -67,14 +67,21 @@ class TrainingSet:
     Attributes:
         examples: Every different one, once.
         epochs: Of each epoch, the indices of the examples it takes: one per row, in the rows' order.
+        validation: Indices of the examples that nothing is learned from.
         rejected: Of examples whose answer is a correction, the index of the one with what was corrected.
         too_long: Labels of the rows that were left out.
     """
 
     examples: list[Example]
     epochs: list[list[int]]
+    validation: list[int]
     rejected: dict[int, int]
     too_long: list[str]
+
+    @property
+    def compared(self) -> list[int]:
+        """Indices of corrections and of what they corrected."""
+        return sorted({*self.rejected, *self.rejected.values()})
 
 
 def training_set(
@@ -83,21 +90,27 @@ def training_set(
     """Renders rows for every epoch, with mentions replaced as the configuration says; depends on its arguments alone.
 
     Raises:
-        ValueError: All rows are longer than `max_tokens`, or see `encode`.
+        ValueError: All rows are longer than `max_tokens` or fell to the validation slice, or see `encode`.
     """
     as_labelled = {row.label_id: encode(row, tokenizer) for row in rows}
     too_long = [name for name, example in as_labelled.items() if len(example.token_ids) > configuration.max_tokens]
     taken = [row for row in rows if len(as_labelled[row.label_id].token_ids) <= configuration.max_tokens]
     if not taken:
         raise ValueError(f"dataset: all {len(rows)} rows are longer than max_tokens ({configuration.max_tokens})")
-    mentions = Mentions(taken)
+    share = configuration.validation_share
+    # By label, so that the slice is much the same whatever other rows there are.
+    apart = {row.label_id for row in taken if random.Random(f"{seed}/{row.label_id}").random() < share}  # noqa: S311  # a choice, not a secret
+    if len(apart) == len(taken):
+        raise ValueError(f"dataset: all {len(taken)} rows fell to the validation_share ({share})")
+    taught = [row for row in taken if row.label_id not in apart]
+    mentions = Mentions(taught)
     indices: dict[Example, int] = {}
     rejected: dict[int, int] = {}
     epochs = []
     for epoch in range(configuration.epochs):
         rng = random.Random(f"{seed}/{epoch}/mentions")  # noqa: S311  # a choice, not a secret
         seen = []
-        for row in taken:
+        for row in taught:
             shown = mentions.replace(row, configuration.replaced_mentions, rng)
             example = as_labelled[row.label_id] if shown is row else encode(shown, tokenizer)
             if len(example.token_ids) > configuration.max_tokens:
@@ -109,7 +122,8 @@ def training_set(
                 if other != example and len(other.token_ids) <= configuration.max_tokens:
                     rejected[index] = indices.setdefault(other, len(indices))
         epochs.append(seen)
-    return TrainingSet(list(indices), epochs, rejected, too_long)
+    validation = [indices.setdefault(as_labelled[row.label_id], len(indices)) for row in taken if row.label_id in apart]
+    return TrainingSet(list(indices), epochs, validation, rejected, too_long)
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 
@@ -18,21 +19,21 @@ from services.trainer.dataset import read_manifest, read_rows
 from services.trainer.training.cached_activations import CachedActivations
 from services.trainer.training.configuration import RunSpecification
 from services.trainer.training.examples import Example, TrainingSet, epoch_batches, forward_passes, training_set
+from services.trainer.training.inputs import Inputs
 from services.trainer.training.model import (
-    IGNORED,
     Base,
     CompletionLogprobs,
+    adapter_weights,
     add_lora,
     load_adapter,
     load_tokenizer,
     save_adapter,
+    set_adapter_weights,
 )
 from services.trainer.training.objective import Objective
 from services.trainer.training.progress import Progress
 
 _PROGRESS_INTERVAL_SECONDS = 1.0
-# oneDNN compiles each product anew, in milliseconds, for every number of tokens that it has not seen.
-_LENGTH_STEP = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +79,24 @@ class _Position:
         self.step = 0
         self.resumed = 0
         self.losses: list[float] = []
+        self.validation_losses: list[float] = []  # of each epoch, in nats a token
+        self.best: dict[str, Tensor] = {}  # the adapter of the epoch with the lowest
+        self.ended = False
         self.tokens = 0
         self.seconds = 0.0
         self.caching_seconds = 0.0
         self.peak_memory_bytes = 0
+
+    def judge(self, validation_loss: float, model: PeftModel, patience: int) -> None:
+        """Takes the loss of an epoch; once there is enough, ends with the adapter of the best one."""
+        self.validation_losses.append(validation_loss)
+        lowest = min(self.validation_losses)
+        if validation_loss == lowest:
+            self.best = adapter_weights(model)
+        since = len(self.validation_losses) - 1 - self.validation_losses.index(lowest)
+        self.ended = self.ended or since >= patience
+        if self.ended:
+            set_adapter_weights(model, self.best)
 
     def save(self, folder: Path, optimizer: torch.optim.Optimizer) -> None:
         torch.save(
@@ -147,8 +162,14 @@ def train(
         position.caching_seconds = time.monotonic() - started
     model = add_lora(base, rank=configuration.lora_rank, alpha=configuration.lora_alpha)
     logprobs_of = CompletionLogprobs(base, model).to(worker.device)
+    inputs = Inputs(examples, cached, worker.device)
+
+    def report_comparing(done: int) -> None:
+        if worker.rank == 0:
+            progress.report("comparing", rows_done=done, rows=len(learned.compared))
+
     # While the adapter, of which one half is nought, leaves the base as it is.
-    reference = _reference(logprobs_of, learned, cached, configuration.forward_tokens, worker, progress)
+    reference = inputs.likelihoods(logprobs_of, learned.compared, configuration.forward_tokens, report_comparing)
     objective = Objective(learned, reference, configuration)
     optimizer = create_loraplus_optimizer(
         model,
@@ -176,7 +197,7 @@ def train(
     parallel = worker.parallel(logprobs_of)
     parallel.train()
     last_report = 0.0
-    for epoch in range(position.step // steps_per_epoch, configuration.epochs):
+    for epoch in range(position.step // steps_per_epoch, 0 if position.ended else configuration.epochs):
         seen = learned.epochs[epoch]
         batches = epoch_batches(
             [lengths[i] for i in seen], configuration.batch_size, seed=specification.seed, epoch=epoch
@@ -190,10 +211,9 @@ def train(
             *but_last, last = forward_passes(batch[worker.rank :: worker.size], lengths, configuration.forward_tokens)
             loss = torch.zeros((), device=worker.device)
             for taken in (*but_last, last):
-                inputs, labels, kind = _collate(objective.rows(taken), examples, cached)
                 # Gradients add up over a worker's passes, whose number is its own, and meet the others' after the last.
                 with nullcontext() if taken is last else worker.unshared(parallel):
-                    logprobs = parallel(inputs.to(worker.device), labels.to(worker.device), kind)
+                    logprobs = parallel(*inputs.of(objective.rows(taken)))
                     part = objective.loss(logprobs, taken, len(batch), completion_tokens)
                     # They are averaged over the group, while the loss is already a share of the whole step's.
                     (part * worker.size).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -217,10 +237,21 @@ def train(
                     tokens_per_second=position.tokens / position.seconds,
                     seconds_left=position.seconds / position.step * (steps - position.step),
                 )
-        if (epoch + 1) % configuration.checkpoint_every_epochs == 0 or epoch + 1 == configuration.epochs:
+        position.ended = epoch + 1 == configuration.epochs
+        if learned.validation:
+            own = inputs.likelihoods(
+                logprobs_of, learned.validation[worker.rank :: worker.size], configuration.forward_tokens
+            )
+            tokens = sum(examples[i].completion_tokens for i in learned.validation)
+            position.judge(-float(worker.total(own.sum())) / tokens, model, configuration.patience)
+            if worker.rank == 0:
+                progress.report("validating", epoch=epoch + 1, loss=position.validation_losses[-1])
+        if (epoch + 1) % configuration.checkpoint_every_epochs == 0 or position.ended:
             position.peak_memory_bytes = max(position.peak_memory_bytes, _peak_memory_bytes(worker.device))
             metrics = _metrics(specification, base, model, learned, steps_per_epoch, position)
             save_checkpoint(fill, metrics)
+        if position.ended:
+            break
 
 
 def share_of_peak_rate(warmup_steps: int, step: int, steps: int) -> float:
@@ -242,60 +273,6 @@ def _cache(
         )
     worker.wait_for_others()
     return cached
-
-
-@torch.no_grad()
-def _reference(
-    logprobs_of: CompletionLogprobs,
-    learned: TrainingSet,
-    cached: CachedActivations | None,
-    forward_tokens: int,
-    worker: Worker,
-    progress: Progress,
-) -> Tensor:
-    """How likely each example's completion is by the model as it is, (examples,); 0 of those that nobody compares."""
-    examples, wanted = learned.examples, sorted({*learned.rejected, *learned.rejected.values()})
-    reference = torch.zeros(len(examples), device=worker.device)
-    lengths = [len(example.token_ids) for example in examples]
-    done = 0
-    for taken in forward_passes(wanted, lengths, forward_tokens):
-        inputs, labels, kind = _collate(taken, examples, cached)
-        if taken:
-            reference[taken] = logprobs_of(inputs.to(worker.device), labels.to(worker.device), kind)
-        done += len(taken)
-        if worker.rank == 0 and wanted:
-            progress.report("comparing", rows_done=done, rows=len(wanted))
-    return reference
-
-
-def _collate(
-    share: Sequence[int], examples: Sequence[Example], cached: CachedActivations | None
-) -> tuple[Tensor, Tensor, Literal["input_ids", "inputs_embeds"]]:
-    """Pads on the right: (inputs, labels, what the inputs are), as `CompletionLogprobs` takes them.
-
-    A worker without a share of a short last batch still has to take the step with the others: it gets a row whose loss
-    nobody counts.
-    """
-    taken = [examples[i] for i in share or (0,)]
-    labels = [
-        torch.tensor([IGNORED] * example.prompt_tokens + list(example.token_ids[example.prompt_tokens :]))
-        for example in taken
-    ]
-    padded_labels = _padded(labels, IGNORED)
-    if not share:
-        padded_labels.fill_(IGNORED)
-    if cached is not None:
-        return _padded([cached[i] for i in share or (0,)], 0), padded_labels, "inputs_embeds"
-    return _padded([torch.tensor(example.token_ids) for example in taken], 0), padded_labels, "input_ids"
-
-
-def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
-    """Rows of (tokens, ...) as one tensor, `value` behind their ends, its length a multiple of `_LENGTH_STEP`."""
-    length = math.ceil(max(len(row) for row in rows) / _LENGTH_STEP) * _LENGTH_STEP
-    padded = rows[0].new_full((len(rows), length, *rows[0].shape[1:]), value)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row
-    return padded
 
 
 def _peak_memory_bytes(device: torch.device) -> int:
@@ -329,6 +306,7 @@ def _metrics(
         "resumed": position.resumed,
         "loss_per_step": [round(loss, 5) for loss in losses],
         "loss_per_epoch": [round(sum(epoch) / len(epoch), 5) for epoch in epochs],
+        "validation_loss_per_epoch": [round(loss, 5) for loss in position.validation_losses],
         "tokens": position.tokens,
         "caching_seconds": round(position.caching_seconds, 2),
         "training_seconds": round(position.seconds, 2),

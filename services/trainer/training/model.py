@@ -179,11 +179,20 @@ def add_lora(base: Base, *, rank: int, alpha: int) -> PeftModel:
     return model
 
 
+def adapter_weights(model: PeftModel) -> dict[str, Tensor]:
+    """Returns a copy of the adapter's weights as they are now, in the processor's memory."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in get_peft_model_state_dict(model).items()}
+
+
+def set_adapter_weights(model: PeftModel, weights: dict[str, Tensor]) -> None:
+    """Puts what `adapter_weights` returned back."""
+    set_peft_model_state_dict(model, weights)
+
+
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json`, which PEFT loads on the whole base."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(adapter_weights(model), folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy(model.peft_config["default"])
     # PEFT puts a path of this machine there; in an export (`schemas.exports`) the base lies beside the adapter.
     config.base_model_name_or_path = "base"
@@ -192,7 +201,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
 
 def load_adapter(model: PeftModel, folder: Path) -> None:
     """Reads back what `save_adapter` wrote."""
-    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    set_adapter_weights(model, load_file(folder / "adapter_model.safetensors"))
 
 
 class CompletionLogprobs(nn.Module):

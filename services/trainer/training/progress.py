@@ -7,6 +7,7 @@ A line always holds `time` (ISO 8601, UTC) and `phase`:
     caching    `rows_done`, `rows`
     comparing  `rows_done`, `rows`: how likely the base finds corrections and what they corrected
     training   `step`, `steps`, `epoch`, `loss`, `tokens_per_second`, `seconds_left`
+    validating `epoch`, `loss`: of the rows that nothing is learned from
     finished   `steps`, `seconds`
 
 The last line may be cut short while it is being written; a reader waits for its line end.
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-Phase = Literal["starting", "worker", "caching", "comparing", "training", "finished"]
+Phase = Literal["starting", "worker", "caching", "comparing", "training", "validating", "finished"]
 
 
 class Progress:

@@ -85,6 +85,8 @@ def configuration() -> TrainingConfiguration:
         preference_beta=0.1,
         warmup_steps=2,
         max_gradient_norm=1.0,
+        validation_share=0.0,
+        patience=1,
         epochs=4,
         batch_size=8,
         forward_tokens=1000,

@@ -81,6 +81,23 @@ def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def _logprob_of(specification: RunSpecification, folder: Path) -> Callable[[LabelledRow], float]:
+    """How likely the whole base finds a row's completion with the adapter of a run, in nats."""
+    base = Base.load(Path(specification.base), 1.0, torch.float32)
+    model = PeftModel.from_pretrained(base.causal_lm, str(folder / "checkpoint" / "adapter"))
+    logprobs_of, tokenizer = CompletionLogprobs(base, model), load_tokenizer(Path(specification.base))
+
+    def logprob(row: LabelledRow) -> float:
+        example = encode(row, tokenizer)
+        ids = torch.tensor([example.token_ids])
+        labels = ids.clone()
+        labels[:, : example.prompt_tokens] = IGNORED
+        with torch.no_grad():
+            return float(logprobs_of(ids, labels, "input_ids"))
+
+    return logprob
+
+
 @pytest.mark.parametrize("depth", [1 / 3, 2 / 3, 1.0])
 def test_peft_puts_the_adapter_on_the_whole_base_and_gets_the_trained_models_logits(
     specification: RunSpecification, tmp_path: Path, depth: float
@@ -159,25 +176,13 @@ def test_by_preferences_what_was_corrected_becomes_less_likely_beside_its_correc
     specification: RunSpecification, tmp_path: Path, depth: float
 ) -> None:
     corrected = [row for row in read_rows(Path(specification.dataset), "train") if row.rejected]
-    tokenizer = load_tokenizer(Path(specification.base))
 
     def margin(weight: float) -> float:
         """By how many nats corrections are likelier than what they corrected, in the mean."""
         folder = tmp_path / str(weight)
         metrics = _train(_with(specification, trained_depth=depth, preference_weight=weight), folder)
         assert metrics["preferences"] == (len(corrected) if weight else 0)
-        base = Base.load(Path(specification.base), 1.0, torch.float32)
-        model = PeftModel.from_pretrained(base.causal_lm, str(folder / "checkpoint" / "adapter"))
-        logprobs_of = CompletionLogprobs(base, model)
-
-        def logprob(row: LabelledRow) -> float:
-            example = encode(row, tokenizer)
-            ids = torch.tensor([example.token_ids])
-            labels = ids.clone()
-            labels[:, : example.prompt_tokens] = IGNORED
-            with torch.no_grad():
-                return float(logprobs_of(ids, labels, "input_ids"))
-
+        logprob = _logprob_of(specification, folder)
         others = [msgspec.structs.replace(row, completion=row.rejected) for row in corrected]
         return sum(map(logprob, corrected)) / len(corrected) - sum(map(logprob, others)) / len(others)
 
@@ -192,6 +197,37 @@ def test_a_preference_costs_what_dpo_says_it_does(specification: RunSpecificatio
     (preferring,) = _train(_with(specification, **one_batch, preference_weight=2.0), tmp_path / "dpo")["loss_per_step"]
     share = sum(bool(row.rejected) for row in rows) / len(rows)
     assert preferring - plain == pytest.approx(2.0 * share * math.log(2), abs=1e-4)
+
+
+def test_a_run_ends_when_rows_that_it_does_not_learn_from_become_less_likely_with_the_adapter_of_before(
+    specification: RunSpecification, tmp_path: Path
+) -> None:
+    specification = _with(specification, validation_share=0.3, patience=2, epochs=60, learning_rate=3e-2)
+    metrics = _train(specification, tmp_path)
+    losses = metrics["validation_loss_per_epoch"]
+    assert len(losses) < 60
+    assert losses.index(min(losses)) == len(losses) - 3
+    rows = {row.label_id: row for row in read_rows(Path(specification.dataset), "train")}
+    tokenizer = load_tokenizer(Path(specification.base))
+    learned = training_set(list(rows.values()), tokenizer, specification.configuration, specification.seed)
+    apart = [learned.examples[index] for index in learned.validation]
+    taught = {learned.examples[index].label_id for epoch in learned.epochs for index in epoch}
+    assert taught | {example.label_id for example in apart} == set(rows)
+    assert taught.isdisjoint(example.label_id for example in apart)
+    logprob = _logprob_of(specification, tmp_path)
+    loss = -sum(logprob(rows[example.label_id]) for example in apart)
+    assert loss / sum(example.completion_tokens for example in apart) == pytest.approx(min(losses), abs=1e-3)
+
+    ended = _adapter(tmp_path)
+    train(
+        specification,
+        work_dir=tmp_path,
+        progress=Progress(tmp_path),
+        worker=alone(),
+        resume_from=tmp_path / "checkpoint",
+        save_checkpoint=lambda *_: pytest.fail("a run that has ended goes on"),
+    )
+    assert _equal(_adapter(tmp_path), ended)
 
 
 def test_the_adapters_b_matrices_learn_faster_by_the_lora_plus_ratio(
@@ -237,17 +273,18 @@ def test_the_same_seed_gives_the_same_adapter_and_another_one_does_not(
     assert not _equal(_adapter(tmp_path / "a"), _adapter(tmp_path / "c"))
 
 
-@pytest.mark.parametrize("preference_weight", [0.0, 1.0])
+@pytest.mark.parametrize("changes", [{}, {"preference_weight": 1.0}, {"validation_share": 0.3}], ids=str)
 def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_as_if_nothing_had_been(
-    specification: RunSpecification, tmp_path: Path, preference_weight: float
+    specification: RunSpecification, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    specification = _with(specification, preference_weight=preference_weight)
+    specification = _with(specification, **changes)
     unbroken = _train(specification, tmp_path / "a")
     with pytest.raises(_KilledError):
         _train(specification, tmp_path / "b", kill_after=2)
     resumed = _train(specification, tmp_path / "b", resume_from=tmp_path / "b" / "checkpoint")
     assert _equal(_adapter(tmp_path / "a"), _adapter(tmp_path / "b"))
     assert resumed["loss_per_step"] == unbroken["loss_per_step"]
+    assert resumed["validation_loss_per_epoch"] == unbroken["validation_loss_per_epoch"]
     assert (unbroken["resumed"], resumed["resumed"]) == (0, 1)
     caching = (tmp_path / "b" / "progress.jsonl").read_text().count('"caching"')
     assert caching == (tmp_path / "a" / "progress.jsonl").read_text().count('"caching"'), "cached once, for both starts"
