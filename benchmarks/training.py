@@ -11,7 +11,8 @@ Four measurements, one after the other, each in a process of its own, so that ea
 
 All four compute in the type that `cpu` takes on this machine, so that the ratios tell what the trainer's way is worth.
 Rows are synthetic, of the shape and length of real function-calling requests. Tokens are those of the rows, padding not
-counted. The floor and the plain loop stop after `--seconds` each.
+counted. The floor and the plain loop stop after `--seconds` each; the last two take turns, `--rounds` times each, and
+medians are shown.
 """
 
 import argparse
@@ -19,12 +20,13 @@ import json
 import os
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=_BASE, help="Hugging Face folder of the base model")
     parser.add_argument("--rows", type=int, default=80, help="rows of the training set")
     parser.add_argument("--seconds", type=float, default=20, help="how long the floor and the plain loop each run")
+    parser.add_argument("--rounds", type=int, default=3, help="of the trainer, with Ray and without")
     parser.add_argument("--measure", choices=[*_MEASURES], help=argparse.SUPPRESS)
     parser.add_argument("--dataset", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -65,8 +68,15 @@ def main() -> None:
         dataset = _dataset(Path(folder), options.rows)
         floor = _in_a_process("floor", options.base, dataset, options.seconds)
         plain = _in_a_process("plain", options.base, dataset, options.seconds)
-        loop = _in_a_process("alone", options.base, dataset, options.seconds)
-        trainer = _trainer(options.base, dataset, Path(folder) / "run")
+        rounds = [
+            (
+                _in_a_process("alone", options.base, dataset, options.seconds),
+                _trainer(options.base, dataset, Path(folder) / f"run-{number}"),
+            )
+            for number in range(options.rounds)
+        ]
+    loop, trainer = (_medians(side) for side in zip(*rounds, strict=True))
+    each = [by_ray["tokens_per_second"] / by_hand["tokens_per_second"] for by_hand, by_ray in rounds]
     print(f"{'':14} {'tokens/s':>9} {'of the floor':>13} {'peak memory':>12}")
     sides = {"forward only": floor, "full depth": plain, "without Ray": loop, "trainer": trainer}
     for name, measured in sides.items():
@@ -76,13 +86,17 @@ def main() -> None:
             f"{measured['peak_memory_bytes'] / 2**30:8.2f} GiB"
         )
     print(
-        f"\ntrainer / without Ray: {trainer['tokens_per_second'] / loop['tokens_per_second']:.2f}\n"
+        f"\ntrainer / without Ray: {statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})\n"
         f"trainer / full depth: {trainer['tokens_per_second'] / plain['tokens_per_second']:.1f} times in training, "
         f"{trainer['wall_tokens_per_second'] / plain['tokens_per_second']:.1f} times with starting Ray, caching "
         f"({trainer['caching_seconds']:.0f} s) and stopping Ray counted in ({trainer['wall_seconds']:.0f} s in all, "
         f"{trainer['tokens']:.0f} tokens)\n"
         f"memory of the whole process tree, Ray included: {trainer['tree_memory_bytes'] / 2**30:.2f} GiB"
     )
+
+
+def _medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
 
 def _dataset(root: Path, rows: int) -> Path:
