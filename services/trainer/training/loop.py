@@ -121,7 +121,7 @@ def train(
     resume_from: Path | None,
     save_checkpoint: Callable[[Callable[[Path], None], dict[str, Any]], None],
 ) -> None:
-    """Trains to the end of the last epoch.
+    """Trains to the end of the last epoch, or until rows that are kept apart get no likelier.
 
     Args:
         specification: The run.

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from click.testing import CliRunner
 from msgspec.structs import replace
 
@@ -17,7 +17,7 @@ from gyre.cli import main
 from gyre.cli.dead_letters import replay, summaries
 from schemas.codecs import codec
 from schemas.events import Event
-from schemas.topics import SPECS, Topic
+from schemas.topics import Topic
 from services.runtime.clock import Clock
 from services.runtime.kafka import Producer, Record
 from services.runtime.settings import KafkaSettings
@@ -54,14 +54,11 @@ async def bury(producer: Producer, topic: Topic, value: bytes, key: bytes = b"",
 async def sent(kafka: str, topic: Topic, value: bytes) -> list[Any]:
     """The committed records of a topic that hold a value, up to its end."""
     committed, uncommitted = (
-        AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest", isolation_level=level)
+        AIOKafkaConsumer(str(topic), bootstrap_servers=kafka, auto_offset_reset="earliest", isolation_level=level)
         for level in ("read_committed", "read_uncommitted")
     )
     async with committed, uncommitted:
-        count = KafkaSettings().partitions if SPECS[topic].partitioned else 1
-        partitions = [TopicPartition(str(topic), each) for each in range(count)]
-        committed.assign(partitions)
-        ends, found = await uncommitted.end_offsets(partitions), []
+        ends, found = await uncommitted.end_offsets(committed.assignment()), []
         while any([await committed.position(each) < end for each, end in ends.items()]):
             for messages in (await committed.getmany(timeout_ms=100)).values():
                 found += [message for message in messages if message.value == value]
