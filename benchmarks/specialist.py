@@ -9,8 +9,9 @@ the generic model, which is asked where the answer's log-probability promises le
 answers is judged by what the other half tells of log-probabilities); and TRL's SFTTrainer on the same rows, with LoRA
 of the same rank on all layers and with the same rate, batches and precision, after each of its epochs.
 
-Minutes are those of the whole run, from start to adapter, with all cores. What lies in FOLDER already stays, so that
-what was interrupted goes on. `--plot docs/learning-curve.svg` draws the picture.
+Minutes are those of the whole run, from start to adapter, with all cores; all together takes two hours or more on two.
+What lies in FOLDER already stays, so that what was interrupted goes on. `--plot docs/learning-curve.svg` draws the
+picture.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -41,6 +42,7 @@ SEED = 0
 BASE = Settings().models_dir / Settings().base
 EVEN = 0.5
 HELD_OUT = [request for request in traffic() if request.split == "held-out"]
+COLORS = {"gyre": "#1f7a5c", "gyre-preferring": "#7a1f5c", "trl": "#b5651d"}
 LEARNABLE = sum(request.split == "traffic" for request in traffic())
 
 
@@ -210,11 +212,14 @@ def _draw(shares: Mapping[Point, Share], generic: Share, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, (by_labels, by_minutes) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-    ours = {point: share for point, share in shares.items() if point.side == "gyre"}
     usual = cpu().epochs
-    _line(by_labels, [(point.labels, share) for point, share in ours.items() if point.epochs == usual], "Gyre")
-    _line(by_minutes, [(point.minutes, share) for point, share in ours.items() if point.labels == LEARNABLE], "Gyre")
-    _line(by_minutes, [(point.minutes, share) for point, share in shares.items() if point.side == "trl"], "TRL")
+    for side, color in COLORS.items():
+        of_side = {point: share for point, share in shares.items() if point.side == side}
+        of_all = [(point.minutes, share) for point, share in of_side.items() if point.labels == LEARNABLE]
+        _line(by_minutes, of_all, side, color)
+        if side == "gyre":
+            of_usual = [(point.labels, share) for point, share in of_side.items() if point.epochs == usual]
+            _line(by_labels, of_usual, side, color)
     by_labels.set_xlabel(f"labels, {usual} epochs")
     by_minutes.set_xlabel(f"minutes, {LEARNABLE} labels, {os.cpu_count()} cores")
     by_labels.set_ylabel("right, %, of the held-out requests")
@@ -228,12 +233,13 @@ def _draw(shares: Mapping[Point, Share], generic: Share, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
-def _line(axis: Any, points: Iterable[tuple[float, Share]], label: str) -> None:
+def _line(axis: Any, points: Sequence[tuple[float, Share]], label: str, color: str) -> None:
+    if not points:
+        return
     places, shares = zip(*sorted(points, key=itemgetter(0)), strict=True)
     values = [100 * share.value for share in shares]
     ends = [[100 * (share.value - share.interval[0]) for share in shares]]
     ends.append([100 * (share.interval[1] - share.value) for share in shares])
-    color = {"Gyre": "#1f7a5c", "TRL": "#b5651d"}[label]
     axis.errorbar(places, values, yerr=ends, marker="o", capsize=3, color=color, label=label)
 
 
