@@ -1,9 +1,7 @@
 """What a gate asks beside the hold-out, and the report that it leaves."""
 
 import hashlib
-from collections.abc import AsyncIterator
 from html.parser import HTMLParser
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -25,11 +23,10 @@ SPECIALIST = f"specialist-{TENANT}-{TASK}"
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
+def world(world: World) -> World:
+    """With as many labels as start a run."""
     world.label(*range(40))
-    yield world
-    await world.training.stop()
+    return world
 
 
 async def test_cases_of_the_bundle_are_asked_of_both_and_are_no_part_of_the_hold_out(world: World) -> None:
