@@ -2,12 +2,14 @@
 
 Of the requests of `gyre.demo.traffic` (live ones of BFCL, 52 functions) the trainer's own run learns the right answers
 of a part that is not held out, drawn by chance, and of all: in fewer epochs and in more, and with each preferred to
-what the generic model had said where that is wrong (`--preference-weight`). Each specialist then answers
-the held-out requests in a Triton of its own, held to the functions on offer, as behind the router; BFCL's own checker
-judges. Beside it: the generic model, with the functions' documents in its prompt; a cascade of the best specialist and
-the generic model, which is asked where the answer's log-probability promises less than an even chance (each half of the
-answers is judged by what the other half tells of log-probabilities); and TRL's SFTTrainer on the same rows, with LoRA
-of the same rank on all layers and with the same rate, batches and precision, after each of its epochs.
+what the generic model had said where that is wrong (`--preference-weight`). Each specialist then answers the held-out
+requests in a Triton of its own, held to the functions on offer, as behind the router; BFCL's own checker judges.
+
+Beside it: the generic model, with the functions' documents in its prompt; a cascade of the best specialist and the
+generic model, which is asked, as by the router, where the answer's log-probability promises less than an even chance
+and than the generic model does (for each half of the answers both are learned from the other half); and TRL's
+SFTTrainer on the same rows, with LoRA of the same rank on all layers and with the same rate, batches and precision,
+after each of its epochs.
 
 Minutes are those of the whole run, from start to adapter, with all cores; all together takes two hours or more on two.
 What lies in FOLDER already stays, so that what was interrupted goes on. `--plot docs/learning-curve.svg` draws the
@@ -181,13 +183,14 @@ def _answers(folder: Path, name: str, adapter: Path | None) -> list[Answer]:
 
 
 def _cascade(specialist: Sequence[Answer], generic: Sequence[Answer]) -> Iterator[Answer]:
-    """Yield the answers of a cascade; whether to go on is learned from the other half of the specialist's."""
+    """Yield the answers of a cascade; whether to go on is learned from the other half."""
     for half in range(2):
         confidence = Confidence()
         for answer in specialist[1 - half :: 2]:
             confidence.learn(_sum_logprob(answer), float(answer.right))
+        bar = min(EVEN, _share(generic[1 - half :: 2]).value)
         for first, second in zip(specialist[half::2], generic[half::2], strict=True):
-            yield first if confidence.chance(_sum_logprob(first)) >= EVEN else second
+            yield first if confidence.chance(_sum_logprob(first)) >= bar else second
 
 
 def _sum_logprob(answer: Answer) -> float:
@@ -215,13 +218,11 @@ def _draw(shares: Mapping[Point, Share], generic: Share, path: Path) -> None:
     usual = cpu().epochs
     for side, color in COLORS.items():
         of_side = {point: share for point, share in shares.items() if point.side == side}
-        of_all = [(point.minutes, share) for point, share in of_side.items() if point.labels == LEARNABLE]
-        _line(by_minutes, of_all, side, color)
-        if side == "gyre":
-            of_usual = [(point.labels, share) for point, share in of_side.items() if point.epochs == usual]
-            _line(by_labels, of_usual, side, color)
+        _mark(by_minutes, [(point.minutes, share) for point, share in of_side.items()], side, color)
+        of_usual = [(point.labels, share) for point, share in of_side.items() if point.epochs == usual]
+        _mark(by_labels, of_usual, side, color)
     by_labels.set_xlabel(f"labels, {usual} epochs")
-    by_minutes.set_xlabel(f"minutes, {LEARNABLE} labels, {os.cpu_count()} cores")
+    by_minutes.set_xlabel(f"minutes of the run, {os.cpu_count()} cores")
     by_labels.set_ylabel("right, %, of the held-out requests")
     for axis in (by_labels, by_minutes):
         axis.axhline(100 * generic.value, color="grey", linewidth=0.8, label="generic model")
@@ -233,14 +234,14 @@ def _draw(shares: Mapping[Point, Share], generic: Share, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
-def _line(axis: Any, points: Sequence[tuple[float, Share]], label: str, color: str) -> None:
+def _mark(axis: Any, points: Sequence[tuple[float, Share]], label: str, color: str) -> None:
     if not points:
         return
     places, shares = zip(*sorted(points, key=itemgetter(0)), strict=True)
     values = [100 * share.value for share in shares]
     ends = [[100 * (share.value - share.interval[0]) for share in shares]]
     ends.append([100 * (share.interval[1] - share.value) for share in shares])
-    axis.errorbar(places, values, yerr=ends, marker="o", capsize=3, color=color, label=label)
+    axis.errorbar(places, values, yerr=ends, fmt="o", capsize=3, color=color, label=label)
 
 
 if __name__ == "__main__":
