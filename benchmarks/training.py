@@ -44,6 +44,9 @@ from services.trainer.training.model import IGNORED, load_tokenizer
 from services.trainer.training.progress import Progress
 
 _BASE = Settings().models_dir / Settings().base
+# To read how much of a process is its own, the kernel keeps it from growing meanwhile: every half second took a quarter
+# of the speed.
+_LOOK_SECONDS = 10.0
 _SYSTEM = "You route store requests. Reply with one JSON function call."
 _CITIES = ("Lisbon", "San Francisco, CA", "Bonn", "Kyoto", "Nairobi", "Seattle, WA", "Oaxaca", "Tromsø")
 _GENRES = ("drama", "comedy", "thriller", "musical", "documentary")
@@ -231,7 +234,7 @@ def _trainer(base: Path, dataset: Path, run_dir: Path) -> dict[str, float]:
 
     def watch() -> None:
         nonlocal peak
-        while not finished.wait(0.5):
+        while not finished.wait(_LOOK_SECONDS):
             peak = max(peak, _tree_memory_bytes(process.pid))
 
     watcher = threading.Thread(target=watch)
