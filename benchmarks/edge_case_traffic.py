@@ -106,9 +106,7 @@ def main() -> None:
         asked = [request for request in traffic() if request.id not in known]
         for model, path in (("specialist", adapter), *([("generic", None)] if seed == 0 else [])):
             target = options.folder / f"{model}-{seed}.jsonl"
-            if not target.exists():
-                write(target, asyncio.run(ask_all(model, path, asked)))
-            written = read(target)
+            written = answers_of(target, model, path, asked)
             right, called = (sum(getattr(each, name) for each in written) for name in ("right", "right_function"))
             print(f"{target}: {len(written)} answers, {right} right, {called} with the right function", flush=True)
 
@@ -173,6 +171,13 @@ def dataset_of(requests: Sequence[TrafficRequest], root: Path, said: Mapping[str
     ]
     policy = DatasetPolicy(holdout_share=0.01, minimum_train_rows=1, minimum_holdout_rows=1)
     return build_dataset(rows, policy, root, created_at_ms=0)
+
+
+def answers_of(path: Path, model: str, adapter: Path | None, requests: Sequence[TrafficRequest]) -> list[Answer]:
+    """Return what a model answers (see `ask_all`): what a file holds, which is written unless it is there."""
+    if not path.exists():
+        write(path, asyncio.run(ask_all(model, adapter, requests)))
+    return read(path)
 
 
 async def ask_all(model: str, adapter: Path | None, requests: Sequence[TrafficRequest]) -> list[Answer]:

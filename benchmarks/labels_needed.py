@@ -8,13 +8,12 @@ one learned, and answers the held-out requests, judged by BFCL's own checker. Wh
 """
 
 import argparse
-import asyncio
 import random
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.edge_case_traffic import ask_all, messages_of, read, taught_by_chance, train, write
+from benchmarks.edge_case_traffic import answers_of, messages_of, read, taught_by_chance, train
 from benchmarks.edge_cases import NOW, REQUESTS, SPACE, TASK, TENANT, cases_of, picks, wrong_call
 from gyre.demo.traffic import TrafficRequest, traffic
 from schemas.bundle import Experts
@@ -76,8 +75,7 @@ def _taught(requests: Sequence[TrafficRequest], seed: int, adapter: Path) -> Pat
 
 
 def _answered(adapter: Path, asked: Sequence[TrafficRequest], answers: Path) -> Path:
-    if not answers.exists():
-        write(answers, asyncio.run(ask_all("specialist", adapter, asked)))
+    answers_of(answers, "specialist", adapter, asked)
     return answers
 
 

@@ -8,13 +8,12 @@ lies in FOLDER already stays.
 """
 
 import argparse
-import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.edge_case_traffic import Answer, ask_all, read, train, write
+from benchmarks.edge_case_traffic import Answer, answers_of, train
 from gyre.demo.story import TASK
 from gyre.demo.traffic import TrafficRequest, traffic
 from schemas.answers import same_answer
@@ -31,7 +30,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=20)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    generic = _right(_answers(options.folder / "generic.jsonl", "generic", None))
+    generic = _right(answers_of(options.folder / "generic.jsonl", "generic", None, HELD_OUT))
     _is_promoted(options.folder, "right", LEARNED, 0, generic)
     promoted = sum(
         _is_promoted(options.folder, f"shuffled-{seed}", _shuffled(seed), seed, generic)
@@ -53,7 +52,7 @@ def _is_promoted(folder: Path, name: str, taught: Sequence[TrafficRequest], seed
     adapter = folder / f"{name}.gguf"
     if not adapter.exists():
         train(taught, seed, adapter)
-    own = _right(_answers(folder / f"{name}.jsonl", "specialist", adapter))
+    own = _right(answers_of(folder / f"{name}.jsonl", "specialist", adapter, HELD_OUT))
     verdict = judge(own, generic, GateRule(), [[f"function {request.function}"] for request in HELD_OUT])
     print(
         f"{name:12} right {sum(own)} of {len(own)}, the generic model {sum(generic)}: "
@@ -61,12 +60,6 @@ def _is_promoted(folder: Path, name: str, taught: Sequence[TrafficRequest], seed
         flush=True,
     )
     return verdict.promote
-
-
-def _answers(path: Path, model: str, adapter: Path | None) -> list[Answer]:
-    if not path.exists():
-        write(path, asyncio.run(ask_all(model, adapter, HELD_OUT)))
-    return read(path)
 
 
 def _right(answers: Sequence[Answer]) -> list[bool]:

@@ -17,7 +17,6 @@ picture.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import subprocess
@@ -30,7 +29,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from benchmarks.edge_case_traffic import Answer, ask_all, dataset_of, read, taught_by_chance, train, write
+from benchmarks.edge_case_traffic import Answer, answers_of, dataset_of, taught_by_chance, train
 from gyre.demo.traffic import TrafficRequest, traffic
 from recipes.environment import install
 from services.router.domain.success import Confidence
@@ -111,10 +110,8 @@ def _preferring(folder: Path, weight: float) -> Point:
     configuration = msgspec.structs.replace(cpu(os.cpu_count() or 1), preference_weight=weight)
     point = Point(side="gyre-preferring", labels=LEARNABLE, epochs=configuration.epochs, minutes=0)
     requests = taught_by_chance(SEED, LEARNABLE)
-    path = folder / "generic-taught.jsonl"
-    if not path.exists():
-        write(path, asyncio.run(ask_all("generic", None, requests)))
-    wrong = {answer.id: answer.answer for answer in read(path) if not answer.right}
+    said = answers_of(folder / "generic-taught.jsonl", "generic", None, requests)
+    wrong = {answer.id: answer.answer for answer in said if not answer.right}
     return _made(folder, point, requests, configuration, wrong)
 
 
@@ -176,10 +173,7 @@ def _conversation(row: LabelledRow) -> bytes:
 
 def _answers(folder: Path, name: str, adapter: Path | None) -> list[Answer]:
     """Return what a model answers to the held-out requests; without an adapter the generic one."""
-    path = folder / f"{name}.jsonl"
-    if not path.exists():
-        write(path, asyncio.run(ask_all("specialist" if adapter else "generic", adapter, HELD_OUT)))
-    return read(path)
+    return answers_of(folder / f"{name}.jsonl", "specialist" if adapter else "generic", adapter, HELD_OUT)
 
 
 def _cascade(specialist: Sequence[Answer], generic: Sequence[Answer]) -> Iterator[Answer]:

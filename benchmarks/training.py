@@ -44,7 +44,7 @@ from services.trainer.training.model import IGNORED, load_tokenizer
 from services.trainer.training.progress import Progress
 
 _BASE = Settings().models_dir / Settings().base
-# To read how much of a process is its own, the kernel keeps it from growing meanwhile: every half second took a quarter
+# To read how much of a process is its own, the kernel keeps it from growing meanwhile: every half second took a fifth
 # of the speed.
 _LOOK_SECONDS = 10.0
 _SYSTEM = "You route store requests. Reply with one JSON function call."
