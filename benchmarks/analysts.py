@@ -54,6 +54,7 @@ from schemas.events import (
     RouteCandidate,
     RouteEstimate,
     Sensitivity,
+    Shadow,
     Signal,
     Stage,
     Tool,
@@ -377,6 +378,11 @@ def _events(chance: random.Random, finished: Interaction) -> Iterator[tuple[Topi
         yield Topic.FEEDBACK, Feedback(
             feedback_id=_ID, request_id=_ID, tenant=finished.tenant, application=finished.application,
             given_at=_TIME + timedelta(minutes=1), source="explicit", kind="rating", rating=chance.random(),
+        )  # fmt: skip
+    if chance.random() < 0.05:
+        yield Topic.SHADOWS, Shadow(
+            **own, **decided, candidate_id="c-2", model="specialist", model_version="2", answered_at=_TIME,
+            answer=finished.answer, finish_reason="stop", completion_tokens=40, sum_logprob=-4 * chance.random(),
         )  # fmt: skip
     if chance.random() >= 0.2:
         return

@@ -14,6 +14,7 @@ class Topic(StrEnum):
 
     INTERACTIONS = "router.interactions.v1"
     FEEDBACK = "router.feedback.v1"
+    SHADOWS = "router.shadows.v1"
     USAGE = "router.usage.v1"
     BUNDLES = "governance.bundles.v1"
     DOCUMENTS = "context.documents.v1"
@@ -58,6 +59,7 @@ class TopicSpec:
 SPECS: dict[Topic, TopicSpec] = {
     Topic.INTERACTIONS: TopicSpec(key="request_id", partitioned=True),
     Topic.FEEDBACK: TopicSpec(key="request_id", partitioned=True),
+    Topic.SHADOWS: TopicSpec(key="request_id", partitioned=True),
     # Running totals, many of a key in an hour: only the last is of use, and none when its longest period is over.
     Topic.USAGE: TopicSpec(
         key="usage_key", compacted=True, retention_ms=32 * DAY_MS, expires=True, uncompacted_ms=HOUR_MS

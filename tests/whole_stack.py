@@ -36,6 +36,8 @@ from services.runtime.kafka import Producer
 from services.runtime.settings import KafkaSettings
 
 TEXT = "small-talk"
+CAREFUL = "careful-talk"  # whose specialists begin in the shadow
+SHADOW_REQUESTS = 40
 SMALL = "small"
 LABELS_NEEDED = 16
 HOLDOUT_MINIMUM = 4
@@ -63,7 +65,7 @@ def small_bundle() -> Bundle:
     """
     content = load_bundle(Path("deploy/bundle")).model_dump()
     content["tenants"][TENANT]["experts"]["share"] = 1.0
-    content["applications"]["concierge"]["tasks"] = [TEXT, CALLS]
+    content["applications"]["concierge"]["tasks"] = [TEXT, CALLS, CAREFUL]
     content["models"][SMALL]["max_tokens"] = 400
     content["tasks"][CALLS]["max_tokens"] = 64
     content["tasks"][CALLS]["learning"] = {
@@ -79,6 +81,8 @@ def small_bundle() -> Bundle:
         "specialist_prompt": "You are a helpful assistant.",
         "max_tokens": 400,
     }
+    rollout = {"shadow_requests": SHADOW_REQUESTS}
+    content["tasks"][CAREFUL] = {**content["tasks"][TEXT], "learning": {"labels_needed": 1000, "rollout": rollout}}
     return Bundle.model_validate(content)
 
 

@@ -27,6 +27,9 @@ class ToolDocument(Frozen):
 class Rollout(Frozen):
     """How a promoted specialist goes live, and when serving takes it back by itself."""
 
+    # How many requests it must have answered well in the shadow: what others have answered it is asked too, and nobody
+    # gets what it says; 0: none.
+    shadow_requests: int = Field(default=0, ge=0)
     # Share of the callers whom it answers at first, and how many of their requests it must have answered well before
     # it answers all.
     canary_share: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -35,11 +38,11 @@ class Rollout(Frozen):
     false_rollbacks: Annotated[float, Field(ge=0, le=0.5)] = 0.01
 
     @model_validator(mode="after")
-    def _has_a_canary_that_is_watched(self) -> Self:
+    def _is_watched(self) -> Self:
         if (self.canary_share < 1) != (self.canary_requests > 0):
             raise ValueError("canary_requests: wanted with a canary_share below 1, and with nothing else")
-        if self.canary_share < 1 and not self.false_rollbacks:
-            raise ValueError("false_rollbacks: wanted above 0 with a canary, whom nobody would watch")
+        if (self.canary_share < 1 or self.shadow_requests) and not self.false_rollbacks:
+            raise ValueError("false_rollbacks: wanted above 0 with a shadow or a canary, whom nobody would watch")
         return self
 
 

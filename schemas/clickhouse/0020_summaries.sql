@@ -500,8 +500,11 @@ UNION ALL
 SELECT deployed_at, 'rollback', tenant, task, candidate_id,
     concat(if(state = 'live', 'back to what was live before: ', 'back to no specialist: '), reason), hash
 FROM (
-    -- By its gate a candidate goes live once: as a canary, if it is one, and then for all.
-    SELECT *, row_number() OVER (PARTITION BY task_key, candidate_id, share < 1 ORDER BY offset) AS times FROM gyre.deployments
+    -- By its gate a candidate goes live once: in the shadow and as a canary, if it is to, and then for all.
+    SELECT *, row_number() OVER (
+        PARTITION BY task_key, candidate_id, (share > 0) + (share >= 1) ORDER BY offset
+    ) AS times
+    FROM gyre.deployments
 )
 WHERE state != 'live' OR times > 1
 UNION ALL

@@ -19,6 +19,7 @@ from schemas.events.router import (
     Release,
     RouteCandidate,
     RouteEstimate,
+    Shadow,
     Stage,
     Usage,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "RouteCandidate",
     "RouteEstimate",
     "Sensitivity",
+    "Shadow",
     "Signal",
     "Specialist",
     "Stage",
@@ -69,6 +71,7 @@ __all__ = [
 EVENTS: dict[Topic, type[Event]] = {
     Topic.INTERACTIONS: Interaction,
     Topic.FEEDBACK: Feedback,
+    Topic.SHADOWS: Shadow,
     Topic.USAGE: Usage,
     Topic.BUNDLES: BundlePublished,
     Topic.DOCUMENTS: Document,

@@ -151,6 +151,34 @@ class Interaction(Event, frozen=True, kw_only=True):
     stages: tuple[Stage, ...] = ()
 
 
+class Shadow(Event, frozen=True, kw_only=True):
+    """What a specialist in the shadow answers to a request that another has answered. Nobody gets it."""
+
+    request_id: str
+    tenant: str
+    task: str
+    candidate_id: str
+    model: str
+    model_version: str
+    answered_at: datetime
+    temperature: float = 0.0
+    # Masked, as an answer is that leaves.
+    answer: str = ""
+    # As an interaction's: stop, length, tool_calls, refused, error
+    finish_reason: str
+    error: str = ""
+    # Of the shadow alone: more than one where it was asked again.
+    attempts: tuple[Attempt, ...] = ()
+    bundle_version: str
+    sensitivity: Sensitivity
+    findings: tuple[Finding, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    sum_logprob: float | None = None
+    mean_logprob: float | None = None
+    min_logprob: float | None = None
+
+
 class PeriodUsage(msgspec.Struct, frozen=True, kw_only=True):
     """What was used since a period began."""
 

@@ -48,18 +48,19 @@ class Deployment(Event, frozen=True, kw_only=True):
     # On the same requests.
     candidate_answers: tuple[GateAnswer, ...] = ()
     incumbent_answers: tuple[GateAnswer, ...] = ()
-    # Of the task's callers, so large a share is answered by it: of a canary not all.
+    # Of the task's callers, so large a share is answered by it: of a canary not all, and none by one in the shadow,
+    # which is asked what others have answered.
     share: float = 1.0
-    # The specialist that was live before, if one was; the other callers of a canary are answered by it.
+    # The specialist that was live before, if one was; the other callers are answered by it.
     before: tuple[Specialist, ...] = ()
     # The chance that serving takes it back by itself though it is as good as what it replaced, at most; 0: it does not.
     false_rollbacks: float = 0.0
 
     @property
     def proven(self) -> Self | None:
-        """What is live for the callers that a canary leaves out, if a specialist is; of any other deployment itself.
+        """What is live for those callers whom it does not answer, if a specialist is; where it answers all, itself.
 
-        What a gate measured is still the canary's.
+        What a gate measured is still its own.
         """
         if self.share >= 1 or self.state != "live":
             return self

@@ -7,7 +7,7 @@ import grpc.aio
 
 from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
-from schemas.events import Feedback, Interaction, Sensitivity, Usage
+from schemas.events import Feedback, Interaction, Sensitivity, Shadow, Usage
 from schemas.topics import Topic
 from services.router.domain.answers import Asked
 from services.router.domain.knowledge import Clearance, InputVerdict, Knowledge, Mask, OutputVerdict, Passage, Turn
@@ -151,6 +151,10 @@ class KafkaRecorder:
     async def feedback(self, feedback: Feedback) -> None:
         """Write feedback; on return it is acknowledged."""
         await self._producer.send(Topic.FEEDBACK, feedback)
+
+    async def shadow(self, shadow: Shadow) -> None:
+        """Write what a specialist in the shadow answered; on return it is acknowledged."""
+        await self._producer.send(Topic.SHADOWS, shadow)
 
     async def usage(self, usage: Usage) -> None:
         """Write what an application has used; on return it is acknowledged."""

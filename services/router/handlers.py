@@ -27,6 +27,7 @@ from services.router.inference import Inference
 from services.router.journal import NO_PART, Call, Completion, Journal, Part, Piece
 from services.router.ports import Context, Governance, Models, Recorder
 from services.router.records import Records
+from services.router.shadows import Shadows
 from services.router.verdicts import Verdicts
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -67,6 +68,7 @@ class Router:
         self._records = Records(self.recorder, self.admission, self.clock)
         self._inference = Inference(self.models, self.experience, self.clock)
         self._verdicts = Verdicts(self.governance, self.clock, self.patience.governance_seconds)
+        self._shadows = Shadows(self._inference, self._verdicts, self.recorder, self.clock)
 
     async def complete(self, call: Call, request: Request) -> Completion:
         """Answer a request; on return the record of it is acknowledged.
@@ -172,7 +174,7 @@ class Router:
 
     async def drain(self) -> None:
         """Wait for records that nobody else waits for."""
-        await self._records.drain()
+        await asyncio.gather(self._records.drain(), self._shadows.drain())
 
     # The steps, in their order.
 
@@ -288,6 +290,7 @@ class Router:
             if call is not None:
                 journal.tool_calls, journal.finish_reason = (call,), "tool_calls"
         await self._records.finish(journal)
+        self._shadows.ask(journal)
 
     def _learn_pace(self, journal: Journal) -> None:
         assert journal.decision is not None

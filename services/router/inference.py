@@ -89,6 +89,11 @@ class Inference:
         async with aclosing(attempt):
             yield _chained(begun, attempt)
 
+    def has_room(self, candidate: Candidate) -> bool:
+        """Return whether a model would begin to answer at once, and keep nobody waiting that is there now."""
+        slots = self._slots.get((candidate.upstream_name, candidate.upstream.concurrency))
+        return slots is None or not (slots.waiting or slots.free.locked())
+
     async def _settled(self, journal: Journal, whole: bool) -> tuple[list[str], AsyncGenerator[str, None]]:
         """Return the beginning of an answer, or all of it, and where the rest comes from."""
         assert journal.decision is not None

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from schemas.events import Feedback, Interaction, Sensitivity, Usage
+from schemas.events import Feedback, Interaction, Sensitivity, Shadow, Usage
 from schemas.prompts import Generated, Prompt
 from services.router.domain.answers import Asked
 from services.router.domain.knowledge import InputVerdict, Knowledge, OutputVerdict
@@ -67,6 +67,10 @@ class Recorder(Protocol):
 
     async def feedback(self, feedback: Feedback) -> None:
         """Write feedback; on return it is acknowledged."""
+        ...
+
+    async def shadow(self, shadow: Shadow) -> None:
+        """Write what a specialist in the shadow answered; on return it is acknowledged."""
         ...
 
     async def usage(self, usage: Usage) -> None:

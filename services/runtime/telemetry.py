@@ -36,6 +36,8 @@ REQUESTS = Counter("gyre_requests_total", "Requests answered or refused", ["tena
 STAGE_SECONDS = Histogram("gyre_stage_seconds", "Time in one function of the pipeline", ["stage"], buckets=SECONDS)
 # Models that were asked for an answer: answered, failed, unsure, skipped.
 ATTEMPTS = Counter("gyre_attempts_total", "Models asked for an answer", ["upstream", "model", "outcome"])
+# Requests that a specialist in the shadow was to be asked, too: answered, failed, left out.
+SHADOWED = Counter("gyre_shadowed_total", "Requests for specialists in the shadow", ["tenant", "task", "outcome"])
 # Requests that the router did not let in, by application (of a replica that is full: none) and reason.
 TURNED_AWAY = Counter("gyre_turned_away_total", "Requests not let in", ["application", "reason"])
 # Changes that audit found, and alerts of objectives, by state: detected, firing, cleared.

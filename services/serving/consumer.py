@@ -68,7 +68,7 @@ class Reconciler:
 
 
 class Watcher:
-    """Follows the traffic of specialists that went live of late: bad ones are rolled back, good canaries widened."""
+    """Follows the traffic of specialists that went live of late: bad ones are rolled back, good ones widened."""
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class Watcher:
         self._clock = clock
         self._applied: dict[Topic, Callable[[Any], None]] = {
             Topic.INTERACTIONS: watches.take_interaction,
+            Topic.SHADOWS: watches.take_shadow,
             Topic.FEEDBACK: watches.take_feedback,
         }
         self._traffic = Follower(settings, self._applied, name="serving-watches")

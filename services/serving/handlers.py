@@ -104,7 +104,7 @@ class Serving:
                 candidate.tenant, candidate.task, candidate.candidate_id, candidate.adapter_path
             )
             self._state.take_candidate(candidate)  # the follower may read it later than the consumer
-            rollout = self._state.bundle.rollout_of(candidate.task) if self._state.bundle is not None else Rollout()
+            rollout = self._rollout_of(candidate.task)
             live = promoted(candidate, placed, current, rollout, self._clock.new_id(), self._clock.now())
             self._told[key] = live
         telemetry.log().info(
@@ -145,8 +145,8 @@ class Serving:
         telemetry.log().warning("rolled back", task=key, to=deployment.candidate_id, reason=reason)
         return deployment
 
-    async def widen(self, canary: Deployment, answers: int) -> None:
-        """Have a canary that has done well in so many answers answer all callers.
+    async def widen(self, current: Deployment, answers: int) -> None:
+        """Have a specialist that has done well in so many answers answer more callers: from the shadow on, or all.
 
         Raises:
             FailedPrecondition: It is not live any more.
@@ -154,11 +154,18 @@ class Serving:
         """
         await self._state_is_known()
         async with self._deciding:
-            await self._current(canary.task_key, canary.deployment_id)
-            deployment = passed(canary, answers, self._clock.new_id(), self._clock.now())
+            await self._current(current.task_key, current.deployment_id)
+            rollout = self._rollout_of(current.task)
+            deployment = passed(current, answers, rollout, self._clock.new_id(), self._clock.now())
             async with self._telling(deployment):
                 await self._announcer.deployment(deployment)
-        telemetry.log().info("live for all", task=canary.task_key, candidate=canary.candidate_id, answers=answers)
+        telemetry.log().info(
+            "widened",
+            task=current.task_key,
+            candidate=current.candidate_id,
+            answers=answers,
+            share=deployment.share,
+        )
 
     async def export(self, tenant: str, task: str) -> tuple[str, list[str]]:
         """Write what is live for a task as a folder; return its name and those of its files.
@@ -222,6 +229,9 @@ class Serving:
                         before=drift.before,
                         after=drift.after,
                     )
+
+    def _rollout_of(self, task: str) -> Rollout:
+        return self._state.bundle.rollout_of(task) if self._state.bundle is not None else Rollout()
 
     def _wanted(self) -> Wanted:
         return Wanted(self._state.bundle, self._deployments(), self._open_trials())

@@ -59,7 +59,7 @@ def _status(what: Deployment | Trial, complaint: str) -> serving_pb2.DeploymentS
         return status
     status.model, status.model_version = what.model, what.model_version
     if what.state == "live":
-        status.state = "live" if what.share >= 1 else "canary"
+        status.state = "live" if what.share >= 1 else "canary" if what.share > 0 else "shadow"
     else:
         status.state = "rolled_back"
     at = Timestamp()

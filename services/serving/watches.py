@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from schemas.events import Deployment, Feedback, Interaction
+from msgspec.structs import replace
+
+from schemas.events import Deployment, Feedback, Interaction, Shadow
 from services.serving.domain.signals import (
     BURSTS,
     COMPLAINTS,
@@ -63,6 +65,7 @@ class _Answer:
     by: _By
     at: datetime
     text: str | None  # none: it is too long to be kept
+    is_shadow: bool = False  # nobody got it, so that it can be told wrong, and not be complained of
     complained_of: bool = False
     told_wrong: bool = False
     judged_by: set[Signal] = field(default_factory=set)
@@ -77,7 +80,7 @@ class _Watched:
 
 @dataclass(frozen=True)
 class Finding:
-    """That a specialist is bad, or that a canary has answered enough without an alarm."""
+    """That a specialist is bad, or that one in the shadow, or a canary, has answered enough without an alarm."""
 
     deployment: Deployment
     alarm: Alarm | None
@@ -94,9 +97,11 @@ class Watches:
         self._watched: dict[str, _Watched] = {}  # by task
         self._known: OrderedDict[_By, _Known] = OrderedDict()
         self._answers: OrderedDict[str, _Answer] = OrderedDict()  # by request
-        self._early: OrderedDict[str, list[Feedback]] = OrderedDict()  # read before the answer, by request
-        # Requests whose answers may still be complained of at once, oldest first.
-        self._unsettled: deque[str] = deque(maxlen=ANSWERS)
+        self._shadows: OrderedDict[str, _Answer] = OrderedDict()  # what specialists in the shadow say, by request
+        # Of each kind the first, by request, for it may be read before the answer.
+        self._said: OrderedDict[str, dict[str, Feedback]] = OrderedDict()
+        # Answers that may still be complained of at once, oldest first.
+        self._unsettled: deque[_Answer] = deque(maxlen=ANSWERS)
 
     def read_from(self, now: datetime) -> datetime:
         """Return from when on interactions and feedback are to be read, so that no evidence is missing."""
@@ -136,53 +141,70 @@ class Watches:
         if interaction.phase != "finished" or interaction.finish_reason in ("refused", "cancelled", "error"):
             return
         by = _By(key, interaction.model_version if interaction.tier == "specialist" else "")
-        text = answer_of(interaction)
-        answer = _Answer(by, at, text if len(text) <= LONGEST_ANSWER else None)
-        _put(self._answers, interaction.request_id, answer, ANSWERS)
-        self._unsettled.append(interaction.request_id)
-        for feedback in self._early.pop(interaction.request_id, ()):
-            self.take_feedback(feedback)
+        answer = _Answer(by, at, _kept(answer_of(interaction)))
+        self._take_answer(self._answers, interaction.request_id, answer)
+
+    def take_shadow(self, shadow: Shadow) -> None:
+        """Take what a specialist in the shadow says to a request, and be ready for what is said of that."""
+        by = _By(f"{shadow.tenant}/{shadow.task}", shadow.model_version)
+        for _, signal, value in of_request(shadow, self._state.bundle):
+            self._take(by, signal, value, shadow.answered_at)
+        if shadow.finish_reason not in ("refused", "error"):
+            answer = _Answer(by, shadow.answered_at, _kept(shadow.answer), is_shadow=True)
+            self._take_answer(self._shadows, shadow.request_id, answer)
 
     def take_feedback(self, feedback: Feedback) -> None:
         """Take what is said of an answer: of each kind the first."""
-        answer = self._answers.get(feedback.request_id)
-        if answer is None:
-            early = [*self._early.get(feedback.request_id, ()), feedback]
-            _put(self._early, feedback.request_id, early, ANSWERS)
-            return
+        said = self._said.get(feedback.request_id) or {}
+        # What is longer than any answer that is kept is none of them, however it goes on.
+        said.setdefault(feedback.kind, replace(feedback, text=feedback.text[: LONGEST_ANSWER + 1], comment=""))
+        _put(self._said, feedback.request_id, said, ANSWERS)
+        for answers in (self._answers, self._shadows):
+            if feedback.request_id in answers:
+                self._judge(answers[feedback.request_id], feedback)
+
+    def look(self, now: datetime) -> list[Finding]:
+        """Settle which answers were found fault with at once, and return what is to be done about specialists."""
+        while self._unsettled and now - self._unsettled[0].at >= AT_ONCE + ON_THE_WAY:
+            answer = self._unsettled.popleft()
+            if not answer.is_shadow:
+                self._take(answer.by, COMPLAINTS, float(answer.complained_of), answer.at)
+            self._take(answer.by, TOLD_WRONG, float(answer.told_wrong), answer.at)
+        found = []
+        for key, watched in [*self._watched.items()]:
+            deployment, answers = watched.deployment, watched.watch.count(TOLD_WRONG)
+            if deployment.share >= 1 and now - deployment.deployed_at >= WATCHED:
+                del self._watched[key]
+            elif watched.watch.alarm is not None or (deployment.share < 1 and answers >= self._enough(deployment)):
+                found.append(Finding(deployment, watched.watch.alarm, answers))
+        return found
+
+    def _enough(self, deployment: Deployment) -> int:
+        if self._state.bundle is None:
+            return 0
+        rollout = self._state.bundle.rollout_of(deployment.task)
+        return rollout.canary_requests if deployment.share > 0 else rollout.shadow_requests
+
+    def _take_answer(self, answers: OrderedDict[str, _Answer], request_id: str, answer: _Answer) -> None:
+        _put(answers, request_id, answer, ANSWERS)
+        self._unsettled.append(answer)
+        for feedback in self._said.get(request_id, {}).values():
+            self._judge(answer, feedback)
+
+    def _judge(self, answer: _Answer, feedback: Feedback) -> None:
         if feedback.tenant != answer.by.task_key.partition("/")[0]:
             return
         if answer.text is None and feedback.kind == "correct_answer":
             return
         judged = of_feedback(feedback, answer.text or "")
+        if answer.is_shadow and feedback.kind != "correct_answer":
+            return  # it is said of the answer that its user got
         if feedback.given_at - answer.at < AT_ONCE:
             answer.complained_of |= is_complaint(feedback, answer.text or "")
             answer.told_wrong |= judged == (CORRECTIONS, 1.0)
         if judged is not None and judged[0] not in answer.judged_by:
             answer.judged_by.add(judged[0])
             self._take(answer.by, *judged, feedback.given_at)
-
-    def look(self, now: datetime) -> list[Finding]:
-        """Settle which answers were found fault with at once, and return what is to be done about specialists."""
-        while self._unsettled:
-            answer = self._answers.get(self._unsettled[0])
-            if answer is not None and now - answer.at < AT_ONCE + ON_THE_WAY:
-                break
-            self._unsettled.popleft()
-            if answer is not None:
-                self._take(answer.by, COMPLAINTS, float(answer.complained_of), answer.at)
-                self._take(answer.by, TOLD_WRONG, float(answer.told_wrong), answer.at)
-        found = []
-        for key, watched in [*self._watched.items()]:
-            deployment, answers = watched.deployment, watched.watch.count(COMPLAINTS)
-            if deployment.share >= 1 and now - deployment.deployed_at >= WATCHED:
-                del self._watched[key]
-            elif watched.watch.alarm is not None or (deployment.share < 1 and answers >= self._enough(deployment.task)):
-                found.append(Finding(deployment, watched.watch.alarm, answers))
-        return found
-
-    def _enough(self, task: str) -> int:
-        return self._state.bundle.rollout_of(task).canary_requests if self._state.bundle is not None else 0
 
     def _take(self, by: _By, signal: Signal, value: float, at: datetime) -> None:
         known = self._known.get(by) or _Known()
@@ -200,6 +222,10 @@ class Watches:
             watched.watch.observe(signal, value, self._chance())
         elif by == watched.before and not signal.of_gate:
             watched.watch.learn(signal, value)
+
+
+def _kept(text: str) -> str | None:
+    return text if len(text) <= LONGEST_ANSWER else None
 
 
 def _put(rows: OrderedDict[K, V], key: K, value: V, at_most: int) -> None:

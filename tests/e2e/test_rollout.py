@@ -22,7 +22,7 @@ from schemas.topics import Topic
 from services.runtime.kafka import Producer
 from services.runtime.settings import KafkaSettings
 from tests.integration.serving.adapters import write_random_adapter
-from tests.whole_stack import CALL_SECONDS, SMALL, TEXT, WholeStack, wait_for
+from tests.whole_stack import CALL_SECONDS, CAREFUL, SHADOW_REQUESTS, SMALL, TEXT, WholeStack, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -60,9 +60,9 @@ class Answer:
 class Application:
     """Asks for short answers, and knows the right ones once it has been told."""
 
-    def __init__(self, gyre: WholeStack, client: OpenAI) -> None:
-        self._gyre = gyre
+    def __init__(self, client: OpenAI, task: str = TEXT) -> None:
         self._client = client
+        self._task = task
         self.right: dict[str, str] = {}
 
     def ask(self, question: str) -> Answer:
@@ -70,7 +70,7 @@ class Application:
         completion = self._client.chat.completions.create(
             model="auto",
             messages=[{"role": "user", "content": question}],
-            metadata={"task": TEXT},
+            metadata={"task": self._task},
             max_tokens=8,
             temperature=0,
             user=question,
@@ -90,25 +90,25 @@ class Application:
 @pytest.fixture
 def application(gyre: WholeStack) -> Iterator[Application]:
     with gyre.openai(retries=3) as client:
-        made = Application(gyre, client)
+        made = Application(client)
         made.right = {question: made.ask(question).text for question in QUESTIONS}
         yield made
 
 
-async def promote(gyre: WholeStack, candidate_id: str, strength: float) -> None:
-    """Have a specialist go live whose gate, it says, found four of five right, and wait until the router knows it."""
+async def promote(gyre: WholeStack, candidate_id: str, strength: float, task: str = TEXT, state: str = "live") -> None:
+    """Have a specialist begin whose gate, it says, found four of five right, and wait until it has."""
     folder = gyre.stack.settings.artifacts_dir / candidate_id / "adapter"
     write_random_adapter(folder, seed=1, strength=strength)
     candidate = Candidate(
         candidate_id=candidate_id,
         run_id="none",
         tenant=TENANT,
-        task=TEXT,
+        task=task,
         created_at=datetime.now(UTC),
         verdict="promote",
         base_model="base",
         adapter_path=f"{candidate_id}/adapter",
-        system_prompt=gyre.bundle.tasks[TEXT].generic_prompt,
+        system_prompt=gyre.bundle.tasks[task].generic_prompt,
         dataset_id="none",
         candidate_answers=tuple(GateAnswer(right=n % 5 > 0) for n in range(40)),
         sensitivity=Sensitivity.INTERNAL,
@@ -117,15 +117,22 @@ async def promote(gyre: WholeStack, candidate_id: str, strength: float) -> None:
     kafka = KafkaSettings(bootstrap_servers=gyre.stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT"))
     async with Producer(kafka) as producer:
         await producer.send(Topic.CANDIDATES, candidate)
-    wait_for(lambda: live(gyre) == candidate_id)
+    wait_for(lambda: wanted(gyre, task) == (candidate_id, state))
 
 
 def live(gyre: WholeStack) -> str:
-    """The candidate that is live for the task."""
+    """The candidate that answers all callers of the task; empty: none does."""
+    candidate_id, state = wanted(gyre, TEXT)
+    return candidate_id if state == "live" else ""
+
+
+def wanted(gyre: WholeStack, task: str) -> tuple[str, str]:
+    """The candidate that is wanted for a task, and its state."""
     with gyre.channel("serving") as channel:
         stub = serving_pb2_grpc.ServingStub(channel)
         status = stub.Status(serving_pb2.StatusRequest(), timeout=CALL_SECONDS)
-    return next((each.candidate_id for each in status.deployments if (each.task, each.state) == (TEXT, "live")), "")
+    of_task = (each for each in status.deployments if each.task == task)
+    return next(((each.candidate_id, each.state) for each in of_task), ("", ""))
 
 
 async def test_a_bad_specialist_is_rolled_back_within_a_minute_and_the_good_one_before_it_is_not(
@@ -163,7 +170,7 @@ async def test_ten_swaps_under_load_fail_no_request(gyre: WholeStack) -> None:
 
     def load() -> None:
         with gyre.openai() as client:  # which tries nothing again
-            application = Application(gyre, client)
+            application = Application(client)
             for question in cycle(QUESTIONS):
                 if ended.is_set():
                     return
@@ -182,3 +189,31 @@ async def test_ten_swaps_under_load_fail_no_request(gyre: WholeStack) -> None:
         for each in loads:
             each.result()  # raises what a request failed with
     assert len(set(versions)) >= SWAPS
+
+
+async def test_in_the_shadow_a_good_specialist_earns_its_callers_and_a_bad_one_never_gets_any(
+    gyre: WholeStack,
+) -> None:
+    with gyre.openai(retries=3) as client:
+        application = Application(client, CAREFUL)
+        application.right = {question: application.ask(question).text for question in QUESTIONS}
+        await promote(gyre, "as-good-in-the-shadow", strength=0, task=CAREFUL, state="shadow")
+        questions, asked_of = (
+            cycle(QUESTIONS),
+            "SELECT count() AS answers FROM gyre.shadows WHERE candidate_id = {id:String}",
+        )
+        while gyre.rows(asked_of, id="as-good-in-the-shadow")[0]["answers"] < SHADOW_REQUESTS:
+            assert application.ask_and_correct(next(questions)).model == SMALL
+        wait_for(lambda: wanted(gyre, CAREFUL) == ("as-good-in-the-shadow", "live"))
+        wait_for(lambda: application.ask(QUESTIONS[0]).model == f"specialist-{TENANT}-{CAREFUL}", 10)
+
+        await promote(gyre, "bad-in-the-shadow", strength=100, task=CAREFUL, state="shadow")
+        asked = 0
+        while wanted(gyre, CAREFUL)[0] == "bad-in-the-shadow":
+            assert asked < MINUTE
+            application.ask_and_correct(next(questions))
+            asked += 1
+    assert wanted(gyre, CAREFUL) == ("as-good-in-the-shadow", "live")
+    assert gyre.rows(asked_of, id="bad-in-the-shadow")[0]["answers"] > 0
+    heard = "SELECT count() AS answers FROM gyre.interactions WHERE candidate_id = 'bad-in-the-shadow'"
+    assert gyre.rows(heard) == [{"answers": 0}]

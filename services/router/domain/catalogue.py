@@ -131,7 +131,7 @@ class Catalogue:
         Args:
             tenant: Whose.
             task: Which.
-            who: Asks, so that the same are answered by a canary for as long as there is one; empty: it answers.
+            who: Asks, so that the same are answered by a canary for as long as there is one; empty: a canary answers.
         """
         generic = sorted(
             (
@@ -151,22 +151,32 @@ class Catalogue:
             key=lambda candidate: TIERS.index(candidate.tier),
         )
         deployment = self.deployments.get((tenant, task))
-        if deployment is not None and who and not _is_answered(who, deployment):
+        if deployment is not None and not _is_answered(who, deployment):
             deployment = deployment.proven
         if deployment is None or deployment.state != "live":
             return tuple(generic)
-        specialist = Candidate(
+        return (self._specialist(deployment), *generic)
+
+    def shadow(self, tenant: str, task: str) -> Candidate | None:
+        """Return a task's specialist that is asked, and answers nobody, if it has one."""
+        deployment = self.deployments.get((tenant, task))
+        if deployment is None or deployment.state != "live" or deployment.share > 0:
+            return None
+        return self._specialist(deployment)
+
+    def _specialist(self, deployment: Deployment) -> Candidate:
+        task = self.bundle.tasks[deployment.task]
+        return Candidate(
             name=deployment.model,
             cleared_as=SPECIALIST,
             served_as=deployment.model,
             version=deployment.model_version,
             tier="specialist",
-            max_tokens=self.bundle.tasks[task].max_tokens,
-            price=self.bundle.tasks[task].specialist_price,
+            max_tokens=task.max_tokens,
+            price=task.specialist_price,
             deployment=deployment,
             upstream=self.bundle.upstream(TRITON),
         )
-        return (specialist, *generic)
 
     def model_names(self, caller: Caller) -> list[str]:
         """Return everything that an application may write as the model."""
@@ -176,7 +186,7 @@ class Catalogue:
 
 def _is_answered(who: str, deployment: Deployment) -> bool:
     """Say whether somebody is among those whom a deployment answers; among whom is drawn anew for each specialist."""
-    if deployment.share >= 1:
-        return True
+    if deployment.share >= 1 or not who:
+        return deployment.share > 0
     drawn = hashlib.sha256(f"{deployment.candidate_id}/{who}".encode(errors="replace")).digest()
     return int.from_bytes(drawn[:8]) < deployment.share * 2**64

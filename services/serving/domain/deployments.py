@@ -51,20 +51,27 @@ def promoted(
     deployment_id: str,
     now: datetime,
 ) -> Deployment:
-    """Return the deployment that makes a candidate live, for all callers or as a canary."""
+    """Return the deployment that makes a candidate live: in the shadow, as a canary or for all callers."""
     deployment = _live(candidate, placed, deployment_id, now, "; ".join(candidate.reasons), _history(current))
     return replace(
         deployment,
-        share=rollout.canary_share,
+        share=0.0 if rollout.shadow_requests else rollout.canary_share,
         before=_specialist(current.proven if current else None),
         false_rollbacks=rollout.false_rollbacks,
     )
 
 
-def passed(canary: Deployment, answers: int, deployment_id: str, now: datetime) -> Deployment:
-    """Return the deployment that makes a canary live for all, after so many answers."""
-    reason = f"a canary for {canary.share:.0%} of the callers: no worse in {answers:,} answers than what was before"
-    return replace(canary, share=1.0, deployment_id=deployment_id, deployed_at=now, reason=reason)
+def passed(current: Deployment, answers: int, rollout: Rollout, deployment_id: str, now: datetime) -> Deployment:
+    """Return what comes next after so many answers: after the shadow a canary, where one is wanted, else for all."""
+    in_shadow = current.share <= 0
+    was = "in the shadow" if in_shadow else f"a canary for {current.share:.0%} of the callers"
+    return replace(
+        current,
+        share=rollout.canary_share if in_shadow else 1.0,
+        deployment_id=deployment_id,
+        deployed_at=now,
+        reason=f"{was}: no worse in {answers:,} answers than what was before",
+    )
 
 
 def rolled_back(

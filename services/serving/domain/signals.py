@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from schemas.answers import parse_call, same_answer
 from schemas.bundle import Bundle
-from schemas.events import WRONG_FORM, Attempt, Feedback, GateAnswer, Interaction
+from schemas.events import WRONG_FORM, Attempt, Feedback, GateAnswer, Interaction, Shadow
 from services.runtime.conformal import SLOTS
 
 
@@ -50,17 +50,17 @@ SIGNALS = (DOUBT, TOLD_WRONG, RATINGS, CORRECTIONS, COMPLAINTS, FORM, GUARDRAILS
 BURSTS = (FAILURES, SLOWNESS)
 
 
-def of_request(interaction: Interaction, bundle: Bundle | None) -> Iterator[tuple[Attempt, Signal, float]]:
+def of_request(answered: Interaction | Shadow, bundle: Bundle | None) -> Iterator[tuple[Attempt, Signal, float]]:
     """Yield what a request tells of each model that was asked: nothing before it is finished, or where the caller left.
 
     Args:
-        interaction: As it is on record.
+        answered: What is on record of it, or of what a specialist in the shadow says to it.
         bundle: Says what form the task's answers are to have, and how soon they are to be there.
     """
-    if interaction.phase != "finished" or interaction.finish_reason == "cancelled":
+    if isinstance(answered, Interaction) and (answered.phase != "finished" or answered.finish_reason == "cancelled"):
         return
-    objective_ms = _objective_ms(interaction.task, bundle)
-    for attempt in interaction.attempts:
+    objective_ms = _objective_ms(answered.task, bundle)
+    for attempt in answered.attempts:
         if attempt.outcome == "skipped":
             continue
         failed = attempt.outcome == "failed"
@@ -70,13 +70,13 @@ def of_request(interaction: Interaction, bundle: Bundle | None) -> Iterator[tupl
         if objective_ms is not None:
             yield attempt, SLOWNESS, float(attempt.duration_us > 1000 * objective_ms)
         is_kept = attempt.outcome == "answered"
-        malformed = attempt.reason == WRONG_FORM or (is_kept and _is_malformed(interaction, bundle))
+        malformed = attempt.reason == WRONG_FORM or (is_kept and _is_malformed(answered, bundle))
         yield attempt, FORM, float(malformed)
         if is_kept:
-            found = any(each.direction == "output" and each.kind != "format" for each in interaction.findings)
+            found = any(each.direction == "output" and each.kind != "format" for each in answered.findings)
             yield attempt, GUARDRAILS, float(found)
-            doubt = _doubt(interaction.sum_logprob)
-            if doubt is not None and interaction.temperature == 0:  # as a gate asks: another draws less likely tokens
+            doubt = _doubt(answered.sum_logprob)
+            if doubt is not None and answered.temperature == 0:  # as a gate asks: another draws less likely tokens
                 yield attempt, DOUBT, doubt
 
 
@@ -122,10 +122,10 @@ def _objective_ms(task: str, bundle: Bundle | None) -> int | None:
     return promised.ms if promised is not None else bundle.routing_of(task).latency_ms
 
 
-def _is_malformed(interaction: Interaction, bundle: Bundle | None) -> bool:
-    if interaction.finish_reason == "length" or any(each.kind == "format" for each in interaction.findings):
+def _is_malformed(answered: Interaction | Shadow, bundle: Bundle | None) -> bool:
+    if answered.finish_reason == "length" or any(each.kind == "format" for each in answered.findings):
         return True
-    wanted = bundle.tasks.get(interaction.task) if bundle is not None else None
-    if wanted is None or wanted.answers != "function-call" or interaction.finish_reason in ("refused", "tool_calls"):
+    wanted = bundle.tasks.get(answered.task) if bundle is not None else None
+    if wanted is None or wanted.answers != "function-call" or answered.finish_reason in ("refused", "tool_calls"):
         return False
-    return parse_call(interaction.answer) is None
+    return parse_call(answered.answer) is None

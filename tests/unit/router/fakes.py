@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from schemas.bundle import Bundle
-from schemas.events import Deployment, Feedback, Finding, Interaction, Message, Sensitivity, Tool, Usage
+from schemas.events import Deployment, Feedback, Finding, Interaction, Message, Sensitivity, Shadow, Tool, Usage
 from schemas.masks import PLACEHOLDER
 from schemas.prompts import Generated, Prompt, Token
 from services.router.admission import Admission
@@ -262,6 +262,7 @@ class FakeRecorder:
     silent_after: int | None = None
     interactions: list[Interaction] = field(default_factory=list)
     feedbacks: list[Feedback] = field(default_factory=list)
+    shadows: list[Shadow] = field(default_factory=list)
     usages: list[Usage] = field(default_factory=list)
 
     async def interaction(self, interaction: Interaction) -> None:
@@ -275,6 +276,11 @@ class FakeRecorder:
         if self.silent:
             raise Retryable("not acknowledged")
         self.feedbacks.append(feedback)
+
+    async def shadow(self, shadow: Shadow) -> None:
+        if self.silent:
+            raise Retryable("not acknowledged")
+        self.shadows.append(shadow)
 
     async def usage(self, usage: Usage) -> None:
         if self.silent:

@@ -76,6 +76,12 @@ def test_a_task_s_word_on_routing_holds_in_place_of_its_tenant_s(folder: Path) -
         ),
         (
             "tasks.yaml",
+            "labels_needed: 390",
+            "labels_needed: 1\n    rollout: {shadow_requests: 9, false_rollbacks: 0}",
+            "tasks.consumer-services.learning.rollout: false_rollbacks: wanted above 0",
+        ),
+        (
+            "tasks.yaml",
             "  learning:",
             "  templates: [{name: A film, text: Alien}]\n  learning:",
             "tasks.consumer-services: templates.0.text: wanted a call as JSON",

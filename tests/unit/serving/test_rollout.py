@@ -62,6 +62,33 @@ async def test_a_canary_that_has_passed_answers_all_and_the_record_says_why(worl
     assert await state_of(world, "b") == "live"
 
 
+@pytest.mark.parametrize("canary_share", [0.1, 1.0])
+async def test_a_shadow_answers_nobody_then_goes_on_as_the_bundle_says_by_then(
+    world: World, canary_share: float
+) -> None:
+    await world.promote("a")
+    rollout = Rollout(shadow_requests=50, canary_share=canary_share, canary_requests=200 if canary_share < 1 else 0)
+    world.publish(sample_bundle(rollout, elsewhere=""))
+    await world.promote("b")
+    shadow = live(world)
+    assert (shadow.candidate_id, shadow.share, [each.candidate_id for each in shadow.before]) == ("b", 0.0, ["a"])
+    assert shadow.proven is not None
+    assert (shadow.proven.candidate_id, shadow.proven.share) == ("a", 1.0)
+    assert world.loaded == {"a", "b"}
+    assert await state_of(world, "b") == "shadow"
+    await world.serving.widen(shadow, 50)
+    assert (live(world).share, live(world).candidate_id, live(world).before) == (canary_share, "b", shadow.before)
+    assert live(world).reason == "in the shadow: no worse in 50 answers than what was before"
+
+
+async def test_a_shadow_that_is_taken_back_leaves_what_was_live(world: World) -> None:
+    await world.promote("a")
+    world.publish(sample_bundle(Rollout(shadow_requests=50), elsewhere=""))
+    await world.promote("b")
+    back = await world.serving.roll_back(TENANT, TASK, "worse", live(world).deployment_id)
+    assert (back.candidate_id, back.share, back.state) == ("a", 1.0, "live")
+
+
 async def test_a_canary_that_another_replaces_is_nothing_to_go_back_to(world: World) -> None:
     await world.promote("a")
     world.publish(sample_bundle(CANARY, elsewhere=""))

@@ -17,6 +17,7 @@ from schemas.events import (
     Interaction,
     Message,
     Sensitivity,
+    Shadow,
     Specialist,
     ToolCall,
 )
@@ -105,6 +106,27 @@ class Traffic:
         )
         made = replace(made, **changed)
         self.watches.take_interaction(made)
+        return made
+
+    def shadow(self, of: Interaction, **changed: Any) -> Shadow:
+        """What the specialist in the shadow says to a request, a second after it was answered."""
+        made = Shadow(
+            request_id=of.request_id,
+            tenant=TENANT,
+            task=TASK,
+            candidate_id="c2",
+            model=MODEL,
+            model_version=BAD,
+            answered_at=of.finished_at + timedelta(seconds=1),
+            answer=CALL,
+            finish_reason="stop",
+            attempts=(attempt(BAD),),
+            bundle_version="b1",
+            sensitivity=Sensitivity.INTERNAL,
+            sum_logprob=-1.5,
+        )
+        made = replace(made, **changed)
+        self.watches.take_shadow(made)
         return made
 
     def say(self, of: Interaction, kind: str, after_seconds: float = 1.0, **changed: Any) -> None:
@@ -359,6 +381,86 @@ def test_a_canary_has_passed_with_enough_answers_and_no_alarm(traffic: Traffic) 
     assert (found.alarm, found.answers) == (None, 30)
 
 
+SHADOW = Rollout(shadow_requests=30)
+
+
+def test_a_shadow_has_passed_with_enough_answers_of_its_own_and_no_alarm(traffic: Traffic) -> None:
+    traffic.watches._state.bundle = sample_bundle(SHADOW)
+    traffic.watches.take_deployment(deployed(share=0.0))
+    for number in range(60):
+        answer = traffic.answer(GOOD)
+        if number < 29:
+            traffic.shadow(answer)
+    assert traffic.look() == []
+    traffic.shadow(traffic.answer(GOOD))
+    (found,) = traffic.look()
+    assert (found.alarm, found.answers) == (None, 30)
+
+
+@pytest.mark.parametrize("told_after_seconds", [0.5, 5.0], ids=["before the shadow answers", "after it"])
+def test_a_shadow_that_others_are_right_beside_is_found_by_what_is_said_of_their_answers(
+    traffic: Traffic, told_after_seconds: float
+) -> None:
+    traffic.watches._state.bundle = sample_bundle(Rollout(shadow_requests=300))
+    traffic.watches.take_deployment(deployed(share=0.0))
+    random = Random(5)
+    for _ in range(100):
+        answer = traffic.answer(GOOD, answer=CALL if random.random() < 0.7 else CALL.replace("Rome", "Oslo"))
+        says = CALL if random.random() < 0.1 else CALL.replace("Rome", "Bonn")
+        if told_after_seconds < 1:
+            traffic.say(answer, "correct_answer", told_after_seconds, text=CALL)
+        traffic.shadow(answer, answer=says)
+        if told_after_seconds > 1:
+            traffic.say(answer, "correct_answer", told_after_seconds, text=CALL)
+    (found,) = traffic.look()
+    assert found.alarm is not None
+    assert found.alarm.signal in (CORRECTIONS, TOLD_WRONG)
+
+
+def test_what_users_say_of_the_answer_that_they_got_is_not_said_of_the_shadow(traffic: Traffic) -> None:
+    traffic.watches._state.bundle = sample_bundle(SHADOW)
+    traffic.watches.take_deployment(deployed(share=0.0))
+    answer = traffic.answer(GOOD)
+    traffic.shadow(answer)
+    traffic.say(answer, "rating", rating=-1.0)
+    traffic.say(answer, "asked_again")
+    traffic.look()
+    assert traffic.counted(RATINGS) == traffic.counted(COMPLAINTS) == (0, 0.0)
+    assert traffic.counted(TOLD_WRONG) == (1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "signal"),
+    [
+        ({"finish_reason": "error", "error": "away", "attempts": (attempt(BAD, outcome="failed"),)}, FAILURES),
+        ({"answer": "no call"}, FORM),
+        (
+            {
+                "answer": "",
+                "finish_reason": "refused",
+                "findings": (Finding(direction="output", kind="leak", action="refuse"),),
+            },
+            GUARDRAILS,
+        ),
+    ],
+)
+def test_a_shadow_is_watched_for_what_needs_nobody_to_say_anything(
+    traffic: Traffic, changed: dict[str, Any], signal: Signal
+) -> None:
+    traffic.watches._state.bundle = sample_bundle(SHADOW)
+    traffic.watches.take_deployment(deployed(share=0.0))
+    traffic.shadow(traffic.answer(GOOD), **changed)
+    assert traffic.counted(signal) == (1, 1.0)
+
+
+def test_of_what_is_said_of_one_request_no_more_is_kept_than_is_compared(traffic: Traffic) -> None:
+    answer = traffic.answer(GOOD)
+    for number in range(100):
+        traffic.say(answer, "correct_answer", text=str(number) * limits.LONGEST_ANSWER, comment="why")
+    (said,) = traffic.watches._said[answer.request_id].values()
+    assert (said.text, said.comment) == ("0" * limits.LONGEST_ANSWER, "")
+
+
 def test_a_day_after_it_went_live_a_specialist_is_not_watched_any_more(traffic: Traffic) -> None:
     traffic.watches.take_deployment(deployed())
     traffic.now += WATCHED
@@ -386,6 +488,6 @@ def test_memory_is_bounded(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) ->
         answer = traffic.answer(str(number))
         traffic.say(replace(answer, request_id=f"unknown {number}"), "rating", rating=1.0)
     held = traffic.watches
-    assert (len(held._answers), len(held._early), len(held._known)) == (20, 20, 5)
+    assert (len(held._answers), len(held._said), len(held._known)) == (20, 20, 5)
     assert held._unsettled.maxlen == 10_000
     assert all(values.maxlen == limits.LATEST for known in held._known.values() for values in known.values.values())
