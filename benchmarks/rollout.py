@@ -13,6 +13,9 @@ and what is said of it. Of what is said there are three kinds of traffic:
                    seconds later on average
     silence        nothing at all
 
+In the shadow a specialist is asked what the generic model answers; outcomes are all that tells of it. What is hard for
+one is hard for the other (their chances of a right answer correlate by 0.7), as on requests of the same people.
+
 Bad specialists get a rollback within 300 requests, one minute, or are counted as missed. Errors are none and latency is
 healthy throughout. Good ones are watched for 3,000 requests.
 
@@ -32,7 +35,7 @@ from heapq import heappop, heappush
 from random import Random
 
 from schemas.bundle import Bundle
-from schemas.events import Attempt, Deployment, Feedback, GateAnswer, Interaction, Message, Sensitivity
+from schemas.events import Attempt, Deployment, Feedback, GateAnswer, Interaction, Message, Sensitivity, Shadow
 from services.serving.domain.signals import DOUBT, Signal, of_gate
 from services.serving.state import DesiredState
 from services.serving.watches import Watches
@@ -73,6 +76,9 @@ BAD = {
     "every fourth answer malformed, the others as good": Model(0.6, 0.6),
 }
 SAID = ("outcomes", "complaints", "silence")
+IN_SHADOW = "outcomes, in the shadow"
+# How far the same requests are hard for both models.
+CORRELATION = 0.7
 
 
 class Traffic:
@@ -87,18 +93,49 @@ class Traffic:
         self._number = 0
 
     def answers(self, model: Model, version: str, count: int) -> Iterator[int]:
-        """Let a model answer so many, and yield the number of each."""
+        """Let a model answer so many, alone or in the shadow, and yield the number of each."""
         for number in range(1, count + 1):
             self.now += timedelta(seconds=self._random.expovariate(PER_SECOND))
             while self._to_say and self._to_say[0][0] <= self.now:
                 self.watches.take_feedback(heappop(self._to_say)[2])
-            self._answer(model, version)
+            self._number += 1
+            hard = self._random.gauss()
+            if version and self._said == IN_SHADOW:
+                self._answer(INCUMBENT, "", hard)
+                self._answer_in_shadow(model, version, hard)
+            else:
+                self._answer(model, version, hard)
             yield number
 
-    def _answer(self, model: Model, version: str) -> None:
-        self._number += 1
-        right = self._random.random() < model.right
+    def _drawn(self, model: Model, hard: float) -> tuple[bool, str]:
+        """Draw whether an answer is right, and what it says."""
+        own = math.sqrt(CORRELATION) * hard + math.sqrt(1 - CORRELATION) * self._random.gauss()
+        right = statistics.NormalDist().cdf(own) < model.right
         malformed = not right and self._random.random() < model.malformed
+        return right, "?" if malformed else RIGHT if right else WRONG
+
+    def _answer_in_shadow(self, model: Model, version: str, hard: float) -> None:
+        right, answer = self._drawn(model, hard)
+        self.watches.take_shadow(
+            Shadow(
+                request_id=str(self._number),
+                tenant="tenant",
+                task="task",
+                candidate_id="c",
+                model="specialist",
+                model_version=version,
+                answered_at=self.now,
+                answer=answer,
+                finish_reason="stop",
+                attempts=(_attempt(version),),
+                bundle_version="b",
+                sensitivity=Sensitivity.INTERNAL,
+                sum_logprob=-_doubt(model.sure, right, self._random),
+            )
+        )
+
+    def _answer(self, model: Model, version: str, hard: float) -> None:
+        right, answer = self._drawn(model, hard)
         tier = "specialist" if version else "small"
         name = "specialist" if version else "small"
         interaction = Interaction(
@@ -110,24 +147,20 @@ class Traffic:
             received_at=self.now,
             finished_at=self.now,
             messages=(Message(role="user", content="?"),),
-            answer="?" if malformed else RIGHT if right else WRONG,
+            answer=answer,
             finish_reason="stop",
             model=name,
             model_version=version,
             tier=tier,
-            attempts=(
-                Attempt(
-                    model=name, model_version=version, tier=tier, outcome="answered", start_us=0, duration_us=300_000
-                ),
-            ),
+            attempts=(_attempt(version),),
             bundle_version="b",
             sensitivity=Sensitivity.INTERNAL,
             sum_logprob=-_doubt(model.sure, right, self._random),
         )
         self.watches.take_interaction(interaction)
-        if self._said == "outcomes" and self._random.random() < 0.5:
+        if self._said in ("outcomes", IN_SHADOW) and self._random.random() < 0.5:
             self._say("correct_answer", 5.0, RIGHT)
-        if self._said != "silence" and self._random.random() < (0.03 if right else 0.3):
+        if self._said in ("outcomes", "complaints") and self._random.random() < (0.03 if right else 0.3):
             self._say("asked_again", self._random.expovariate(1 / 12))
 
     def _say(self, kind: str, after_seconds: float, text: str = "") -> None:
@@ -143,6 +176,11 @@ class Traffic:
             text=text,
         )
         heappush(self._to_say, (at, self._number * 2 + (kind == "asked_again"), feedback))
+
+
+def _attempt(version: str) -> Attempt:
+    name = "specialist" if version else "small"
+    return Attempt(model=name, model_version=version, tier=name, outcome="answered", start_us=0, duration_us=300_000)
 
 
 def _doubt(sure: float, right: bool, random: Random) -> float:
@@ -190,20 +228,20 @@ def main() -> None:
     options = parser.parse_args()
 
     print(f"\nBad: rolled back within {MINUTE_REQUESTS} requests at {PER_SECOND}/s, of {options.runs} runs")
-    print(f"  {'':58}{'the watches: share, median s, 95 %':>36}{'fixed thresholds':>30}")
+    print(f"  {'':76}{'the watches: share, median s, 95 %':>36}{'fixed thresholds':>30}")
     for name, model in BAD.items():
-        for said in SAID:
+        for said in (*SAID, IN_SHADOW):
             found = [_run(model, said, seed, MINUTE_REQUESTS) for seed in range(options.runs)]
             columns = [_seconds([each[side] for each in found]) for side in (0, 1)]
-            print(f"  {f'{name}; {said}':58}{columns[0]:>36}{columns[1]:>30}")
+            print(f"  {f'{name}; {said}':76}{columns[0]:>36}{columns[1]:>30}")
     print(
         f"\nGood: rolled back within {GOOD_REQUESTS:,} requests, of {options.good_runs:,} runs; promised: 1 % at most"
     )
     for name, model in GOOD.items():
-        for said in SAID:
+        for said in (*SAID, IN_SHADOW):
             found = [_run(model, said, seed, GOOD_REQUESTS) for seed in range(options.good_runs)]
             counts = [sum(each[side] is not None for each in found) for side in (0, 1)]
-            print(f"  {f'{name}; {said}':58}{counts[0]:>36}{counts[1]:>30}")
+            print(f"  {f'{name}; {said}':76}{counts[0]:>36}{counts[1]:>30}")
 
 
 def _run(model: Model, said: str, seed: int, count: int) -> tuple[float | None, float | None]:
@@ -216,7 +254,7 @@ def _run(model: Model, said: str, seed: int, count: int) -> tuple[float | None, 
         pass
     traffic.now += timedelta(seconds=60)
     watches.look(traffic.now)
-    deployment = _deployment(model, traffic.now, random)
+    deployment = _deployment(model, traffic.now, random, 0.0 if said == IN_SHADOW else 1.0)
     watches.take_deployment(deployment)
     _tap(watches, rule, lambda: traffic.now)
     found: list[float | None] = [None, None]
@@ -250,7 +288,7 @@ def _tap(watches: Watches, rule: FixedThresholds, now: Callable[[], datetime]) -
     watch.observe = observe_too  # type: ignore[method-assign] # of this one
 
 
-def _deployment(model: Model, now: datetime, random: Random) -> Deployment:
+def _deployment(model: Model, now: datetime, random: Random, share_of_callers: float) -> Deployment:
     sure = model.sure if model.gate_sure is None else model.gate_sure
     share = model.right if model.gate_right is None else model.gate_right
     answers = []
@@ -266,6 +304,7 @@ def _deployment(model: Model, now: datetime, random: Random) -> Deployment:
         candidate_id="c",
         model="specialist",
         model_version="1",
+        share=share_of_callers,
         deployed_at=now,
         reason="",
         candidate_answers=tuple(answers),
@@ -292,7 +331,13 @@ _BUNDLE = Bundle.model_validate(
         },
         "models": {"small": {"tier": "small", "served_as": "small", "max_tokens": 64, "region": "eu"}},
         "tasks": {
-            "task": {"tenant": "tenant", "answers": "function-call", "generic_prompt": "g", "specialist_prompt": "s"}
+            "task": {
+                "tenant": "tenant",
+                "answers": "function-call",
+                "generic_prompt": "g",
+                "specialist_prompt": "s",
+                "learning": {"labels_needed": 1, "rollout": {"shadow_requests": 10 * GOOD_REQUESTS}},
+            }
         },
         "guardrails": {"default": []},
         "policies": {"all.cedar": "permit (principal, action, resource);"},
