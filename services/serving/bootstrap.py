@@ -12,6 +12,7 @@ from services.serving.adapters import FolderRepository, KafkaAnnouncer, TritonSe
 from services.serving.consumer import Reconciler, Watcher, follower, transformer
 from services.serving.exporting import FolderExporter
 from services.serving.handlers import Serving
+from services.serving.idleness import Idleness
 from services.serving.servicer import ServingServicer
 from services.serving.settings import Settings
 from services.serving.state import DesiredState
@@ -36,9 +37,11 @@ async def build(stack: AsyncExitStack) -> Service:
     exporter = FolderExporter(settings.models_dir, settings.artifacts_dir, settings.parallel, settings.context_tokens)
     watches = Watches(state, clock.chance)
     following = follower(kafka, state, watches)
-    serving = Serving(state, following.caught_up, server, repository, KafkaAnnouncer(producer), exporter, clock)
+    idleness = Idleness(settings.idle_hours, clock.now)
+    announcer = KafkaAnnouncer(producer)
+    serving = Serving(state, following.caught_up, server, repository, announcer, exporter, idleness, clock)
     reconciler = Reconciler(serving, settings.reconcile_seconds)
-    watcher = Watcher(kafka, watches, serving, following.caught_up, clock)
+    watcher = Watcher(kafka, watches, idleness, serving, following.caught_up, clock)
     return Service(
         name="serving",
         settings=settings,

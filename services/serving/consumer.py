@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from schemas.events import Deployment
+from schemas.events import Deployment, Interaction
 from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -12,6 +12,7 @@ from services.runtime.errors import FailedPrecondition, Rejected, Retryable
 from services.runtime.kafka import Follower, Transformer, offsets_since, until_answered
 from services.runtime.settings import KafkaSettings
 from services.serving.handlers import Serving
+from services.serving.idleness import Idleness
 from services.serving.state import DesiredState
 from services.serving.watches import Finding, Watches
 
@@ -74,6 +75,7 @@ class Watcher:
         self,
         settings: KafkaSettings,
         watches: Watches,
+        idleness: Idleness,
         serving: Serving,
         state_is_known: Callable[[], Awaitable[None]],
         clock: Clock,
@@ -83,8 +85,13 @@ class Watcher:
         self._serving = serving
         self._state_is_known = state_is_known
         self._clock = clock
+
+        def take_interaction(interaction: Interaction) -> None:
+            watches.take_interaction(interaction)
+            idleness.take_interaction(interaction)
+
         self._applied: dict[Topic, Callable[[Any], None]] = {
-            Topic.INTERACTIONS: watches.take_interaction,
+            Topic.INTERACTIONS: take_interaction,
             Topic.SHADOWS: watches.take_shadow,
             Topic.FEEDBACK: watches.take_feedback,
         }

@@ -20,6 +20,7 @@ from services.serving.domain.deployments import (
     specialist_model,
     task_key,
 )
+from services.serving.idleness import Idleness
 from services.serving.placement import Placement, Wanted
 from services.serving.ports import Announcer, Exporter, ModelServer, Repository
 from services.serving.state import DesiredState
@@ -43,6 +44,7 @@ class Serving:
         repository: Repository,
         announcer: Announcer,
         exporter: Exporter,
+        idleness: Idleness,
         clock: Clock,
     ) -> None:
         self._state = state
@@ -50,6 +52,7 @@ class Serving:
         self._placement = Placement(self._wanted, server, repository, clock)
         self._announcer = announcer
         self._exporter = exporter
+        self._idleness = idleness
         self._clock = clock
         self._trials: dict[str, Trial] = {}  # by task: a new one takes the place of the one before
         self._told: dict[str, Deployment] = {}  # by task: decided here, and perhaps not read back yet
@@ -66,6 +69,7 @@ class Serving:
         """
         await self._state_is_known()
         key, model = task_key(tenant, task), specialist_model(tenant, task)
+        self._idleness.wake(key)  # it is compared with what is live
         async with self._placement.arranging:
             placed = await self._placement.write(candidate_id, model, adapter_path)
             self._trials[key] = Trial(tenant, task, candidate_id, placed)
@@ -191,11 +195,16 @@ class Serving:
 
     def status(self) -> list[tuple[Deployment | Trial, str]]:
         """Return what is deployed and on trial, each with what its last check complained of (empty: it answers)."""
-        gone = [each for each in self._deployments().values() if each.state != "live"]
-        live = [each for each in self._deployments().values() if each.state == "live"]
+        deployments = self._deployments().values()
+        unloaded = [each for each in deployments if each.state != "live" or self.is_idle(each)]
+        live = [each for each in deployments if each.state == "live" and not self.is_idle(each)]
         loaded: list[Deployment | Trial] = [*live, *self._open_trials()]
         complaints = self._placement.complaints(each.candidate_id for each in loaded)
-        return [*((each, "") for each in gone), *zip(loaded, complaints, strict=True)]
+        return [*((each, "") for each in unloaded), *zip(loaded, complaints, strict=True)]
+
+    def is_idle(self, what: Deployment | Trial) -> bool:
+        """Return whether a live specialist is not loaded because nobody asks it."""
+        return isinstance(what, Deployment) and self._idleness.is_idle(what)
 
     async def reconcile(self) -> None:
         """Bring Triton to the desired state: write, load and unload what differs, then ask every version.
@@ -234,7 +243,8 @@ class Serving:
         return self._state.bundle.rollout_of(task) if self._state.bundle is not None else Rollout()
 
     def _wanted(self) -> Wanted:
-        return Wanted(self._state.bundle, self._deployments(), self._open_trials())
+        awake = {key: each for key, each in self._deployments().items() if not self.is_idle(each)}
+        return Wanted(self._state.bundle, awake, self._open_trials())
 
     def _deployments(self) -> dict[str, Deployment]:
         """The newest deployment of each task, those included that have not come back from the topic yet."""

@@ -42,11 +42,13 @@ class ServingServicer(serving_pb2_grpc.ServingServicer):
     ) -> serving_pb2.StatusResponse:
         """Tell what is live and on trial."""
         return serving_pb2.StatusResponse(
-            deployments=[_status(what, complaint) for what, complaint in self._serving.status()]
+            deployments=[
+                _status(what, complaint, idle=self._serving.is_idle(what)) for what, complaint in self._serving.status()
+            ]
         )
 
 
-def _status(what: Deployment | Trial, complaint: str) -> serving_pb2.DeploymentStatus:
+def _status(what: Deployment | Trial, complaint: str, *, idle: bool) -> serving_pb2.DeploymentStatus:
     status = serving_pb2.DeploymentStatus(
         tenant=what.tenant,
         task=what.task,
@@ -58,7 +60,9 @@ def _status(what: Deployment | Trial, complaint: str) -> serving_pb2.DeploymentS
         status.model, status.model_version, status.state = what.placed.model, str(what.placed.version), "trial"
         return status
     status.model, status.model_version = what.model, what.model_version
-    if what.state == "live":
+    if idle:
+        status.state = "idle"
+    elif what.state == "live":
         status.state = "live" if what.share >= 1 else "canary" if what.share > 0 else "shadow"
     else:
         status.state = "rolled_back"

@@ -20,6 +20,7 @@ from gyre.api.serving.v1 import serving_pb2
 from gyre.cli import main
 from gyre.exports import verify
 from schemas.prompts import Generated
+from services.serving.adapters import BASE_GGUF
 from tests.integration.serving.conftest import MODEL, TASK, TENANT, Loop, until
 
 # The first test of a run may have to make the models and to start Kafka and Triton.
@@ -58,6 +59,18 @@ async def test_a_second_goes_live_beside_the_first_and_breaks_off_no_answer(loop
     second = await loop.answers(MODEL, "2")
     first = await loop.answers(MODEL, "1")
     assert first.sum_logprob != pytest.approx(second.sum_logprob, abs=1e-3)
+
+
+async def test_what_the_base_weighs_is_in_memory_once_however_many_specialists_there_are(
+    loop: Loop, triton_pid: Callable[[], int]
+) -> None:
+    processes = psutil.Process(triton_pid()).children(recursive=True)
+    mapped = [each for one in processes for each in one.memory_maps() if each.path.endswith(BASE_GGUF)]
+    assert len(mapped) >= 4
+    for each in mapped:
+        assert each.rss > 100 * 2**20
+        assert each.private_dirty == 0
+        assert each.pss < each.rss / 2
 
 
 async def test_a_refused_candidate_is_unloaded(loop: Loop, triton_pid: Callable[[], int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from schemas.bundle import Bundle, Learning, Rollout, load_bundle
@@ -13,10 +13,12 @@ from services.runtime.clock import Clock
 from services.runtime.errors import Rejected, Retryable
 from services.serving.domain.deployments import Placed
 from services.serving.handlers import Serving
+from services.serving.idleness import Idleness
 from services.serving.state import DesiredState
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TENANT, TASK = "care", "orders"
+IDLE_HOURS = 48.0
 KEY, MODEL = "care/orders", "specialist-care-orders"
 
 
@@ -152,14 +154,25 @@ class World:
         """A new process: it knows what the topics say, and nothing else."""
         known = asyncio.Event()
         known.set()
-        clock = Clock(now=lambda: NOW, monotonic=lambda: self.seconds, new_id=lambda: next(self._ids))
+        self.idleness = Idleness(IDLE_HOURS, self.now)
+        clock = Clock(now=self.now, monotonic=lambda: self.seconds, new_id=lambda: next(self._ids))
 
         async def state_is_known() -> None:
             await known.wait()
 
         self.serving = Serving(
-            self.state, state_is_known, self.server, self.repository, self.announcer, FakeExporter(), clock
+            self.state,
+            state_is_known,
+            self.server,
+            self.repository,
+            self.announcer,
+            FakeExporter(),
+            self.idleness,
+            clock,
         )
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self.seconds)
 
     def publish(self, bundle: Bundle) -> None:
         """Put a bundle in force."""

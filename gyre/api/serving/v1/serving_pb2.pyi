@@ -195,7 +195,7 @@ class DeploymentStatus(_message.Message):
     model: _builtins.str
     model_version: _builtins.str
     state: _builtins.str
-    """live, canary, shadow, trial, rolled_back"""
+    """live, canary, shadow, idle (live, and not loaded until it is asked again), trial, rolled_back"""
     healthy: _builtins.bool
     """By a real inference."""
     detail: _builtins.str
