@@ -7,6 +7,9 @@ To change something, change a view's file, add a column in `0012_columns.sql`, o
 table's own file never changes, as tables that exist already would not follow it, nor does a rollup's: its rows would
 not. A rollup is a table with a time to live that a materialized view, named after it, fills from a topic's table; audit
 counts it anew, by month and Kafka partition, where it does not hold what the topic's table does.
+
+Where an operator has made the database `gyre` with the engine Replicated, before audit first starts, audit makes each
+table with the replicated engine of the one that its file names.
 """
 
 import hashlib
@@ -56,6 +59,7 @@ _ADD_COLUMN = re.compile(
 )
 _MODIFY_SETTING = re.compile(r"ALTER TABLE (?P<name>\S+) MODIFY SETTING \w+ = \S+")
 _CREATE_DATABASE = re.compile(r"CREATE DATABASE IF NOT EXISTS (?P<name>\S+) COMMENT '.+'", re.DOTALL)
+_ENGINE = re.compile(r"^ENGINE = (?=\w*MergeTree\b)", re.MULTILINE)
 _COMMENT = r"COMMENT\s+'(?:[^'\\]|\\.)+'"
 _COLUMN = re.compile(
     rf"(?P<name>\w+)\s+(?P<type>.+?)(?:\s+DEFAULT\s+.+?)?(?:\s+CODEC\([\w, ]+\))?\s+(?P<comment>{_COMMENT})", re.DOTALL
@@ -116,6 +120,14 @@ def migrations(folder: Path = FOLDER) -> list[Migration]:
             raise ValueError(f"{path.name}: is not named <four digits>_<snake_case>.sql")
         found.append(Migration(int(match["number"]), path.name, path.read_text()))
     return found
+
+
+def replicated(statement: str) -> str:
+    """Return a statement that gives its table, if it makes one, to all replicas of a database of the engine Replicated.
+
+    Such a database repeats statements on each replica, and leaves what a plain MergeTree holds to each.
+    """
+    return _ENGINE.sub("ENGINE = Replicated", statement)
 
 
 def rollups(folder: Path = FOLDER) -> list[Rollup]:

@@ -68,15 +68,17 @@ class ClickHouseLedger:
     async def prepare(self) -> None:
         """Apply the numbered statements that are new or have changed."""
         files = clickhouse.migrations()
+        rows = await self._client.rows("SELECT 1 FROM system.databases WHERE name = 'gyre' AND engine = 'Replicated'")
+        fitted = clickhouse.replicated if rows else str
         for statement in files[0].statements:  # makes the table that says what is applied
-            await self._client.command(statement)
+            await self._client.command(fitted(statement))
         rows = await self._client.rows("SELECT number, digest FROM gyre.schema_versions FINAL")
         applied = {row["number"]: row["digest"] for row in rows}
         for file in files:
             if applied.get(file.number) == file.digest:
                 continue
             for statement in file.statements:
-                await self._client.command(statement)
+                await self._client.command(fitted(statement))
             await self._client.command(
                 "INSERT INTO gyre.schema_versions (number, name, digest) "
                 "SELECT {number:UInt32}, {name:String}, {digest:String}",

@@ -1,5 +1,6 @@
 """The numbered ClickHouse statements, all of them, and that what is wrong with one is found."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,17 @@ from schemas import clickhouse
 def test_nothing_is_wrong_with_the_statements() -> None:
     assert clickhouse.problems() == []
     assert len(clickhouse.migrations()) > 10
+
+
+def test_of_a_replicated_database_every_table_is_replicated_and_nothing_else_changes() -> None:
+    engines = []
+    for migration in clickhouse.migrations():
+        for statement in migration.statements:
+            changed = clickhouse.replicated(statement)
+            assert changed.replace("ENGINE = Replicated", "ENGINE = ") == statement
+            assert (changed != statement) == statement.startswith("CREATE TABLE")
+            engines += re.findall(r"^ENGINE = (\w+)", changed, re.MULTILINE)
+    assert set(engines) == {f"Replicated{each}" for each in clickhouse.ENGINES}
 
 
 @pytest.fixture
