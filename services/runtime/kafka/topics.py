@@ -19,7 +19,7 @@ async def ensure_topics(settings: KafkaSettings) -> None:
     try:
         await admin.start()
         present = set(await admin.list_topics())
-        wanted = [topic for each in Topic for topic in _new_topics(each, settings) if topic.name not in present]
+        wanted = [topic for each in Topic for topic in new_topics(each, settings) if topic.name not in present]
         if wanted:
             created = await admin.create_topics(wanted)
             for topic, code, *_ in created.topic_errors:
@@ -32,7 +32,8 @@ async def ensure_topics(settings: KafkaSettings) -> None:
         await admin.close()
 
 
-def _new_topics(topic: Topic, settings: KafkaSettings) -> list[NewTopic]:
+def new_topics(topic: Topic, settings: KafkaSettings) -> list[NewTopic]:
+    """Return how a topic is created, and its dead-letter topic."""
     spec = SPECS[topic]
     if spec.compacted:
         kept = {
