@@ -1,5 +1,6 @@
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from services.audit.handlers import keep, recount
 from services.audit.ports import DeadLetters, Ledger
 from services.audit.settings import Settings
 from services.audit.signing import Keys, resume, sign
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
-from services.runtime.kafka import RETRY_SECONDS, Producer, Record, stop, until_answered
+from services.runtime.kafka import RETRY_SECONDS, Lag, Producer, Record, stop, until_answered
 from services.runtime.settings import KafkaSettings
 
+GROUP = "gyre-audit"
 _POLL_MS = 200
 # While rows are being stored: a partition that is through with its own is to go on at once.
 _BUSY_POLL_MS = 20
@@ -54,6 +56,7 @@ class Recorder:
         self._signed_at: dict[TopicPartition, float] = {}
         self._work: dict[TopicPartition, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(_BATCHES)
+        self._lag = Lag(GROUP)
         self._assigned = False
         self._retry_at = 0.0
         self._ready = asyncio.Event()
@@ -82,7 +85,7 @@ class Recorder:
     async def _consume(self, producer: Producer, letters: DeadLetters) -> None:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._kafka.bootstrap_servers,
-            group_id="gyre-audit",
+            group_id=GROUP,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
@@ -111,10 +114,10 @@ class Recorder:
 
     def forget(self, partitions: Sequence[TopicPartition]) -> None:
         """Hold partitions not to be placed any more."""
+        self._lag.forget(partitions)
         for partition in partitions:
             self._chains.pop(partition, None)
-            for gauge in (telemetry.LAG, telemetry.UNSIGNED):
-                gauge.labels(partition.topic, partition.partition).set(0)
+            telemetry.UNSIGNED.labels(partition.topic, partition.partition).set(0)
 
     def assigned(self) -> None:
         """Take note that the group has shared out the partitions."""
@@ -177,6 +180,8 @@ class Recorder:
         finally:
             if not taken:
                 self._slots.release()
+        if not taken:
+            self._lag.caught_up(idle)
         for partition, messages in taken.items():
             self._work[partition] = asyncio.create_task(self._work_on(letters, consumer, partition, messages))
 
@@ -214,6 +219,8 @@ class Recorder:
         if chain is None:
             return 0  # read before its place was known; it will be read again from there
         records = [Record.of(message) for message in messages]
+        self._lag.taken(partition, records[0].timestamp_ms)
+        began_ns = time.time_ns()
         try:
             kept = await keep(self._ledger, letters, self._clock, chain, records)
         except Retryable as error:
@@ -227,13 +234,10 @@ class Recorder:
         if self._chains.get(partition) is chain:
             self._chains[partition] = kept
         telemetry.RECORDS.labels(partition.topic, "handled").inc(len(records))
+        tracing.handled(GROUP, records, began_ns)
         if partition.topic == Topic.ERASURES:
             self._eraser.ask()
-        if partition not in consumer.assignment():
-            return 0  # of another's partition nothing can be asked
-        behind = max((consumer.highwater(partition) or 0) - records[-1].offset - 1, 0)
-        telemetry.LAG.labels(partition.topic, partition.partition).set(behind)
-        return behind
+        return self._lag.handled(consumer, partition, records[-1].offset, records[-1].timestamp_ms)
 
     async def _sign(self, producer: Producer) -> None:
         """Publish a checkpoint of each chain of which a row has been unsigned for long enough."""

@@ -20,6 +20,7 @@ from services.runtime.kafka import (
     MAX_RECORD_BYTES,
     RETRY_SECONDS,
     Follower,
+    Lag,
     Outgoing,
     ensure_topics,
     stop,
@@ -58,6 +59,7 @@ class Watcher:
         self._watch = watch
         self._budgets = Budgets()
         self._clock = clock
+        self._lag = Lag(GROUP)
         self._bundle: Bundle | None = None
         self._minute = 0
         self._bundles = Follower(kafka, {Topic.BUNDLES: self._take_bundle}, name="audit-bundles")
@@ -96,11 +98,14 @@ class Watcher:
             while True:
                 batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
                 messages = [message for batch in batches.values() for message in batch]
+                self._lag.polled(consumer, batches)
                 began = self._clock.monotonic()
                 found = self._take(messages)
                 took = self._clock.monotonic() - began
                 offsets = {partition: batch[-1].offset + 1 for partition, batch in batches.items()}
                 await self._write(producer, consumer, found, offsets)
+                for partition, batch in batches.items():
+                    self._lag.handled(consumer, partition, batch[-1].offset, batch[-1].timestamp)
                 self._show(found)
                 await asyncio.sleep(_PAUSE_SECONDS if len(messages) < _BATCH_RECORDS else _REST * took)
         finally:

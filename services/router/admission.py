@@ -28,6 +28,7 @@ class Admission:
         self._recorder = recorder
         self._clock = clock
         self._free = in_flight
+        telemetry.PLACES_TAKEN.set_function(lambda: 1 - self._free / in_flight)
         self._untold: set[str] = set()
         self._next: asyncio.Future[Retryable | None] | None = None
         self._telling: asyncio.Task[None] | None = None

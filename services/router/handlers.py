@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from opentelemetry import trace
+
 from schemas import events
 from schemas.events import Sensitivity
 from services.router.admission import Admission
@@ -184,6 +186,7 @@ class Router:
         with self.admission.place():
             journal = self._prepare(call, request, streamed)
             self.admission.admit(journal.caller, journal.catalogue)
+            trace.get_current_span().set_attribute("gyre.request_id", call.request_id)
             async with self._records.ending(journal):
                 yield journal
 

@@ -24,7 +24,7 @@ from services.router.idempotency import Idempotency, Kept
 from services.router.journal import Call
 from services.router.openai import answers, requests
 from services.router.openai.document import document
-from services.runtime import errors, telemetry
+from services.runtime import errors, telemetry, tracing
 from services.runtime.authorization import bearer_key
 from services.runtime.clock import Clock
 from services.runtime.exchange import MAX_MESSAGE_BYTES
@@ -107,8 +107,9 @@ class Http:
         status = "cancelled"
         try:
             with (
-                telemetry.span(route, request.headers.get("traceparent", "")),
+                tracing.span(f"{request.method} {route}", request.headers.get("traceparent", "")),
                 self._connections.under_way(request.protocol),
+                telemetry.in_flight(route).track_inprogress(),
             ):
                 response = await self._answered(request, handler)
             status = str(response.status)

@@ -10,9 +10,11 @@ from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import msgspec
+from opentelemetry.trace import Span
 
 from schemas.events import WRONG_FORM, Attempt
 from schemas.prompts import Generated
+from services.router import gen_ai
 from services.router.domain.answers import doubt, prompt
 from services.router.domain.catalogue import TIERS, Candidate
 from services.router.domain.errors import Overloaded
@@ -21,7 +23,7 @@ from services.router.domain.upstreams import Breaker, RetryBudget
 from services.router.experience import Experience
 from services.router.journal import Journal
 from services.router.ports import Models
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.clock import Clock
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable, ServiceError
 
@@ -185,21 +187,23 @@ class Inference:
             journal.request.sampling,
         )
         outcome, reason, started = "failed", "given up", self._clock.monotonic()
+        span, error_type = gen_ai.asking(journal, candidate), "cancelled"
         try:
             async with (
                 self._slot(candidate, patience.beginning_seconds),
                 aclosing(self._models.generate(question, patience.seconds)) as pieces,
             ):
                 seconds: float | None = patience.beginning_seconds
-                while not isinstance(piece := await self._piece(journal, candidate, pieces, seconds), Generated):
+                while not isinstance(piece := await self._piece(journal, candidate, pieces, seconds, span), Generated):
                     yield piece
                     seconds = None  # from here on the model's own limit holds
                 journal.generated = piece
-                outcome, reason = "answered", ""
+                outcome, reason, error_type = "answered", "", ""
         except ServiceError as error:
-            reason = str(error)
+            reason, error_type = str(error), type(error).__name__
             raise
         finally:
+            gen_ai.asked(span, candidate, journal.generated, error_type, self._clock.monotonic() - started)
             self._note(journal, candidate, outcome, reason, started, journal.generated)
 
     async def _piece(
@@ -208,12 +212,15 @@ class Inference:
         candidate: Candidate,
         pieces: AsyncGenerator[str | Generated, None],
         seconds: float | None,
+        span: Span,
     ) -> str | Generated:
         """Return the next piece. The stage is the time spent waiting for models, not for those who take its pieces."""
         started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(seconds) if seconds is not None else nullcontext():
-                piece = await anext(pieces, None)
+            # The upstream is told of the span; what the router does between two pieces is no part of it.
+            with tracing.inside(span):
+                async with asyncio.timeout(seconds) if seconds is not None else nullcontext():
+                    piece = await anext(pieces, None)
             if piece is None:
                 raise Retryable("the model ended without saying how")
         except Retryable:

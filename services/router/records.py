@@ -8,6 +8,7 @@ from functools import cache
 import msgspec
 
 from schemas.events import Feedback
+from services.router import gen_ai
 from services.router.admission import Admission
 from services.router.domain.errors import GovernanceSilent, Refused, Unrecorded
 from services.router.domain.timeline import AUDIT, MONITORING
@@ -80,6 +81,7 @@ class Records:
             self._later(self._tell_asked_again(journal))
         # A caller that leaves while this is on its way must not have it written a second time, as cancelled.
         await asyncio.shield(self._later(self._record_and_settle(journal)))
+        gen_ai.answered(journal, self._clock.monotonic() - journal.call.arrived)
 
     async def drain(self) -> None:
         """Wait for records that nobody else waits for."""

@@ -18,10 +18,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, status_pb2
-from opentelemetry import propagate, trace
 
 from gyre.api.exchange.v1.exchange_pb2 import Call, Reply
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.errors import Fatal
 
 # Of a request or a response.
@@ -236,7 +235,7 @@ class ExchangeChannel:
         future = connection.waiting[id_] = loop.create_future()
         timer = None if due is None else loop.call_at(due, _time_out, future)
         try:
-            connection.send(Call(id=id_, method=method, request=request, traceparent=_traceparent()))
+            connection.send(Call(id=id_, method=method, request=request, traceparent=tracing.traceparent()))
             reply = await future
         except TimeoutError as error:
             connection.send(Call(id=id_, cancelled=True))
@@ -322,14 +321,6 @@ def _watch(writer: asyncio.StreamWriter) -> None:
 def _time_out(future: asyncio.Future[Reply]) -> None:
     if not future.done():
         future.set_exception(TimeoutError())
-
-
-def _traceparent() -> str:
-    if not trace.get_current_span().get_span_context().is_valid:
-        return ""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return carrier.get("traceparent", "")
 
 
 def _too_large(what: str, size: int) -> str:

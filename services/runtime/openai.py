@@ -12,6 +12,7 @@ import msgspec
 from pydantic import SecretStr
 
 from schemas.prompts import ChatMessage, Generated, Prompt, Token
+from services.runtime import tracing
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable
 
 # What the caller can have got wrong; anything else is the server's or the operator's.
@@ -112,7 +113,7 @@ class OpenAIModels:
         yield answer.ended()
 
     def _headers(self, upstream: str) -> dict[str, str]:
-        headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        headers = {"content-type": "application/json", "accept": "text/event-stream", **tracing.headers()}
         if upstream in self._keys:
             headers["authorization"] = f"Bearer {self._keys[upstream].get_secret_value()}"
         return headers

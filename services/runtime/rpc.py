@@ -19,9 +19,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
-from opentelemetry import propagate
 
-from services.runtime import errors, telemetry, validation
+from services.runtime import errors, telemetry, tracing, validation
 from services.runtime.exchange import MAX_MESSAGE_BYTES, ExchangeServer, Method, StatusError
 from services.runtime.settings import ServiceSettings
 
@@ -105,9 +104,11 @@ class Server:
         """Say to those who ask that calls are welcome."""
         for name in ["", *self._names]:
             await self._set(name, health_pb2.HealthCheckResponse.SERVING)
+        telemetry.SERVING.set(1)
 
     async def stop(self) -> None:
         """Take no new calls, let running ones end within the drain time, then cut them."""
+        telemetry.SERVING.set(0)
         await self._health.enter_graceful_shutdown()
         drain_seconds = self._settings.drain_seconds
         await asyncio.gather(self._exchange.stop(drain_seconds), self._server.stop(drain_seconds))
@@ -215,8 +216,10 @@ def _measured(method: str, traceparent: str) -> Iterator[None]:
     """
     started = time.perf_counter()
     status = status_pb2.Status()
+    under_way = telemetry.in_flight(method)
+    under_way.inc()
     try:
-        with telemetry.span(method, traceparent):
+        with tracing.span(method, traceparent):
             yield
     except errors.ServiceError as error:
         status = status_of(error)
@@ -229,6 +232,7 @@ def _measured(method: str, traceparent: str) -> Iterator[None]:
         status = status_of(errors.Fatal("unexpected error; the service's log has the details"))
         raise StatusError(status) from error
     finally:
+        under_way.dec()
         code = code_pb2.Code.Name(status.code)
         telemetry.RPC_SECONDS.labels(method, code).observe(time.perf_counter() - started)
 
@@ -301,11 +305,10 @@ class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
     """Tells the service called which trace the call belongs to (W3C Trace Context)."""
 
     async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        carrier: dict[str, str] = {}
-        propagate.inject(carrier)
-        if not carrier:
+        headers = tracing.headers()
+        if not headers:
             return await continuation(details, request)
-        metadata = grpc.aio.Metadata(*(details.metadata or ()), *carrier.items())
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), *headers.items())
         return await continuation(details._replace(metadata=metadata), request)
 
 

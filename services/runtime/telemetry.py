@@ -1,33 +1,38 @@
-"""Structured logs, Prometheus metrics and OpenTelemetry traces.
+"""Structured logs and Prometheus metrics; `runtime.tracing` has the traces.
 
-Metric names are one list, here, so that a dashboard's author has one place to look.
+Metric names are one list, here, so that a dashboard's author has one place to look. What begins with `gen_ai` has the
+names, labels and buckets of OpenTelemetry's conventions for generative AI, written as Prometheus writes them.
 """
 
 import logging
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import structlog
-from opentelemetry import propagate, trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from services.runtime import tracing
 from services.runtime.settings import TelemetrySettings
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
+# Whether health says SERVING: 1 or 0.
+SERVING = Gauge("gyre_serving", "Whether calls are welcome")
 # Every gRPC call that a service answered, by method and status.
 RPC_SECONDS = Histogram("gyre_rpc_seconds", "Time to answer a gRPC call", ["method", "code"], buckets=SECONDS)
 # Every HTTP request that the router answered, by route and status; for a stream, until its last byte.
 HTTP_SECONDS = Histogram("gyre_http_seconds", "Time to answer an HTTP request", ["route", "status"], buckets=SECONDS)
+# Calls and requests under way, by gRPC method or HTTP route.
+IN_FLIGHT = Gauge("gyre_in_flight_requests", "Calls being answered", ["method"])
+in_flight = cache(IN_FLIGHT.labels)  # the client of Prometheus looks a label up again each time, and takes long to
+# Of a router's places for requests, those that are taken, in [0, 1]; at 1 it turns others away.
+PLACES_TAKEN = Gauge("gyre_places_taken_ratio", "Share of the places for requests that are taken")
 # Records that a service took from Kafka and what became of them: handled, passed over, retried, dead-lettered.
 RECORDS = Counter("gyre_records_total", "Records taken from Kafka", ["topic", "outcome"])
-# Records between the last one handled and the end of the topic.
-LAG = Gauge("gyre_lag_records", "Records not handled yet", ["topic", "partition"])
+# Records between the last one handled and the end of the topic, and how old the oldest of them is, as
+# `runtime.kafka.Lag` tells it for each consumer: a process may have several.
+LAG = Gauge("gyre_lag_records", "Records not handled yet", ["consumer", "topic", "partition"])
+LAG_SECONDS = Gauge("gyre_lag_seconds", "Age of the oldest record not handled yet", ["consumer", "topic", "partition"])
 # Chains that audit signs: rows that no checkpoint covers yet, and whether one is not what was signed before.
 UNSIGNED = Gauge("gyre_unsigned_rows", "Rows that no checkpoint covers", ["topic", "partition"])
 BROKEN_CHAINS = Gauge("gyre_broken_chains", "1 where a chain is not what was signed", ["topic", "partition"])
@@ -38,6 +43,35 @@ STAGE_SECONDS = Histogram("gyre_stage_seconds", "Time in one function of the pip
 ATTEMPTS = Counter("gyre_attempts_total", "Models asked for an answer", ["upstream", "model", "outcome"])
 # Requests that a specialist in the shadow was to be asked, too: answered, failed, left out.
 SHADOWED = Counter("gyre_shadowed_total", "Requests for specialists in the shadow", ["tenant", "task", "outcome"])
+# The same requests as a server of models tells of them: from arrival until the record of the answer was acknowledged,
+# and until the model's first token. Without an answer, `error_type` says how it ended.
+_GEN_AI = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"]
+_GEN_AI_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+GEN_AI_REQUEST_SECONDS = Histogram(
+    "gen_ai_server_request_duration_seconds",
+    "Time to answer a request, to its last token",
+    [*_GEN_AI, "gen_ai_response_model", "error_type"],
+    buckets=_GEN_AI_SECONDS,
+)
+GEN_AI_FIRST_TOKEN_SECONDS = Histogram(
+    "gen_ai_server_time_to_first_token_seconds",
+    "Time to the first token of an answer",
+    [*_GEN_AI, "gen_ai_response_model"],
+    buckets=(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+# And the router as a client of models, of which it may ask several for one answer.
+GEN_AI_OPERATION_SECONDS = Histogram(
+    "gen_ai_client_operation_duration_seconds",
+    "Time that a model took",
+    [*_GEN_AI, "error_type"],
+    buckets=_GEN_AI_SECONDS,
+)
+GEN_AI_TOKENS = Histogram(
+    "gen_ai_client_token_usage",
+    "Tokens of a model's prompts (input) and answers (output)",
+    [*_GEN_AI, "gen_ai_token_type"],
+    buckets=[4**power for power in range(14)],
+)
 # Requests that the router did not let in, by application (of a replica that is full: none) and reason.
 TURNED_AWAY = Counter("gyre_turned_away_total", "Requests not let in", ["application", "reason"])
 # Changes that audit found, and alerts of objectives, by state: detected, firing, cleared.
@@ -84,17 +118,7 @@ def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: i
     if metrics_port:
         start_http_server(metrics_port, addr=host)
     if settings.otlp_endpoint:
-        provider = TracerProvider(resource=Resource.create({"service.name": f"gyre-{service}"}))
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint, insecure=True)))
-        trace.set_tracer_provider(provider)
-
-
-def span(name: str, traceparent: str) -> AbstractContextManager[object]:
-    """Return the span of a call that a service answers, in its caller's trace (W3C Trace Context; empty: of none)."""
-    if not traceparent and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        return nullcontext()  # nobody asked for traces, and not to make one costs much less
-    caller = propagate.extract({"traceparent": traceparent})
-    return trace.get_tracer("gyre").start_as_current_span(name, caller, SpanKind.SERVER)
+        tracing.set_up(service, settings.otlp_endpoint)
 
 
 def log() -> structlog.stdlib.BoundLogger:

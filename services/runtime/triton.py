@@ -14,6 +14,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from schemas.prompts import Generated, Prompt
+from services.runtime import tracing
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable
 
 # As tritonclient's own, but that a restarted Triton is found again within seconds and not within two minutes.
@@ -62,7 +63,9 @@ class TritonModels:
                 _flag("exclude_input_in_output", True),
             ],
         }
-        responses = self._client.stream_infer(_once(inference), stream_timeout=timeout_seconds)
+        responses = self._client.stream_infer(
+            _once(inference), stream_timeout=timeout_seconds, headers=tracing.headers()
+        )
         generated, refusal = None, None
         try:
             async for result, error in responses:

@@ -17,6 +17,7 @@ batch that is read again they are written twice. Repeats are dropped where they 
 import asyncio
 import logging
 import shutil
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,15 +26,16 @@ from typing import Any, TypeVar
 
 import msgspec
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.types import TP
 from mode.threads import WorkerThread
 
 from schemas.codecs import UndecodableError, codec
 from schemas.events import DeadLetter, EdgeCase, Erasure, Feedback, Interaction, Label, Outcome
 from schemas.topics import Topic
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, Rejected
-from services.runtime.kafka import Producer, Record, until_answered
+from services.runtime.kafka import Lag, Producer, Record, until_answered
 from services.runtime.settings import KafkaSettings
 from services.triage import tables
 from services.triage.backlog import Backlog
@@ -127,6 +129,7 @@ class Triage:
         # What may be forgotten, oldest first, by partition.
         self._oldest: dict[int, deque[str]] = {}
         self._unscrubbed: set[int] = set()  # partitions in whose files something erased may still be
+        self._lag = Lag(GROUP)
         self._last: dict[tuple[Topic, int], int] = {}  # offset of the record handled last
         self._app.on_partitions_revoked.connect(self._forget_places)
         self._remembered.on_recovered(self._recall_remembered)
@@ -187,7 +190,11 @@ class Triage:
                     if handler is None:
                         event.ack()
                     else:
+                        place, began_ns = (str(records[0].topic), records[0].partition), time.time_ns()
+                        self._lag.taken(place, records[0].timestamp_ms)
                         await self._write(await self._handle(records, handler), event)
+                        self._lag.handled(self._app.consumer, place, records[-1].offset, records[-1].timestamp_ms)
+                        tracing.handled(GROUP, records, began_ns)
             except Exception as error:
                 # Raised, Faust would start the agent again behind what it had fetched, and commit past that.
                 telemetry.log().exception("agent failed", agent=name)
@@ -332,8 +339,9 @@ class Triage:
 
     # Recovery
 
-    async def _forget_places(self, *_: Any, **__: Any) -> None:
+    async def _forget_places(self, _: Any, revoked: Iterable[TP], **__: Any) -> None:
         self._last.clear()
+        self._lag.forget(revoked)
 
     async def _recall_remembered(self) -> None:
         # Request ids are UUIDv7, so their order is that of time.

@@ -7,6 +7,7 @@ transaction.
 
 from services.runtime.kafka.clients import RETRY_SECONDS, stop, until_answered
 from services.runtime.kafka.follower import Follower, Offsets, can_go_on, offsets_since
+from services.runtime.kafka.lag import Lag
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.records import MAX_RECORD_BYTES, Outgoing, Record
 from services.runtime.kafka.topics import ensure_topics
@@ -16,6 +17,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "RETRY_SECONDS",
     "Follower",
+    "Lag",
     "Offsets",
     "Outgoing",
     "Producer",

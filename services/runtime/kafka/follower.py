@@ -13,6 +13,7 @@ from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.errors import Rejected
 from services.runtime.kafka.clients import stop, until_answered
+from services.runtime.kafka.lag import Lag
 from services.runtime.kafka.records import Record
 from services.runtime.kafka.topics import ensure_topics
 from services.runtime.settings import KafkaSettings
@@ -68,7 +69,7 @@ class Follower:
     """Keeps a view of topics up to date by reading every partition, for ever: from the beginning, or from where told.
 
     A record that cannot be decoded is logged and passed over: audit, which reads every topic, sends it to the dead
-    letters.
+    letters. Nor does it go on with records' traces: it reads them again at each start.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Follower:
         self._settings = settings
         self._apply = apply
         self._name = name
+        self._lag = Lag(name)
         self._caught_up = asyncio.Event()
         self._positions: dict[tuple[Topic, int], int] = {}
 
@@ -110,9 +112,11 @@ class Follower:
             goal = await consumer.end_offsets(partitions)
             while True:
                 batches = await consumer.getmany(timeout_ms=200, max_records=BATCH_RECORDS)
-                for messages in batches.values():
+                self._lag.polled(consumer, batches)
+                for partition, messages in batches.items():
                     for message in messages:
                         self._take(Record.of(message))
+                    self._lag.handled(consumer, partition, messages[-1].offset, messages[-1].timestamp)
                 if not self._caught_up.is_set():
                     positions = {each: await consumer.position(each) for each in partitions}
                     if all(positions[each] >= goal[each] for each in partitions):

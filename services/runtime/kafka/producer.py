@@ -6,10 +6,12 @@ from typing import Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from opentelemetry.trace import SpanKind
 
 from schemas.codecs import codec, encode_dead_letter
 from schemas.events import DeadLetter, Event
 from schemas.topics import Topic
+from services.runtime import tracing
 from services.runtime.errors import Rejected, Retryable
 from services.runtime.kafka.clients import stop, until_answered
 from services.runtime.kafka.records import MAX_RECORD_BYTES, Outgoing
@@ -20,7 +22,7 @@ SEND_TIMEOUT_SECONDS = 10.0
 
 
 class Producer:
-    """Sends events and waits for the acknowledgement of all in-sync replicas."""
+    """Sends events and waits for the acknowledgement of all in-sync replicas. What is sent within a trace says so."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -74,7 +76,9 @@ class Producer:
     async def _send(self, topic: str, key: bytes, value: bytes) -> None:
         assert self._producer is not None
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                await self._producer.send_and_wait(topic, value, key=key)
+            with tracing.within(f"send {topic}", SpanKind.PRODUCER):
+                async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                    headers = tracing.record_headers()
+                    await self._producer.send_and_wait(topic, value, key=key, headers=headers)
         except (KafkaError, TimeoutError, OSError) as error:
             raise Retryable(f"{topic}: not acknowledged by Kafka: {error!r}") from error

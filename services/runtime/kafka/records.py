@@ -8,6 +8,7 @@ import msgspec
 from schemas.events import DeadLetter, Event
 from schemas.topics import SPECS, Topic
 from services.runtime.clock import Clock
+from services.runtime.tracing import traceparent_of
 
 # Beyond this a record is refused by the client before it is sent; the router bounds requests well below it.
 MAX_RECORD_BYTES = 4 * 1024 * 1024
@@ -16,7 +17,7 @@ _TOPICS = {str(topic): topic for topic in Topic}
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record as Kafka holds it."""
+    """One record as Kafka holds it; `traceparent` is the trace that it is part of, empty of none."""
 
     topic: Topic
     partition: int
@@ -24,6 +25,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     timestamp_ms: int
     key: bytes
     value: bytes
+    traceparent: str = ""
 
     @classmethod
     def of(cls, message: Any) -> Self:
@@ -36,6 +38,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             message.timestamp,
             message.key or b"",
             message.value or b"",
+            traceparent_of(message.headers) if message.headers else "",
         )
 
     def dead(self, hop: str, reason: str, clock: Clock) -> DeadLetter:

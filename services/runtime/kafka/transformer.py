@@ -7,13 +7,15 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, ProducerFenced
+from opentelemetry.trace import SpanKind
 
 from schemas.codecs import UndecodableError, codec, encode_dead_letter
 from schemas.topics import Topic
-from services.runtime import telemetry
+from services.runtime import telemetry, tracing
 from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, Rejected, Retryable
 from services.runtime.kafka.clients import RETRY_SECONDS, stop, until_answered
+from services.runtime.kafka.lag import Lag
 from services.runtime.kafka.records import MAX_RECORD_BYTES, Outgoing, Record
 from services.runtime.kafka.topics import ensure_topics
 from services.runtime.settings import KafkaSettings
@@ -49,6 +51,8 @@ async def _abort(producer: AIOKafkaProducer) -> None:
 
 
 Handler = Callable[[Any], Awaitable[Sequence[Outgoing]]]
+# Topic, key, value and headers of a record to send.
+_Made = tuple[str, bytes, bytes, list[tuple[str, bytes]]]
 
 
 class Transformer:
@@ -80,6 +84,7 @@ class Transformer:
         self._batch_records = batch_records
         self._group = f"gyre-{service}"
         self._handlers = handlers
+        self._lag = Lag(self._group)
         self._clock = clock or Clock()
 
     async def run(self) -> None:
@@ -108,6 +113,7 @@ class Transformer:
             await consumer.start()
             while True:
                 batches = await consumer.getmany(timeout_ms=500, max_records=self._batch_records)
+                self._lag.polled(consumer, batches)
                 for partition, messages in batches.items():
                     await self._transform(producer, consumer, partition, [Record.of(m) for m in messages])
         except ProducerFenced as error:
@@ -126,8 +132,8 @@ class Transformer:
         made = [outgoing for record in records for outgoing in await self._handle(record)]
         try:
             async with transaction(producer):
-                for topic, key, value in made:
-                    await producer.send(topic, value, key=key)
+                for topic, key, value, headers in made:
+                    await producer.send(topic, value, key=key, headers=headers)
                 await producer.send_offsets_to_transaction({partition: records[-1].offset + 1}, self._group)
         except (IllegalStateError, KafkaError) as error:
             # Nothing of the batch is committed: read it again from where the group stands.
@@ -136,8 +142,14 @@ class Transformer:
             telemetry.log().warning("transaction aborted", error=repr(error))
             consumer.seek(partition, records[0].offset)
             await asyncio.sleep(RETRY_SECONDS)
+        else:
+            self._lag.handled(consumer, partition, records[-1].offset, records[-1].timestamp_ms)
 
-    async def _handle(self, record: Record) -> list[tuple[str, bytes, bytes]]:
+    async def _handle(self, record: Record) -> list[_Made]:
+        with tracing.span(f"process {record.topic}", record.traceparent, SpanKind.CONSUMER):
+            return await self._made_of(record, tracing.record_headers())
+
+    async def _made_of(self, record: Record, headers: list[tuple[str, bytes]]) -> list[_Made]:
         while True:
             try:
                 event = codec(record.topic).decode(record.value)
@@ -150,7 +162,7 @@ class Transformer:
                 telemetry.RECORDS.labels(record.topic, "dead-lettered").inc()
                 telemetry.log().error("dead letter", topic=str(record.topic), offset=record.offset, reason=str(error))
                 letter = record.dead(self._service, str(error), self._clock)
-                return [(record.topic.dead_letters, record.key, encode_dead_letter(letter))]
+                return [(record.topic.dead_letters, record.key, encode_dead_letter(letter), headers)]
             else:
                 telemetry.RECORDS.labels(record.topic, "handled").inc()
-                return [(str(o.topic), o.key, codec(o.topic).encode(o.event)) for o in answers]
+                return [(str(o.topic), o.key, codec(o.topic).encode(o.event), headers) for o in answers]

@@ -34,6 +34,15 @@ async def test_every_sql_example_runs_and_finds_something(
         assert bool(rows) is (NOTHING not in example), example
 
 
+async def test_every_query_of_the_runbooks_runs(
+    analyst: ClickHouse, told: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    queries = re.findall(r'    ask "(.*?)"', (request.config.rootpath / "docs/runbooks.md").read_text(), re.DOTALL)
+    assert len(queries) >= 4
+    for query in queries:
+        await analyst.rows(query)
+
+
 async def test_every_view_has_an_example(
     analyst: ClickHouse, told: dict[str, str], request: pytest.FixtureRequest
 ) -> None:

@@ -43,7 +43,9 @@ class SlowLedger(FakeLedger):
 async def test_a_partition_that_goes_while_its_rows_are_stored_has_to_be_placed_again(goes: bool) -> None:
     ledger = SlowLedger()
     recorder = Recorder(KafkaSettings(), Settings(), ledger, Keys(), Eraser(ledger, signed=False), Clock())
-    message = SimpleNamespace(topic=PARTITION.topic, partition=0, offset=0, timestamp=0, key=b"k", value=b"not avro")
+    message = SimpleNamespace(
+        topic=PARTITION.topic, partition=0, offset=0, timestamp=0, headers=(), key=b"k", value=b"not avro"
+    )
     ends = {PARTITION: 1}
     # aiokafka answers nothing about a partition that is gone.
     consumer: Any = SimpleNamespace(highwater=lambda partition: ends[partition], assignment=lambda: set(ends))
@@ -66,7 +68,9 @@ class FakeConsumer:
     def __init__(self, fetched: dict[TopicPartition, int]) -> None:
         self.fetched = {
             partition: [
-                SimpleNamespace(topic=partition.topic, partition=partition.partition, offset=offset, timestamp=0)
+                SimpleNamespace(
+                    topic=partition.topic, partition=partition.partition, offset=offset, timestamp=0, headers=()
+                )
                 for offset in range(count)
             ]
             for partition, count in fetched.items()
