@@ -24,7 +24,6 @@ AWAITED = {
     "GYRE_KAFKA_SECURITY_PROTOCOL",
     "GYRE_KAFKA_USER",
     "GYRE_TLS_DIR",
-    "gyre_places_taken_ratio",
 }
 
 Object = dict[str, Any]
