@@ -47,7 +47,7 @@ EDGES = (
     Edge(OPERATOR, "audit", "grpc", "proofs, lineage, erasure"),
     Edge(OPERATOR, "trainer", "grpc", "runs"),
     Edge(OPERATOR, "serving", "grpc", "deployments, rollback, export"),
-    # A container asks its own service whether it serves (`services.runtime.health`).
+    # A container asks its own service whether it serves (`deploy/containers/gyre-health`).
     *(Edge(name, name, "grpc", "its own health") for name in SERVICES if (name, "grpc") not in PUBLIC),
     *(Edge(PROMETHEUS, name, "metrics", "metrics") for name in SERVICES),
     *(Edge(name, "kafka", "kafka", "topics") for name in (*SERVICES, OPERATOR)),

@@ -4,20 +4,31 @@ Metric names are one list, here, so that a dashboard's author has one place to l
 """
 
 import logging
+import socket
+import ssl
 import sys
+import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from http.server import ThreadingHTTPServer
+from typing import Any
 
+import grpc
 import structlog
 from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram, MetricsHandler, start_http_server
 
+from services.runtime import edges
 from services.runtime.settings import TelemetrySettings
+from services.runtime.tls import Renewed, Tls, peer_identities
 
+# A scrape that takes longer is given up.
+_SCRAPE_SECONDS = 10.0
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 # Every gRPC call that a service answered, by method and status.
@@ -54,6 +65,8 @@ ALERTS = Gauge(
 DEPLOYMENT_DRIFTS = Gauge(
     "gyre_deployment_drifts", "Measures changed soon after going live", ["tenant", "task", "candidate_id"]
 )
+# When the certificate ends that this process shows to others; 0 without TLS.
+CERTIFICATE_EXPIRES = Gauge("gyre_certificate_expires_seconds", "When the own certificate ends, as Unix time")
 # Experts' queue.
 OPEN_ITEMS = Gauge("gyre_open_items", "Edge cases waiting for an expert", ["tenant", "task"])
 
@@ -78,15 +91,86 @@ def set_up_logs(settings: TelemetrySettings) -> None:
     )
 
 
-def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: int) -> None:
+def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: int, tls: Tls | None) -> None:
     """Configure metrics and traces of this process, and name the service in its logs. Called once, as `set_up_logs`."""
     structlog.contextvars.bind_contextvars(service=service)
+    if tls is not None:
+        CERTIFICATE_EXPIRES.set_function(lambda: tls.current().expires)
     if metrics_port:
-        start_http_server(metrics_port, addr=host)
+        serve_metrics(service, host, metrics_port, tls)
     if settings.otlp_endpoint:
         provider = TracerProvider(resource=Resource.create({"service.name": f"gyre-{service}"}))
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint, insecure=True)))
+        provider.add_span_processor(BatchSpanProcessor(Exporter(settings.otlp_endpoint, tls)))
         trace.set_tracer_provider(provider)
+
+
+def serve_metrics(service: str, host: str, port: int, tls: Tls | None) -> None:
+    """Answer who scrapes, in threads of its own; with TLS, Prometheus alone."""
+    if tls is None:
+        start_http_server(port, addr=host)
+        return
+    server = _MetricsServer(host, port, tls, edges.callers(service, "metrics"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+class _MetricsServer(ThreadingHTTPServer):
+    """Answers Prometheus.
+
+    prometheus_client's own takes any certificate of the CA, never renews its own, and does one handshake at a time.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, tls: Tls, callers: frozenset[str]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._context = tls.server_context(mutual=True)
+        self._callers = callers
+        super().__init__((host, port), _MetricsHandler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer a caller who may ask; within the caller's own thread."""
+        request.settimeout(_SCRAPE_SECONDS)
+        with self._context.wrap_socket(request, server_side=True) as connection:
+            found = peer_identities(connection)
+            if found & self._callers:
+                super().finish_request(connection, client_address)
+            else:
+                log_refused("metrics", found)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log why a connection came to nothing."""
+        error = sys.exc_info()[1]
+        reason = error.reason if isinstance(error, ssl.SSLError) else str(error)
+        log().warning("connection closed", port="metrics", reason=reason)
+
+
+class _MetricsHandler(MetricsHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log no scrape."""
+
+
+class Exporter(SpanExporter):
+    """Sends spans to a collector, with the certificate as it is then."""
+
+    def __init__(self, endpoint: str, tls: Tls | None) -> None:
+        def make(credentials: grpc.ChannelCredentials | None) -> OTLPSpanExporter:
+            return OTLPSpanExporter(endpoint, insecure=credentials is None, credentials=credentials)
+
+        self._exporters = Renewed(tls, make)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send spans."""
+        return self._exporters.current().export(spans)
+
+    def shutdown(self) -> None:
+        """End the connections."""
+        for exporter in self._exporters.made:
+            exporter.shutdown()
+
+
+def log_refused(port: str, found: frozenset[str]) -> None:
+    """Log that somebody with a certificate may not ask here."""
+    log().warning("caller refused", port=port, reason="not one of those who may ask here", caller=sorted(found))
 
 
 def span(name: str, traceparent: str) -> AbstractContextManager[object]:
