@@ -307,23 +307,20 @@ def error_from(error: grpc.aio.AioRpcError, what: str) -> errors.ServiceError:
     return errors.Retryable(message)
 
 
-def channel(target: str, tls: Tls | None = None, server_name: str = "") -> grpc.aio.Channel:
+def channel(target: str, tls: Tls | None = None) -> grpc.aio.Channel:
     """Return a channel to another service. It connects when first used, and again when the other side returns.
 
     Args:
         target: Where the other side listens, as host:port.
         tls: With what it is spoken to; None: in the clear.
-        server_name: Which DNS name its certificate is to have; the target's host if not told.
     """
-    options: list[tuple[str, Any]] = [
+    options = [
         *OPTIONS,
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
     ]
     if tls is None:
         return grpc.aio.insecure_channel(target, interceptors=[_Traced()], options=options)
-    if server_name:
-        options.append(("grpc.ssl_target_name_override", server_name))
 
     def make(credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
         assert credentials is not None
@@ -372,14 +369,14 @@ class _RenewedChannel:
         return lambda *call, **how: self._channels.current().stream_stream(*of_method, **options)(*call, **how)
 
 
-async def wait_serving(target: str, seconds: float = 60.0, tls: Tls | None = None, server_name: str = "") -> None:
+async def wait_serving(target: str, seconds: float = 60.0, tls: Tls | None = None) -> None:
     """Wait until a service's health says SERVING; arguments as for `channel`.
 
     Raises:
         Retryable: It did not within the time.
     """
     deadline = time.monotonic() + seconds
-    async with channel(target, tls, server_name) as to:
+    async with channel(target, tls) as to:
         stub: Any = health_pb2_grpc.HealthStub(to)  # its types lack the method
         while time.monotonic() < deadline:
             try:

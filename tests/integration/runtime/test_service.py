@@ -1,6 +1,5 @@
 """The life of a service process."""
 
-import asyncio
 import json
 import os
 import signal
@@ -11,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from embedded.ports import free_ports
-from services.runtime import rpc
-from services.runtime.settings import ServiceSettings
 from tests.certificates import Folders
 
 
@@ -67,25 +64,3 @@ def test_a_service_does_not_start_without_what_should_lie_in_its_folder(tmp_path
 
 def test_a_service_whose_settings_are_wrong_says_which(tmp_path: Path) -> None:
     assert cannot_start(GYRE_GOVERNANCE_GRPC_PORT="eleven").startswith("grpc_port: Input should be a valid integer")
-
-
-async def test_a_container_asks_its_own_service_by_tls(tmp_path: Path) -> None:
-    folders = Folders(tmp_path)
-    settings = ServiceSettings(grpc_port=free_ports(1)[0], drain_seconds=0)
-    server = rpc.Server(settings, [], service="audit", tls=folders.tls("audit"))
-    await server.start()
-    environment = {"SERVICE": "audit", "GYRE_AUDIT_GRPC_PORT": str(settings.grpc_port)}
-    own = environment | {"GYRE_TLS_DIR": str(folders.of("audit"))}
-    assert await _health(own) == 1
-    await server.set_serving()
-    assert await _health(own) == 0
-    assert await _health(environment) == 1  # in the clear
-    assert await _health(environment | {"GYRE_TLS_DIR": str(folders.of("router"))}) == 1
-    await server.stop()
-
-
-async def _health(environment: dict[str, str]) -> int:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.runtime.health", env=os.environ | environment, stderr=subprocess.DEVNULL
-    )
-    return await process.wait()

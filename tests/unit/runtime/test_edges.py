@@ -11,6 +11,7 @@ from embedded.settings import PORTS
 from embedded.settings import SERVICES as EMBEDDED_SERVICES
 from services.runtime import edges
 from services.runtime.settings import ServiceSettings
+from tests.contract.deploy.edges import EDGES as POLICIES
 
 ROOT = Path(__file__).parents[3]
 
@@ -74,3 +75,10 @@ def test_the_document_names_every_edge_between_those_who_have_certificates() -> 
     assert told == {(edge.callee, edge.port, edge.caller) for edge in edges.EDGES if edge.callee not in edges.OTHERS}
     public = {(callee, port) for callee, port, who in rows if "anybody" in who}
     assert public == set(edges.PUBLIC)
+
+
+def test_network_policies_are_held_to_the_same_table() -> None:
+    let_through = {(caller, callee) for caller, callee, _ in POLICIES}
+    assert {(edge.caller, edge.callee) for edge in edges.EDGES if edge.caller != edge.callee} <= let_through
+    to_services = {each for each in let_through if each[1] in edges.SERVICES and each[0] != "clients"}
+    assert to_services <= {(edge.caller, edge.callee) for edge in edges.EDGES}
