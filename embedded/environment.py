@@ -49,6 +49,8 @@ def service_environment(settings: Settings) -> dict[str, str]:
         "GYRE_TRIAGE_ACCOUNTS": str(_accounts(settings)),
         "GYRE_AUDIT_SIGNING_KEYS": audit_signing_keys(settings),
         "GYRE_AUDIT_CHECKPOINTS_FILE": str(settings.state_dir / "audit" / "checkpoints"),
+        # An operator's certificate is for asking services elsewhere; here all stays on this machine.
+        "GYRE_TLS_DIR": "",
         **{f"GYRE_{name.upper()}_HOST": HOST for name in SERVICES},
         **{f"GYRE_{name.upper()}_TARGET": settings.address(_asked_port(name)) for name in SERVICES},
         **{variable: str(settings.port(variable)) for variable, port in PORTS.items() if port.part in SERVICES},

@@ -14,15 +14,16 @@ from services.router.idempotency import Bounds, Idempotency
 from services.router.servicer import RouterServicer
 from services.router.settings import Settings
 from services.runtime import rpc
+from services.runtime.tls import Tls
 from tests.unit.router.fakes import KEY, Stack, deployment
 
 
 class RouterOnFakes:
     """Where it answers, and what it stands on."""
 
-    def __init__(self, stack: Stack, http_port: int, grpc_port: int) -> None:
+    def __init__(self, stack: Stack, http_port: int, grpc_port: int, scheme: str) -> None:
         self.stack = stack
-        self.url = f"http://127.0.0.1:{http_port}"
+        self.url = f"{scheme}://127.0.0.1:{http_port}"
         self.target = f"127.0.0.1:{grpc_port}"
 
     def client(self, key: str = KEY, retries: int = 0) -> AsyncOpenAI:
@@ -35,7 +36,7 @@ class RouterOnFakes:
 
 
 @asynccontextmanager
-async def router_on_fakes() -> AsyncIterator[RouterOnFakes]:
+async def router_on_fakes(tls: Tls | None = None) -> AsyncIterator[RouterOnFakes]:
     """Serve on this loop until the end of the block."""
     stack = Stack(deployment("calls"))
     http_port, grpc_port = free_ports(2)
@@ -45,15 +46,15 @@ async def router_on_fakes() -> AsyncIterator[RouterOnFakes]:
         RouterServicer(stack.router, stack.clock, idempotency),
         "gyre.api.router.v1.Router",
     )
-    server = rpc.Server(Settings(grpc_port=grpc_port, drain_seconds=0.0), [registration])
+    server = rpc.Server(Settings(grpc_port=grpc_port, drain_seconds=0.0), [registration], service="router", tls=tls)
     await server.start()
     edge = Http(stack.router, stack.clock, idempotency)
-    task = asyncio.create_task(edge.serve("127.0.0.1", http_port, 1.0))
-    served = RouterOnFakes(stack, http_port, grpc_port)
+    task = asyncio.create_task(edge.serve("127.0.0.1", http_port, 1.0, tls))
+    served = RouterOnFakes(stack, http_port, grpc_port, "http" if tls is None else "https")
     async with aiohttp.ClientSession() as session, asyncio.timeout(10):
         while True:
             with suppress(aiohttp.ClientConnectionError):
-                await session.get(f"{served.url}/healthz")
+                await session.get(f"{served.url}/healthz", ssl=tls is None)  # who answers is not the question
                 break
             await asyncio.sleep(0.01)
     yield served

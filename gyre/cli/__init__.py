@@ -23,6 +23,7 @@ _COMMANDS = {
     "export": "Take a specialist out, as one folder that needs no Gyre.",
     "audit": "Prove, verify and erase what is on record.",
     "dlq": "Look at dead letters, and send them back.",
+    "certificates": "Make a CA for development, and certificates.",
     "schemas": "Check the schemas of messages and tables.",
 }
 _OURS = ("buf", "embedded", "gyre", "schemas", "services")

@@ -223,8 +223,8 @@ def proof_of(proven_id: str, target: str | None, state_dir: Path) -> str:
 def _ask(target: str | None, state_dir: Path, call: Callable[[Any], Awaitable[_T]]) -> _T:
     from gyre.api.audit.v1 import audit_pb2_grpc
 
-    at = target or settings_of(state_dir).address("GYRE_AUDIT_GRPC_PORT")
-    return call_service("Audit", at, lambda to: call(audit_pb2_grpc.AuditStub(to)))
+    here = settings_of(state_dir).address("GYRE_AUDIT_GRPC_PORT")
+    return call_service("Audit", target, here, lambda to: call(audit_pb2_grpc.AuditStub(to)))
 
 
 def verifying_keys(given: Sequence[str]) -> list[VerifyingKey]:

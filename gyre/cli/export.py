@@ -85,11 +85,13 @@ def _write(
     if folder.exists():
         raise click.ClickException(f"{folder} is there already; name a new folder.")
     console, settings = Console(highlight=False, stderr=True), settings_of(state_dir)
-    at = target or settings.address("GYRE_SERVING_GRPC_PORT")
     request = serving_pb2.ExportRequest(tenant=tenant, task=task)
     with console.status("Serving writes the export"):
         response = call_service(
-            "Serving", at, lambda to: serving_pb2_grpc.ServingStub(to).Export(request, timeout=_RPC_SECONDS)
+            "Serving",
+            target,
+            settings.address("GYRE_SERVING_GRPC_PORT"),
+            lambda to: serving_pb2_grpc.ServingStub(to).Export(request, timeout=_RPC_SECONDS),
         )
     source = (artifacts_dir or settings.artifacts_dir) / response.directory
     candidate_id = source.name

@@ -56,8 +56,14 @@ def settings_of(state_dir: Path) -> Settings:
     return Settings.from_environment({**os.environ, "GYRE_STATE_DIR": str(state_dir)})
 
 
-def call_service(name: str, at: str, call: Callable[[Any], Awaitable[_T]]) -> _T:
+def call_service(name: str, target: str | None, here: str, call: Callable[[Any], Awaitable[_T]]) -> _T:
     """Call a service over a channel to its address, and return what it answers.
+
+    Args:
+        name: Of the service, for messages.
+        target: Where it was said to be, which is asked by TLS if GYRE_TLS_DIR says so.
+        here: Where it is on this machine, which is asked if nothing was said.
+        call: Asks over the channel.
 
     Raises:
         click.ClickException: It does not answer, or refuses.
@@ -65,18 +71,29 @@ def call_service(name: str, at: str, call: Callable[[Any], Awaitable[_T]]) -> _T
     from grpc import StatusCode
     from grpc.aio import AioRpcError
 
+    from services.runtime.errors import Fatal
     from services.runtime.rpc import channel
+    from services.runtime.settings import TlsSettings
+    from services.runtime.tls import tls_of
+
+    at = target or here
+    try:
+        tls = tls_of(TlsSettings()) if target else None
+    except Fatal as error:
+        raise click.ClickException(f"{error}.") from error
 
     async def ask() -> _T:
-        async with channel(at) as to:
+        async with channel(at, tls) as to:
             return await call(to)
 
     try:
         return asyncio.run(ask())
     except AioRpcError as error:
         if error.code() is StatusCode.UNAVAILABLE:
+            how = "by TLS" if tls else "in the clear"
             raise click.ClickException(
-                f"{name} at {at} does not answer; start it (gyre up), or say where it is (GYRE_{name.upper()}_TARGET)."
+                f"{name} at {at} does not answer {how}; start it (gyre up), or say where it is "
+                f"(GYRE_{name.upper()}_TARGET) and who asks (GYRE_TLS_DIR)."
             ) from error
         raise click.ClickException(error.details() or error.code().name) from error
 

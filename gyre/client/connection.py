@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 
@@ -34,6 +35,15 @@ class Tls:
     root_certificates: bytes | None = None
     private_key: bytes | None = None
     certificate_chain: bytes | None = None
+
+    @classmethod
+    def believing(cls, ca_file: str | os.PathLike[str]) -> "Tls":
+        """Return one that believes those whose certificates a PEM file holds, and nobody else.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        return cls(root_certificates=Path(ca_file).read_bytes())
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Return the same as grpc has it."""

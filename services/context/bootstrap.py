@@ -16,7 +16,8 @@ from services.runtime.exchange import ExchangeChannel
 from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
-from services.runtime.settings import KafkaSettings
+from services.runtime.settings import KafkaSettings, TlsSettings
+from services.runtime.tls import tls_of
 
 
 async def build(stack: AsyncExitStack) -> Service:
@@ -61,7 +62,7 @@ async def build(stack: AsyncExitStack) -> Service:
         await follower.run(await snapshots.restore() if snapshots else None)
 
     producer = await stack.enter_async_context(Producer(kafka))
-    channel = await stack.enter_async_context(ExchangeChannel(settings.governance_target))
+    channel = await stack.enter_async_context(ExchangeChannel(settings.governance_target, tls_of(TlsSettings())))
     governance = RemoteGovernance(channel, settings.governance_seconds)
     servicer = ContextServicer(index, memory, governance, producer, settings.memory_share, Clock())
     return Service(

@@ -22,16 +22,17 @@ from services.runtime.exchange import ExchangeChannel
 from services.runtime.kafka import Follower, Producer
 from services.runtime.models import ModelServers
 from services.runtime.service import Service
-from services.runtime.settings import KafkaSettings, UpstreamSettings
+from services.runtime.settings import KafkaSettings, TlsSettings, UpstreamSettings
+from services.runtime.tls import tls_of
 
 
 async def build(stack: AsyncExitStack) -> Service:
     """Open what the router needs on the stack and return what its process runs."""
-    settings, kafka, clock = Settings(), KafkaSettings(), Clock()
+    settings, kafka, clock, tls = Settings(), KafkaSettings(), Clock(), tls_of(TlsSettings())
     producer = await stack.enter_async_context(Producer(kafka))
-    governance = await stack.enter_async_context(ExchangeChannel(settings.governance_target))
-    context = await stack.enter_async_context(ExchangeChannel(settings.context_target))
-    models = await stack.enter_async_context(ModelServers(UpstreamSettings()))
+    governance = await stack.enter_async_context(ExchangeChannel(settings.governance_target, tls))
+    context = await stack.enter_async_context(ExchangeChannel(settings.context_target, tls))
+    models = await stack.enter_async_context(ModelServers(UpstreamSettings(), tls))
     ledger, recorder = Ledger(clock.new_id()), KafkaRecorder(producer)
     space = space_of(settings.models_dir)
     experience = Experience(space)
@@ -74,7 +75,7 @@ async def build(stack: AsyncExitStack) -> Service:
         ],
         loops=[
             follower.run,
-            partial(http.serve, settings.host, settings.http_port, settings.drain_seconds),
+            partial(http.serve, settings.host, settings.http_port, settings.drain_seconds, tls),
         ],
         ready=[follower.caught_up],
     )

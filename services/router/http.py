@@ -28,6 +28,7 @@ from services.runtime import errors, telemetry, tracing
 from services.runtime.authorization import bearer_key
 from services.runtime.clock import Clock
 from services.runtime.exchange import MAX_MESSAGE_BYTES
+from services.runtime.tls import Tls
 
 TASK = "x-gyre-task"
 # How long the body of a request may take to come, a piece of an answer to be taken, and a connection may wait for the
@@ -63,7 +64,7 @@ class Http:
         self._openapi = json.encode(document())
         self._connections = Connections()
 
-    async def serve(self, host: str, port: int, drain_seconds: float) -> None:
+    async def serve(self, host: str, port: int, drain_seconds: float, tls: Tls | None = None) -> None:
         """Serve until cancelled; running requests then get the drain time.
 
         Raises:
@@ -76,7 +77,8 @@ class Http:
         await runner.setup()
         assert runner.server is not None
         try:
-            await web.TCPSite(runner, host, port).start()
+            secured = None if tls is None else tls.server_context(mutual=False)
+            await web.TCPSite(runner, host, port, ssl_context=secured).start()
             await self._connections.watch(runner.server)
         except OSError as error:
             raise errors.Fatal(f"cannot listen on {host}:{port}; is something else there?") from error

@@ -22,6 +22,7 @@ from google.rpc import code_pb2, status_pb2
 from gyre.api.exchange.v1.exchange_pb2 import Call, Reply
 from services.runtime import telemetry, tracing
 from services.runtime.errors import Fatal
+from services.runtime.tls import Tls, peer_identities
 
 # Of a request or a response.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -50,10 +51,14 @@ Method = Callable[[bytes, str, str], Awaitable[bytes]]
 
 
 class ExchangeServer:
-    """Answers calls of a service's unary methods."""
+    """Answers calls of a service's unary methods; with TLS, of these callers alone."""
 
-    def __init__(self, methods: Mapping[str, Method]) -> None:
+    def __init__(
+        self, methods: Mapping[str, Method], tls: Tls | None = None, callers: frozenset[str] = frozenset()
+    ) -> None:
         self._methods = methods
+        self._tls = tls
+        self._callers = callers
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, asyncio.Task[Any]] = {}
         self._answering: set[asyncio.Task[None]] = set()
@@ -64,8 +69,11 @@ class ExchangeServer:
         Raises:
             Fatal: The port is taken.
         """
+        secured: dict[str, Any] = {}
+        if self._tls is not None:
+            secured = {"ssl": self._tls.server_context(mutual=True), "ssl_handshake_timeout": _SILENCE_SECONDS}
         try:
-            self._server = await asyncio.start_server(self._serve, host, port)
+            self._server = await asyncio.start_server(self._serve, host, port, **secured)
         except OSError as error:
             raise Fatal(f"cannot listen on {host}:{port}; is something else there?") from error
 
@@ -87,6 +95,12 @@ class ExchangeServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the calls of one connection."""
+        if self._tls is not None:
+            found = peer_identities(writer.get_extra_info("ssl_object"))
+            if not found & self._callers:
+                telemetry.log_refused("exchange", found)
+                writer.close()
+                return
         serving = asyncio.current_task()
         assert serving is not None
         self._connections[writer] = serving
@@ -177,8 +191,8 @@ class _Connection:
 class ExchangeChannel:
     """In the place of a `grpc.aio.Channel`. It connects when first needed, and again when the other side is back."""
 
-    def __init__(self, target: str) -> None:
-        """Take where the other side listens, as host:port.
+    def __init__(self, target: str, tls: Tls | None = None) -> None:
+        """Take where the other side listens, as host:port, and with what it is spoken to.
 
         Raises:
             Fatal: It is not of that form.
@@ -188,6 +202,7 @@ class ExchangeChannel:
             raise Fatal(f"{target!r} is not where a service listens; wanted host:port")
         self._host, self._port = host.strip("[]"), int(port)
         self._target = target
+        self._tls = tls
         self._ids = itertools.count(LAST_CALL + 1)
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
@@ -269,7 +284,8 @@ class ExchangeChannel:
     async def _connect(self) -> _Connection:
         try:
             async with asyncio.timeout(_SILENCE_SECONDS):
-                reader, writer = await asyncio.open_connection(self._host, self._port)
+                secured = None if self._tls is None else self._tls.client_context()
+                reader, writer = await asyncio.open_connection(self._host, self._port, ssl=secured)
         except (OSError, TimeoutError) as error:
             raise _error(grpc.StatusCode.UNAVAILABLE, f"{self._target} does not answer: {error}") from error
         finally:

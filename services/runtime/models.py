@@ -8,14 +8,15 @@ from typing import Self
 from schemas.prompts import Generated, Prompt
 from services.runtime.openai import OpenAIModels
 from services.runtime.settings import UpstreamSettings
+from services.runtime.tls import Tls
 from services.runtime.triton import TritonModels, whole_answer
 
 
 class ModelServers:
     """Asks Triton or an OpenAI-compatible server, as the prompt says."""
 
-    def __init__(self, settings: UpstreamSettings) -> None:
-        self._triton = TritonModels(settings.triton_url)
+    def __init__(self, settings: UpstreamSettings, tls: Tls | None = None) -> None:
+        self._triton = TritonModels(settings.triton_url, tls)
         self._openai = OpenAIModels(settings.upstream_keys)
         self._stack = AsyncExitStack()
 

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, cast
 
 import grpc
 import grpc.aio
@@ -20,9 +21,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from services.runtime import errors, telemetry, tracing, validation
+from services.runtime import edges, errors, telemetry, tracing, validation
+from services.runtime.callers import Callers
 from services.runtime.exchange import MAX_MESSAGE_BYTES, ExchangeServer, Method, StatusError
 from services.runtime.settings import ServiceSettings
+from services.runtime.tls import Renewed, Tls
 
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -62,16 +65,27 @@ class Registration:
 class Server:
     """A gRPC server with everything that each service of Gyre has in common, and where others ask many things at once.
 
-    What is asked that way comes without a context.
+    What is asked that way comes without a context. With TLS, only those are answered who may ask the service (`edges`).
     """
 
     def __init__(
-        self, settings: ServiceSettings, registrations: Sequence[Registration], exchange_port: int = 0
+        self,
+        settings: ServiceSettings,
+        registrations: Sequence[Registration],
+        exchange_port: int = 0,
+        *,
+        service: str = "",
+        tls: Tls | None = None,
     ) -> None:
         self._settings = settings
         self._exchange_port = exchange_port
         self._names = [registration.name for registration in registrations]
-        self._server = grpc.aio.server(interceptors=[_Edge()], options=OPTIONS)
+        self._tls = tls
+        self._is_mutual = not edges.is_public(service, "grpc")
+        interceptors: list[grpc.aio.ServerInterceptor] = [_Edge()]
+        if tls is not None and self._is_mutual:
+            interceptors.insert(0, Callers(edges.callers(service, "grpc")))
+        self._server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
         self._health = health.aio.HealthServicer()
         for registration in registrations:
             registration.add(registration.servicer, self._server)
@@ -79,7 +93,9 @@ class Server:
             for method in pool.FindServiceByName(registration.name).methods:
                 validation.compile_rules(method.input_type)
         self._exchange = ExchangeServer(
-            {path: method for each in registrations for path, method in _methods(each).items()}
+            {path: method for each in registrations for path, method in _methods(each).items()},
+            tls,
+            edges.callers(service, "exchange"),
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
@@ -93,7 +109,10 @@ class Server:
         address = f"{self._settings.host}:{self._settings.grpc_port}"
         await self._set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
-            self._server.add_insecure_port(address)
+            if self._tls is None:
+                self._server.add_insecure_port(address)
+            else:
+                self._server.add_secure_port(address, self._tls.server_credentials(mutual=self._is_mutual))
         except RuntimeError as error:
             raise errors.Fatal(f"cannot listen on {address}; is something else there?") from error
         await self._server.start()
@@ -292,13 +311,26 @@ def error_from(error: grpc.aio.AioRpcError, what: str) -> errors.ServiceError:
     return errors.Retryable(message)
 
 
-def channel(target: str) -> grpc.aio.Channel:
-    """Return a channel to another service. It connects when first used, and again when the other side returns."""
-    return grpc.aio.insecure_channel(
-        target,
-        interceptors=[_Traced()],
-        options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000)],
-    )
+def channel(target: str, tls: Tls | None = None) -> grpc.aio.Channel:
+    """Return a channel to another service. It connects when first used, and again when the other side returns.
+
+    Args:
+        target: Where the other side listens, as host:port.
+        tls: With what it is spoken to; None: in the clear.
+    """
+    options = [
+        *OPTIONS,
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+    ]
+    if tls is None:
+        return grpc.aio.insecure_channel(target, interceptors=[_Traced()], options=options)
+
+    def make(credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+        assert credentials is not None
+        return grpc.aio.secure_channel(target, credentials, options=options, interceptors=[_Traced()])
+
+    return cast(grpc.aio.Channel, _RenewedChannel(Renewed(tls, make)))
 
 
 class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
@@ -312,14 +344,42 @@ class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(details._replace(metadata=metadata), request)
 
 
-async def wait_serving(target: str, seconds: float = 60.0) -> None:
-    """Wait until a service's health says SERVING.
+class _RenewedChannel:
+    """In the place of a `grpc.aio.Channel`, which keeps its certificate for good: calls go by one with today's."""
+
+    def __init__(self, channels: Renewed[grpc.aio.Channel]) -> None:
+        self._channels = channels
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for made in self._channels.made:
+            await made.close()
+
+    def unary_unary(self, *of_method: Any, **options: Any) -> Callable[..., Any]:
+        """Return what calls a method, as a channel does."""
+        return lambda *call, **how: self._channels.current().unary_unary(*of_method, **options)(*call, **how)
+
+    def unary_stream(self, *of_method: Any, **options: Any) -> Callable[..., Any]:
+        """Return what calls a method that answers with a stream, as a channel does."""
+        return lambda *call, **how: self._channels.current().unary_stream(*of_method, **options)(*call, **how)
+
+    def stream_stream(self, *of_method: Any, **options: Any) -> Callable[..., Any]:
+        """Return what calls a method of two streams, as a channel does."""
+        return lambda *call, **how: self._channels.current().stream_stream(*of_method, **options)(*call, **how)
+
+
+async def wait_serving(target: str, seconds: float = 60.0, tls: Tls | None = None) -> None:
+    """Wait until a service's health says SERVING; arguments as for `channel`.
 
     Raises:
         Retryable: It did not within the time.
     """
     deadline = time.monotonic() + seconds
-    async with channel(target) as to:
+    async with channel(target, tls) as to:
         stub: Any = health_pb2_grpc.HealthStub(to)  # its types lack the method
         while time.monotonic() < deadline:
             try:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
+from pydantic import ValidationError
 
 from services.runtime import rpc, telemetry
 from services.runtime.errors import Fatal
-from services.runtime.settings import ServiceSettings, TelemetrySettings
+from services.runtime.settings import ServiceSettings, TelemetrySettings, TlsSettings
+from services.runtime.tls import Tls, identities, tls_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ Build = Callable[[AsyncExitStack], Awaitable[Service]]
 
 
 def run(build: Build) -> None:
-    """Run a service until SIGTERM or SIGINT. Exits with 1 when a loop failed."""
+    """Run a service until SIGTERM or SIGINT. Exits with 1 when it cannot start, or a loop failed."""
     sys.exit(uvloop.run(_run(build)))
 
 
@@ -61,10 +63,17 @@ async def _run(build: Build) -> int:
             building.cancel()
             await asyncio.gather(building, return_exceptions=True)
             return 0
-        service = building.result()
-        telemetry.set_up(service.name, settings, service.settings.host, service.settings.metrics_port)
-        server = rpc.Server(service.settings, service.servicers, service.exchange_port)
-        await server.start()
+        try:
+            service, tls = building.result(), tls_of(TlsSettings())
+            _check_own(service.name, tls)
+            telemetry.set_up(service.name, settings, service.settings.host, service.settings.metrics_port, tls)
+            server = rpc.Server(
+                service.settings, service.servicers, service.exchange_port, service=service.name, tls=tls
+            )
+            await server.start()
+        except (Fatal, ValidationError) as error:
+            log.error("cannot start", error=_sentence(error))
+            return 1
         tasks = [asyncio.create_task(loop()) for loop in service.loops]
         readying = asyncio.create_task(_all_ready(service, server))
         try:
@@ -97,3 +106,27 @@ def _failure(done: set[asyncio.Task[Any]]) -> BaseException | None:
     for task in done:
         return task.exception() or Fatal("a loop ended that should have gone on")
     return None
+
+
+def _check_own(name: str, tls: Tls | None) -> None:
+    """Do nothing for a service whose certificate is its own, or that has none.
+
+    Raises:
+        Fatal: It is another's.
+    """
+    names = tls.current().names if tls else ()
+    if tls is not None and name not in identities(names):
+        raise Fatal(f"GYRE_TLS_DIR: the certificate is of {', '.join(names)}; wanted one of {name}")
+
+
+def _sentence(error: Fatal | ValidationError) -> str:
+    """Return what an operator is to mend; of settings without the value, which may be a secret."""
+    if isinstance(error, Fatal):
+        return str(error)
+    ours = [
+        str(each["ctx"]["error"])
+        if each["type"] == "value_error"
+        else f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
+        for each in error.errors()
+    ]
+    return "; ".join(ours)

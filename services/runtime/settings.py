@@ -1,8 +1,9 @@
 """What every service reads from the environment. Each service's settings.py adds its own under `GYRE_<SERVICE>_`."""
 
+import ipaddress
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -38,6 +39,34 @@ class UpstreamSettings(BaseSettings):
     )
 
 
+class TlsSettings(BaseSettings):
+    """Whether networks are crossed by TLS, and where this process's certificate is (`GYRE_TLS_*`)."""
+
+    model_config = SettingsConfigDict(env_prefix="GYRE_TLS_", frozen=True)
+
+    dir: str = Field(
+        default="",
+        description="folder with tls.crt, tls.key and ca.crt; empty: plain, on loopback alone; none: plain, and meant",
+    )
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder; None where there is no TLS."""
+        return Path(self.dir) if self.dir not in ("", "none") else None
+
+    def allows(self, host: str) -> bool:
+        """Say whether one may listen on a host: without TLS only where nobody else comes, unless that is meant."""
+        return bool(self.dir) or is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is one that only its own machine reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class TelemetrySettings(BaseSettings):
     """Logs, metrics and traces (`GYRE_TELEMETRY_*`)."""
 
@@ -57,6 +86,18 @@ class ServiceSettings(BaseSettings):
     grpc_port: int
     metrics_port: int = Field(default=0, description="0: no metrics endpoint")
     drain_seconds: float = Field(default=10.0, ge=0, description="time that running calls get at shutdown")
+
+    @field_validator("host", "console_host", check_fields=False)
+    @classmethod
+    def _is_not_in_the_clear(cls, host: str, info: ValidationInfo) -> str:
+        # An empty host is every address there is; an empty console_host is as `host`.
+        if (host or info.field_name == "host") and not TlsSettings().allows(host):
+            variable = f"{cls.model_config.get('env_prefix', '')}{info.field_name}".upper()
+            raise ValueError(
+                f"{variable} is {host!r}, where others come, and there is no TLS: set GYRE_TLS_DIR to a folder with "
+                "tls.crt, tls.key and ca.crt (gyre certificates makes one), or to none where plain is meant"
+            )
+        return host
 
 
 class ModelSettings(ServiceSettings):

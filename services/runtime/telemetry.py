@@ -9,10 +9,12 @@ import sys
 from functools import cache
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
 from services.runtime import tracing
+from services.runtime.scraping import serve_metrics
 from services.runtime.settings import TelemetrySettings
+from services.runtime.tls import Tls
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -88,6 +90,8 @@ ALERTS = Gauge(
 DEPLOYMENT_DRIFTS = Gauge(
     "gyre_deployment_drifts", "Measures changed soon after going live", ["tenant", "task", "candidate_id"]
 )
+# When the certificate ends that this process shows to others; 0 without TLS.
+CERTIFICATE_EXPIRES = Gauge("gyre_certificate_expires_seconds", "When the own certificate ends, as Unix time")
 # Experts' queue.
 OPEN_ITEMS = Gauge("gyre_open_items", "Edge cases waiting for an expert", ["tenant", "task"])
 
@@ -112,13 +116,20 @@ def set_up_logs(settings: TelemetrySettings) -> None:
     )
 
 
-def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: int) -> None:
+def set_up(service: str, settings: TelemetrySettings, host: str, metrics_port: int, tls: Tls | None) -> None:
     """Configure metrics and traces of this process, and name the service in its logs. Called once, as `set_up_logs`."""
     structlog.contextvars.bind_contextvars(service=service)
+    if tls is not None:
+        CERTIFICATE_EXPIRES.set_function(lambda: tls.current().expires)
     if metrics_port:
-        start_http_server(metrics_port, addr=host)
+        serve_metrics(service, host, metrics_port, tls)
     if settings.otlp_endpoint:
-        tracing.set_up(service, settings.otlp_endpoint)
+        tracing.set_up(service, settings.otlp_endpoint, tls)
+
+
+def log_refused(port: str, found: frozenset[str]) -> None:
+    """Log that somebody with a certificate may not ask here."""
+    log().warning("caller refused", port=port, reason="not one of those who may ask here", caller=sorted(found))
 
 
 def log() -> structlog.stdlib.BoundLogger:

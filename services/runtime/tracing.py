@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
+import grpc
 from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Span, SpanKind
+
+from services.runtime.tls import Renewed, Tls
 
 _HEADER = "traceparent"
 _TRACER = trace.get_tracer("gyre")
@@ -34,11 +37,30 @@ class _Record(Protocol):
     def traceparent(self) -> str: ...
 
 
-def set_up(service: str, endpoint: str) -> None:
+def set_up(service: str, endpoint: str, tls: Tls | None) -> None:
     """Have spans made and sent to a collector at host:port."""
     provider = TracerProvider(resource=Resource.create({"service.name": f"gyre-{service}"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, insecure=True)))
+    provider.add_span_processor(BatchSpanProcessor(Exporter(endpoint, tls)))
     trace.set_tracer_provider(provider)
+
+
+class Exporter(SpanExporter):
+    """Sends spans to a collector, with the certificate as it is then."""
+
+    def __init__(self, endpoint: str, tls: Tls | None) -> None:
+        def make(credentials: grpc.ChannelCredentials | None) -> OTLPSpanExporter:
+            return OTLPSpanExporter(endpoint, insecure=credentials is None, credentials=credentials)
+
+        self._exporters = Renewed(tls, make)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send spans."""
+        return self._exporters.current().export(spans)
+
+    def shutdown(self) -> None:
+        """End the connections."""
+        for exporter in self._exporters.made:
+            exporter.shutdown()
 
 
 def traceparent() -> str:

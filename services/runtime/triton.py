@@ -16,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from schemas.prompts import Generated, Prompt
 from services.runtime import tracing
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, Retryable
+from services.runtime.tls import Renewed, Tls
 
 # As tritonclient's own, but that a restarted Triton is found again within seconds and not within two minutes.
 CHANNEL_OPTIONS = [
@@ -28,11 +29,29 @@ CHANNEL_OPTIONS = [
 _CALLERS_FIELDS = ("text_input", "sampling_parameters")
 
 
+class TritonClients:
+    """A client of one Triton server, with the certificate as it is then."""
+
+    def __init__(self, url: str, tls: Tls | None) -> None:
+        self._clients = Renewed(
+            tls, lambda credentials: InferenceServerClient(url, creds=credentials, channel_args=CHANNEL_OPTIONS)
+        )
+
+    def current(self) -> InferenceServerClient:
+        """Return the client."""
+        return self._clients.current()
+
+    async def close(self) -> None:
+        """End the connections."""
+        for client in self._clients.made:
+            await client.close()
+
+
 class TritonModels:
     """Asks the models of one Triton server."""
 
-    def __init__(self, url: str) -> None:
-        self._client = InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
+    def __init__(self, url: str, tls: Tls | None = None) -> None:
+        self._clients = TritonClients(url, tls)
 
     async def __aenter__(self) -> Self:
         return self
@@ -40,7 +59,7 @@ class TritonModels:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.close()
+        await self._clients.close()
 
     async def generate(self, prompt: Prompt, timeout_seconds: float) -> AsyncGenerator[str | Generated, None]:
         """Yield the answer piece by piece, then how it ended. Closing the generator stops the generation.
@@ -63,7 +82,7 @@ class TritonModels:
                 _flag("exclude_input_in_output", True),
             ],
         }
-        responses = self._client.stream_infer(
+        responses = self._clients.current().stream_infer(
             _once(inference), stream_timeout=timeout_seconds, headers=tracing.headers()
         )
         generated, refusal = None, None

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from safetensors import SafetensorError
-from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from schemas.events import Deployment
@@ -17,7 +16,8 @@ from schemas.prompts import Prompt
 from schemas.topics import Topic
 from services.runtime.errors import InvalidArgument, Rejected, Retryable
 from services.runtime.kafka import Producer
-from services.runtime.triton import CHANNEL_OPTIONS, TritonModels
+from services.runtime.tls import Tls
+from services.runtime.triton import TritonClients, TritonModels
 from services.serving import gguf
 from services.serving.domain.deployments import Placed
 from services.serving.llama_backend import choose_versions, model_versions, version_settings, write_model_version
@@ -29,9 +29,9 @@ BASE_GGUF = "base.Q8_0.gguf"
 class TritonServer:
     """Triton's model control, and its models asked as anyone would ask them."""
 
-    def __init__(self, url: str, load_seconds: float, parallel: int) -> None:
-        self._client = InferenceServerClient(url, channel_args=CHANNEL_OPTIONS)
-        self._models = TritonModels(url)
+    def __init__(self, url: str, load_seconds: float, parallel: int, tls: Tls | None = None) -> None:
+        self._clients = TritonClients(url, tls)
+        self._models = TritonModels(url, tls)
         self._load_seconds = load_seconds
         self._parallel = parallel
 
@@ -42,12 +42,12 @@ class TritonServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._models.__aexit__(kind, error, trace)
-        await self._client.close()
+        await self._clients.close()
 
     async def loaded(self) -> Mapping[str, frozenset[int]]:
         """Return the versions of each model that are ready."""
         try:
-            index = await self._client.get_model_repository_index(client_timeout=self._load_seconds)
+            index = await self._clients.current().get_model_repository_index(client_timeout=self._load_seconds)
         except InferenceServerException as error:
             raise Retryable(f"Triton does not answer: {error.message()}") from error
         found: dict[str, set[int]] = {}
@@ -61,11 +61,11 @@ class TritonServer:
 
         Triton loads all the versions that config.pbtxt names or, where one fails, keeps what it had.
         """
-        await self._control(self._client.load_model, model)
+        await self._control(self._clients.current().load_model, model)
 
     async def unload(self, model: str) -> None:
         """Unload a model."""
-        await self._control(self._client.unload_model, model)
+        await self._control(self._clients.current().unload_model, model)
 
     async def _control(self, call: Any, model: str) -> None:
         try:

@@ -7,7 +7,8 @@ from services.runtime.clock import Clock
 from services.runtime.kafka import Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
-from services.runtime.settings import KafkaSettings
+from services.runtime.settings import KafkaSettings, TlsSettings
+from services.runtime.tls import tls_of
 from services.serving.adapters import FolderRepository, KafkaAnnouncer, TritonServer
 from services.serving.consumer import Reconciler, Watcher, follower, transformer
 from services.serving.exporting import FolderExporter
@@ -24,7 +25,7 @@ async def build(stack: AsyncExitStack) -> Service:
     settings, kafka, clock = Settings(), KafkaSettings(), Clock()
     producer = await stack.enter_async_context(Producer(kafka))
     server = await stack.enter_async_context(
-        TritonServer(settings.triton_url, settings.load_seconds, settings.parallel)
+        TritonServer(settings.triton_url, settings.load_seconds, settings.parallel, tls_of(TlsSettings()))
     )
     repository = FolderRepository(
         settings.triton_repository,

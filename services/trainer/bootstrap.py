@@ -11,7 +11,8 @@ from services.runtime.clock import Clock
 from services.runtime.kafka import Follower, Producer
 from services.runtime.models import ModelServers
 from services.runtime.service import Service
-from services.runtime.settings import KafkaSettings, UpstreamSettings
+from services.runtime.settings import KafkaSettings, TlsSettings, UpstreamSettings
+from services.runtime.tls import tls_of
 from services.trainer.adapters import GrpcTrial, KafkaAnnouncer, ProcessLearner
 from services.trainer.consumer import follower
 from services.trainer.contest import Contest
@@ -25,13 +26,13 @@ from services.trainer.training import configuration
 
 async def build(stack: AsyncExitStack) -> Service:
     """Build the service. It serves once it knows the labels and the runs that are there."""
-    settings, kafka = Settings(), KafkaSettings()
+    settings, kafka, tls = Settings(), KafkaSettings(), tls_of(TlsSettings())
     chosen = configuration.cpu() if settings.device == "cpu" else configuration.gpu()
     if settings.epochs is not None:
         chosen = msgspec.structs.replace(chosen, epochs=settings.epochs)
     producer = await stack.enter_async_context(Producer(kafka))
-    models = await stack.enter_async_context(ModelServers(UpstreamSettings()))
-    channel = await stack.enter_async_context(rpc.channel(settings.serving_target))
+    models = await stack.enter_async_context(ModelServers(UpstreamSettings(), tls))
+    channel = await stack.enter_async_context(rpc.channel(settings.serving_target, tls))
     knowledge, runs, clock = Knowledge(), Runs(settings.artifacts_dir), Clock()
     training = Training(
         knowledge,

@@ -17,7 +17,8 @@ from services.runtime.embeddings import space_of
 from services.runtime.kafka import Follower, Producer
 from services.runtime.rpc import Registration
 from services.runtime.service import Service
-from services.runtime.settings import ClickHouseSettings, KafkaSettings
+from services.runtime.settings import ClickHouseSettings, KafkaSettings, TlsSettings
+from services.runtime.tls import tls_of
 from services.triage.adapters import ItemsOnDisk, KafkaActions, KafkaLabels
 from services.triage.alike import Alike
 from services.triage.backlog import Backlog
@@ -82,7 +83,8 @@ async def build(stack: AsyncExitStack) -> Service:
     )
     pages = Pages()
     entrance = Entrance(settings, identity, pages, _provider(settings, session_secret))
-    await stack.enter_async_context(Console(settings, Items(desk, alike, entrance, pages), record, entrance, pages))
+    items_pages = Items(desk, alike, entrance, pages)
+    await stack.enter_async_context(Console(settings, items_pages, record, entrance, pages, tls_of(TlsSettings())))
 
     async def decide() -> None:
         await follower.caught_up()  # what experts have said before is known before anything is picked

@@ -14,6 +14,7 @@ from aiohttp import web
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, PermissionDenied, ServiceError
+from services.runtime.tls import Tls
 from services.triage import contributions, overview, quality
 from services.triage.entrance import VISITOR, Entrance
 from services.triage.identity import NOT_LOCAL
@@ -32,12 +33,21 @@ LOOPBACK = "127.0.0.1"
 class Console:
     """Serves the console while entered."""
 
-    def __init__(self, settings: Settings, items: Items, record: Record, entrance: Entrance, pages: Pages) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        items: Items,
+        record: Record,
+        entrance: Entrance,
+        pages: Pages,
+        tls: Tls | None = None,
+    ) -> None:
         self._settings = settings
         self._items = items
         self._record = Recent(record, Clock())
         self._entrance = entrance
         self._pages = pages
+        self._tls = tls
         self._runner: web.AppRunner | None = None
 
     @property
@@ -70,7 +80,8 @@ class Console:
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self.host, self._settings.console_port).start()
+            secured = None if self._tls is None else self._tls.server_context(mutual=False)
+            await web.TCPSite(self._runner, self.host, self._settings.console_port, ssl_context=secured).start()
         except OSError as error:
             await self._runner.cleanup()
             raise Fatal(

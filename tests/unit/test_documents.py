@@ -31,3 +31,11 @@ def test_the_capabilities_name_code_and_a_test_for_each() -> None:
     for capability, code, tests in rows:
         assert "](" in code, capability
         assert "](../tests/" in tests, capability
+
+
+def test_every_test_that_the_security_document_names_is_there() -> None:
+    named = re.findall(r"\[([^\]]+)\]\(\.\./(tests/[^)]+)\)", (ROOT / "docs/security.md").read_text())
+    assert len(named) > 40
+    for sentence, path in named:
+        name = f"test_{sentence.replace(' ', '_').replace('-', '_')}"
+        assert re.search(rf"def {name}\(", (ROOT / path).read_text()), name

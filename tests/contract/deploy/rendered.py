@@ -23,7 +23,6 @@ AWAITED = {
     "GYRE_KAFKA_PASSWORD",
     "GYRE_KAFKA_SECURITY_PROTOCOL",
     "GYRE_KAFKA_USER",
-    "GYRE_TLS_DIR",
 }
 
 Object = dict[str, Any]

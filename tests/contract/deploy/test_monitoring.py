@@ -193,9 +193,6 @@ def test_the_commands_of_the_runbooks_are_there() -> None:
     assert len(commands) > 20
     for command in commands:
         if command[0] == "gyre":
-            # Made by the installation of certificates, which is no part of this package's commands yet.
-            if command[1] == "certificates":
-                continue
             known: Any = main.get_command(None, command[1])  # type: ignore[arg-type] # it needs no context
             assert known is not None, command
             if len(command) > 2 and hasattr(known, "commands"):

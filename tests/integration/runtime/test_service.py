@@ -1,13 +1,16 @@
 """The life of a service process."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from embedded.ports import free_ports
+from tests.certificates import Folders
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -21,3 +24,43 @@ def test_a_service_that_waits_for_kafka_can_be_stopped(number: signal.Signals) -
     assert any('"event": "waiting"' in line for line in process.stderr)
     process.send_signal(number)
     assert process.wait(timeout=30) == 0
+
+
+def cannot_start(**environment: str) -> str:
+    """Return what governance says when it does not start, which is one line."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.governance"],
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    told = json.loads(line)
+    assert told["event"] == "cannot start"
+    return str(told["error"])
+
+
+def test_a_service_does_not_start_in_the_clear_where_others_come() -> None:
+    assert cannot_start(GYRE_GOVERNANCE_HOST="0.0.0.0") == (
+        "GYRE_GOVERNANCE_HOST is '0.0.0.0', where others come, and there is no TLS: set GYRE_TLS_DIR to a folder with "
+        "tls.crt, tls.key and ca.crt (gyre certificates makes one), or to none where plain is meant"
+    )
+
+
+def test_a_service_does_not_start_with_a_certificate_of_another(tmp_path: Path) -> None:
+    assert cannot_start(GYRE_TLS_DIR=str(Folders(tmp_path).of("router"))) == (
+        "GYRE_TLS_DIR: the certificate is of router, localhost; wanted one of governance"
+    )
+
+
+def test_a_service_does_not_start_without_what_should_lie_in_its_folder(tmp_path: Path) -> None:
+    told = cannot_start(GYRE_TLS_DIR=str(tmp_path))
+    assert "tls.crt" in told
+    assert str(tmp_path) in told
+
+
+def test_a_service_whose_settings_are_wrong_says_which(tmp_path: Path) -> None:
+    assert cannot_start(GYRE_GOVERNANCE_GRPC_PORT="eleven").startswith("grpc_port: Input should be a valid integer")

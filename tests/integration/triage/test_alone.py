@@ -19,7 +19,12 @@ from tests.integration.triage.console import browser
 async def alone(kafka: str, models: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
     """A triage that listens on every address of the machine, as far as it dares."""
     process = Process(
-        kafka, models, tmp_path_factory.mktemp("alone"), GYRE_TRIAGE_ACCOUNTS="", GYRE_TRIAGE_HOST="0.0.0.0"
+        kafka,
+        models,
+        tmp_path_factory.mktemp("alone"),
+        GYRE_TRIAGE_ACCOUNTS="",
+        GYRE_TRIAGE_HOST="0.0.0.0",
+        GYRE_TLS_DIR="none",
     )
     await process.start()
     yield process

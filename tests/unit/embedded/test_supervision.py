@@ -75,6 +75,7 @@ def test_services_are_told_where_everything_is(settings: Settings) -> None:
     assert environment["GYRE_AUDIT_TARGET"] == "127.0.0.1:4711"
     assert environment["GYRE_KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:19092"
     assert environment["GYRE_CLICKHOUSE_URL"] == "http://127.0.0.1:18123"
+    assert environment["GYRE_TLS_DIR"] == ""  # whatever the operator's own says
     assert environment["GYRE_TRITON_REPOSITORY"] == str(settings.state_dir / "triton" / "models")
 
 
