@@ -14,6 +14,7 @@ from embedded.errors import EmbeddedError
 _COMMANDS = {
     "up": "Start the stack on this machine.",
     "status": "Show how each part of the stack is.",
+    "doctor": "Find what is wrong, and say what to do.",
     "logs": "Show what the parts of the stack have logged.",
     "down": "Stop the stack.",
     "demo": "Play the learning loop once round.",
