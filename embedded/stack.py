@@ -30,6 +30,7 @@ from embedded.supervision import (
     Supervisor,
     configuration,
     end_leftovers,
+    leftovers,
     listens,
     memory_bytes,
     uptime_seconds,
@@ -151,6 +152,21 @@ class Stack:
         """Return how each part is, in starting order."""
         processes = self._supervisor.processes()
         return [self._status(part, processes.get(part.name)) for part in self.parts.values()]
+
+    @contextlib.contextmanager
+    def held_down(self) -> Iterator[None]:
+        """Keep the stack from being started.
+
+        Raises:
+            StackConflict: It runs, or is being changed by another command.
+        """
+        if not self.settings.run_dir.exists():  # it was never started
+            yield
+            return
+        with self._lock():
+            if self._supervisor.running() or leftovers(self.settings):
+                raise StackConflict(f"The stack in {self.settings.state_dir} runs; stop it first: gyre down.")
+            yield
 
     def log_file(self, name: str) -> Path:
         """Return where a part's output is kept; older output lies beside it with a number behind its name."""

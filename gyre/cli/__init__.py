@@ -24,6 +24,8 @@ _COMMANDS = {
     "export": "Take a specialist out, as one folder that needs no Gyre.",
     "audit": "Prove, verify and erase what is on record.",
     "dlq": "Look at dead letters, and send them back.",
+    "backup": "Write what cannot be made again into a folder.",
+    "restore": "Put a backup into an empty installation.",
     "schemas": "Check the schemas of messages and tables.",
 }
 _OURS = ("buf", "embedded", "gyre", "schemas", "services")
