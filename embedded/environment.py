@@ -141,6 +141,14 @@ def audit_signing_keys(settings: Settings) -> str:
     return _secret(settings, "audit-signing-keys", lambda: SigningKey.generate("gyre-audit").secret())
 
 
+def made_secret(settings: Settings, name: str) -> str:
+    """Return a secret of the stack; empty where it was not made yet, or cannot be read."""
+    try:
+        return _secret_file(settings, name).read_text().strip()
+    except OSError:
+        return ""
+
+
 def _secret(settings: Settings, name: str, make: Callable[[], str] = secrets.token_urlsafe) -> str:
     path = _secret_file(settings, name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

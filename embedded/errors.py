@@ -4,7 +4,8 @@ EmbeddedError
 ├── SettingsError   a variable is not what was wanted
 ├── PortTaken       something else listens where a part wants to
 ├── PartFailed      a part did not become ready
-└── StackConflict   the stack that runs is not the one that was asked for
+├── StackConflict   the stack that runs is not the one that was asked for
+└── BackupError     a backup cannot be made, or not be restored
 """
 
 
@@ -36,3 +37,7 @@ class PartFailed(EmbeddedError):  # noqa: N818 - what happened says more than an
 
 class StackConflict(EmbeddedError):  # noqa: N818 - what happened says more than another "Error"
     """The stack in this state folder runs with other settings, or another command is changing it."""
+
+
+class BackupError(EmbeddedError):
+    """A backup cannot be made or restored; the message names the file."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -19,19 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import psutil
-
 from embedded import kafka, triton
 from embedded.environment import write_clickhouse_users
 from embedded.errors import PartFailed, PortTaken, SettingsError, StackConflict
 from embedded.parts import PARTS, Part, all_parts, chosen, ports_of
-from embedded.settings import HOST, PORTS, SERVICES, Settings
+from embedded.ports import taken_by
+from embedded.settings import PORTS, SERVICES, Settings
 from embedded.supervision import (
     RUNNING_STATES,
     Process,
     Supervisor,
     configuration,
     end_leftovers,
+    leftovers,
     listens,
     memory_bytes,
     uptime_seconds,
@@ -154,6 +153,21 @@ class Stack:
         processes = self._supervisor.processes()
         return [self._status(part, processes.get(part.name)) for part in self.parts.values()]
 
+    @contextlib.contextmanager
+    def held_down(self) -> Iterator[None]:
+        """Keep the stack from being started.
+
+        Raises:
+            StackConflict: It runs, or is being changed by another command.
+        """
+        if not self.settings.run_dir.exists():  # it was never started
+            yield
+            return
+        with self._lock():
+            if self._supervisor.running() or leftovers(self.settings):
+                raise StackConflict(f"The stack in {self.settings.state_dir} runs; stop it first: gyre down.")
+            yield
+
     def log_file(self, name: str) -> Path:
         """Return where a part's output is kept; older output lies beside it with a number behind its name."""
         return self.settings.logs_dir / f"{name}.log"
@@ -190,15 +204,11 @@ class Stack:
     def _check_ports(self, names: Collection[str]) -> None:
         for variable in (variable for name in names for variable in ports_of(name)):
             number, port = self.settings.port(variable), PORTS[variable]
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
-                try:
-                    probe.bind((HOST, number))
-                except OSError as error:
-                    raise PortTaken(
-                        f"Port {number} is taken{_listener(number)}, and {port.part} wants it for {port.use} "
-                        f"({error.strerror}); free it, or choose another with {variable}."
-                    ) from error
+            if taken := taken_by(number):
+                raise PortTaken(
+                    f"Port {number} is taken{taken}, and {port.part} wants it for {port.use}; free it, or choose "
+                    f"another with {variable}."
+                )
 
     def _prepare(self, names: Collection[str], report: Report) -> None:
         """Have what the parts need before their first start, so that a person sees it happen."""
@@ -337,13 +347,3 @@ def _size(path: Path) -> int:
 
 def _started_with(settings: Settings) -> Path:
     return settings.run_dir / "settings.json"
-
-
-def _listener(port: int) -> str:
-    try:
-        for connection in psutil.net_connections("tcp"):
-            if connection.pid and connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
-                return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
-    except psutil.Error:
-        pass  # somebody else's, or gone meanwhile: the port is taken all the same
-    return ""

@@ -183,12 +183,17 @@ class Supervisor:
             raise EmbeddedError(f"The supervisor refuses {method} {' '.join(map(str, arguments))}: {fault}.") from fault
 
 
+def leftovers(settings: Settings) -> list[psutil.Process]:
+    """Return every process that carries the mark of this stack."""
+    return [process for process in psutil.process_iter() if _is_marked(process, str(settings.state_dir))]
+
+
 def end_leftovers(settings: Settings) -> int:
     """End every process that carries the mark of this stack, and return how many there were.
 
     What a killed supervisor or a killed part leaves behind has no other way to be found.
     """
-    found = [process for process in psutil.process_iter() if _is_marked(process, str(settings.state_dir))]
+    found = leftovers(settings)
     for process in found:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()

@@ -14,6 +14,7 @@ from embedded.errors import EmbeddedError
 _COMMANDS = {
     "up": "Start the stack on this machine.",
     "status": "Show how each part of the stack is.",
+    "doctor": "Find what is wrong, and say what to do.",
     "logs": "Show what the parts of the stack have logged.",
     "down": "Stop the stack.",
     "demo": "Play the learning loop once round.",
@@ -24,6 +25,8 @@ _COMMANDS = {
     "audit": "Prove, verify and erase what is on record.",
     "dlq": "Look at dead letters, and send them back.",
     "certificates": "Make a CA for development, and certificates.",
+    "backup": "Write what cannot be made again into a folder.",
+    "restore": "Put a backup into an empty installation.",
     "schemas": "Check the schemas of messages and tables.",
 }
 _OURS = ("buf", "embedded", "gyre", "schemas", "services")

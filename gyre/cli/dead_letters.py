@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from msgspec.structs import replace
 
 from schemas.codecs import UndecodableError, codec, dead_letter_codec, encode_dead_letter
-from schemas.events import DeadLetter
+from schemas.events import REPLAY_HOP, DeadLetter
 from schemas.topics import Topic
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
@@ -25,8 +25,6 @@ from services.runtime.kafka import MAX_RECORD_BYTES, ensure_topics
 from services.runtime.settings import KafkaSettings
 
 KAFKA_SECONDS = 15.0
-# The hop of what a replay leaves in the dead-letter topic: a letter about a letter.
-_REPLAY = "gyre dlq replay"
 
 T = TypeVar("T")
 
@@ -73,7 +71,7 @@ async def summaries(topics: Sequence[Topic]) -> dict[Topic, list[Summary]]:
     replayed_at = {}
     async with _reader() as reader:
         async for topic, offset, letter in reader.read(topics):
-            if letter.hop == _REPLAY:
+            if letter.hop == REPLAY_HOP:
                 replayed_at[topic, letter.offset] = letter.failed_at
             else:
                 found[topic].append(
@@ -119,7 +117,7 @@ async def replay(topic: Topic, offsets: Container[int]) -> int:
     )
     sent = 0
     async with _reader() as reader, producer:
-        noted = {letter.offset async for _, _, letter in reader.read([topic]) if letter.hop == _REPLAY}
+        noted = {letter.offset async for _, _, letter in reader.read([topic]) if letter.hop == REPLAY_HOP}
         async for _, offset, letter in reader.read([topic]):
             if offset not in offsets or offset in noted:
                 continue
@@ -127,7 +125,7 @@ async def replay(topic: Topic, offsets: Container[int]) -> int:
                 topic=topic.dead_letters,
                 partition=0,
                 offset=offset,
-                hop=_REPLAY,
+                hop=REPLAY_HOP,
                 reason=f"the record of the letter at this offset was sent back to {topic}",
                 failed_at=Clock().now(),
                 key=letter.key,

@@ -4,7 +4,7 @@ They are the source of the Avro schemas: `schemas.avro` derives one from each cl
 in git under a number (`schemas/avro/ids.json`). Add fields with defaults; never rename, remove or retype one.
 """
 
-from schemas.events.audit import Checkpoint, DeadLetter, Drift, Erasure, Place
+from schemas.events.audit import REPLAY_HOP, Checkpoint, DeadLetter, Drift, Erasure, Place
 from schemas.events.base import Event, Finding, Message, Sensitivity, Tool, ToolCall
 from schemas.events.context import Document
 from schemas.events.governance import BundlePublished
@@ -30,6 +30,7 @@ from schemas.topics import Topic
 
 __all__ = [
     "EVENTS",
+    "REPLAY_HOP",
     "WRONG_FORM",
     "Attempt",
     "BundlePublished",

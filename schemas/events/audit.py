@@ -71,6 +71,10 @@ class Drift(Event, frozen=True, kw_only=True):
     requests: int = 0  # seen since what is ordinary began to be learned
 
 
+# The hop of what a replay leaves in the dead-letter topic: a letter about a letter.
+REPLAY_HOP = "gyre dlq replay"
+
+
 class DeadLetter(Event, frozen=True, kw_only=True):
     """A record that could not be handled, whole, with the reason."""
 

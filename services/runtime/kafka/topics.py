@@ -19,7 +19,7 @@ async def ensure_topics(settings: KafkaSettings) -> None:
     try:
         await admin.start()
         present = set(await admin.list_topics())
-        wanted = [topic for each in Topic for topic in new_topics(each, settings) if topic.name not in present]
+        wanted = [topic for topic in wanted_topics(settings) if topic.name not in present]
         if wanted:
             created = await admin.create_topics(wanted)
             for topic, code, *_ in created.topic_errors:
@@ -30,6 +30,11 @@ async def ensure_topics(settings: KafkaSettings) -> None:
         raise Retryable(f"Kafka at {settings.bootstrap_servers} does not answer: {error!r}") from error
     finally:
         await admin.close()
+
+
+def wanted_topics(settings: KafkaSettings) -> list[NewTopic]:
+    """Return every topic and its dead-letter topic, as they are created."""
+    return [new for topic in Topic for new in new_topics(topic, settings)]
 
 
 def new_topics(topic: Topic, settings: KafkaSettings) -> list[NewTopic]:

@@ -12,7 +12,20 @@ from gyre.cli.logs import readable
 
 def test_help_lists_every_command_without_importing_what_they_need() -> None:
     listed = CliRunner().invoke(main, ["--help"]).output
-    for command in ("up", "status", "logs", "down", "demo", "policy", "experts", "labels", "export", "dlq", "schemas"):
+    for command in (
+        "up",
+        "status",
+        "doctor",
+        "logs",
+        "down",
+        "demo",
+        "policy",
+        "experts",
+        "labels",
+        "export",
+        "dlq",
+        "schemas",
+    ):
         assert f"\n  {command} " in listed
     script = (
         "import sys\nfrom gyre.cli import main\nmain(['--help'], standalone_mode=False)\n"
@@ -22,7 +35,7 @@ def test_help_lists_every_command_without_importing_what_they_need() -> None:
     assert run.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["up", "status", "logs", "down"])
+@pytest.mark.parametrize("command", ["up", "status", "doctor", "logs", "down"])
 def test_each_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0
