@@ -24,6 +24,7 @@ _COMMANDS = {
     "audit": "Prove, verify and erase what is on record.",
     "dlq": "Look at dead letters, and send them back.",
     "schemas": "Check the schemas of messages and tables.",
+    "capacity": "Say what an installation of a size takes.",
 }
 _OURS = ("buf", "embedded", "gyre", "schemas", "services")
 
