@@ -21,33 +21,25 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import grpc.aio
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from benchmarks.router import chat, listening, load, process
-from benchmarks.store_bundle import ANSWERS, WARM_UP, bundle, documents, key_of, products
-from benchmarks.store_day import APPLICATIONS, DAY_SECONDS, INJECTION, PERSONAL, Asked, requests_of_day
+from benchmarks.store_bundle import ANSWERS, WARM_UP, bundle, products
+from benchmarks.store_day import DAY_SECONDS, INJECTION, PERSONAL, Asked, requests_of_day
+from benchmarks.store_stack import WAIT_SECONDS, completion, headers, ingest, publish, until
 from embedded.environment import clickhouse_password
 from embedded.ports import free_ports, stack_ports
 from embedded.settings import Settings
 from embedded.stack import Stack
-from gyre.api.context.v1 import context_pb2, context_pb2_grpc
-from gyre.api.types.v1 import types_pb2
-from schemas.bundle import Bundle
-from schemas.events import BundlePublished
-from schemas.topics import Topic
 from services.runtime.clickhouse import ClickHouse
-from services.runtime.kafka import Producer
 from services.runtime.settings import ClickHouseSettings, KafkaSettings
 
 # Per cent, as published for a retailer's deployment of this size (1,600 stores, 50,000 requests a day).
@@ -63,7 +55,6 @@ PUBLISHED = {
 PARTS = ("kafka", "clickhouse", "governance", "context", "audit", "router")
 # While Kafka's JVM compiles what it runs often.
 WARM_SECONDS, WARM_IN_FLIGHT = 45, 8
-WAIT_SECONDS = 120
 # A caller that is told so comes again later, so often.
 TURNED_AWAY_AT_MOST = 60
 
@@ -124,16 +115,16 @@ def main() -> None:
 async def _run(stack: Stack, day: Sequence[Asked], stand_in_port: int, seconds: float, plot: Path | None) -> None:
     await listening(stand_in_port)
     kafka = KafkaSettings(bootstrap_servers=stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT"))
-    await _publish(kafka, bundle(stand_in_port))
-    await _ingest(stack.settings.address("GYRE_CONTEXT_GRPC_PORT"))
+    await publish(kafka, bundle(stand_in_port))
+    await ingest(stack.settings.address("GYRE_CONTEXT_GRPC_PORT"))
     url = f"http://{stack.settings.address('GYRE_ROUTER_HTTP_PORT')}/v1/chat/completions"
     # No limit to its connections: a request that waits for one would not be asked at its time.
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
         _analyst(stack.settings) as clickhouse,
     ):
-        warm = chat(session, stack.settings.port("GYRE_ROUTER_HTTP_PORT"), _headers(WARM_UP))
-        await _until(warm, "the router answers")
+        warm = chat(session, stack.settings.port("GYRE_ROUTER_HTTP_PORT"), headers(WARM_UP))
+        await until(warm, "the router answers")
         print(f"warming up for {WARM_SECONDS} s", file=sys.stderr)
         await load(warm, WARM_IN_FLIGHT, WARM_SECONDS)
         before = await _audit_seconds(session, stack.settings)
@@ -157,20 +148,12 @@ async def replay(session: aiohttp.ClientSession, url: str, day: Sequence[Asked],
     started = time.perf_counter()
 
     async def ask(asked: Asked, late_seconds: float) -> Answered:
-        caller = APPLICATIONS[asked.application]
-        metadata = {"conversation_id": asked.conversation_id} | ({"task": asked.task} if caller.names_task else {})
-        body = {
-            "model": "auto",
-            "messages": [{"role": "user", "content": asked.text}],
-            "metadata": metadata,
-            "user": f"store-{asked.store:04}",
-            "stream": caller.is_streamed,
-        }
+        body = completion(asked)
         turned_away = 0
         while True:
             begun = time.perf_counter()
             try:
-                async with session.post(url, json=body, headers=_headers(asked.application)) as answer:
+                async with session.post(url, json=body, headers=headers(asked.application)) as answer:
                     text, status = await answer.text(), answer.status
                     again_seconds = float(answer.headers.get("retry-after", 1))
             except aiohttp.ClientError:
@@ -180,7 +163,7 @@ async def replay(session: aiohttp.ClientSession, url: str, day: Sequence[Asked],
                 break
             turned_away += 1
             await asyncio.sleep(again_seconds)  # as any SDK does
-        if status == 200 and caller.is_streamed and not text.endswith("data: [DONE]\n\n"):
+        if status == 200 and body["stream"] and not text.endswith("data: [DONE]\n\n"):
             status = 0
         return Answered(asked, late_seconds, time.perf_counter() - begun, status, turned_away)
 
@@ -190,55 +173,6 @@ async def replay(session: aiohttp.ClientSession, url: str, day: Sequence[Asked],
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         under_way.append(asyncio.create_task(ask(asked, time.perf_counter() - due)))
     return await asyncio.gather(*under_way)
-
-
-def _headers(application: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key_of(application)}"}
-
-
-async def _publish(kafka: KafkaSettings, bundle: Bundle) -> None:
-    async with Producer(kafka) as producer:
-        await producer.send(
-            Topic.BUNDLES,
-            BundlePublished(version=bundle.version, published_at=datetime.now(UTC), content=bundle.model_dump_json()),
-        )
-
-
-async def _ingest(target: str) -> None:
-    """Give every tenant the shop's policy and what it sells, and wait until both are found."""
-    async with grpc.aio.insecure_channel(target) as channel:
-        stub: Any = context_pb2_grpc.ContextStub(channel)
-        for tenant in sorted({caller.tenant for caller in APPLICATIONS.values()}):
-            for name, (title, text) in documents().items():
-                request = context_pb2.IngestRequest(
-                    tenant=tenant, document_id=name, title=title, text=text, sensitivity=types_pb2.SENSITIVITY_INTERNAL
-                )
-                # At first governance may not have read the bundle yet.
-                await _until(lambda request=request: stub.Ingest(request), "context takes documents")  # type: ignore[misc]
-
-            async def found(tenant: str = tenant) -> None:
-                for query in ("return a delivered order", "headphones"):
-                    request = context_pb2.StitchRequest(
-                        tenant=tenant, query=query, budget_tokens=500, max_sensitivity=types_pb2.SENSITIVITY_INTERNAL
-                    )
-                    if not (await stub.Stitch(request)).passages:
-                        raise LookupError(query)
-
-            await _until(found, "context finds the documents")
-
-
-async def _until(succeeds: Callable[[], Awaitable[Any]], what: str) -> None:
-    """Wait until something can be done that cannot be yet."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            await succeeds()
-        except (grpc.aio.AioRpcError, aiohttp.ClientError, RuntimeError, LookupError) as error:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{WAIT_SECONDS} s have passed until {what}: {error}") from error
-            await asyncio.sleep(0.2)
-        else:
-            return
 
 
 @contextlib.asynccontextmanager

@@ -16,13 +16,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-STORES = 1600
+from gyre.capacity.load import load_of
+
+# Its stores, time zones and hours are those of the load that `gyre capacity` sizes such an installation for.
+_LOAD = load_of("retailer")
+STORES = _LOAD.stores
 DAY_SECONDS = 24 * 3600
 # By how many hours a store's clock is behind that of headquarters, and what share of stores it holds for.
-ZONES = {0: 0.47, 1: 0.29, 2: 0.07, 3: 0.17}
+ZONES = _LOAD.zones
 SIZE_INDEX = 1.6
 # What a store asks in each hour of its own day.
-HOURS = (0, 0, 0, 0, 0, 0.5, 2, 3, 5, 6, 8, 9, 11, 9, 7, 7, 8, 11, 10, 7, 4, 2, 0.5, 0)
+HOURS = _LOAD.hours
 # How many of a hundred conversations have one turn, two, three and four.
 TURNS = (62, 24, 10, 4)
 SHORTEST_PAUSE_SECONDS, MEAN_PAUSE_SECONDS = 30.0, 120.0

@@ -28,6 +28,7 @@ _COMMANDS = {
     "backup": "Write what cannot be made again into a folder.",
     "restore": "Put a backup into an empty installation.",
     "schemas": "Check the schemas of messages and tables.",
+    "capacity": "Say what an installation of a size takes.",
 }
 _OURS = ("buf", "embedded", "gyre", "schemas", "services")
 

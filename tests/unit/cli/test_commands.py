@@ -24,6 +24,10 @@ def test_help_lists_every_command_without_importing_what_they_need() -> None:
         "labels",
         "export",
         "dlq",
+        "certificates",
+        "capacity",
+        "backup",
+        "restore",
         "schemas",
     ):
         assert f"\n  {command} " in listed
