@@ -12,7 +12,7 @@ from typing import Any
 import uvloop
 
 from services.runtime import rpc, telemetry
-from services.runtime.errors import Fatal
+from services.runtime.errors import Fatal, InvalidSettings
 from services.runtime.settings import ServiceSettings, TelemetrySettings
 
 
@@ -41,8 +41,12 @@ Build = Callable[[AsyncExitStack], Awaitable[Service]]
 
 
 def run(build: Build) -> None:
-    """Run a service until SIGTERM or SIGINT. Exits with 1 when a loop failed."""
-    sys.exit(uvloop.run(_run(build)))
+    """Run a service until SIGTERM or SIGINT. Exits with 1 when a loop failed, or when it cannot run as it was set."""
+    try:
+        status = uvloop.run(_run(build))
+    except InvalidSettings as error:
+        sys.exit(str(error))
+    sys.exit(status)
 
 
 async def _run(build: Build) -> int:
