@@ -101,7 +101,7 @@ def main() -> None:
 
 
 async def _measure(stack: Stack, count: int) -> None:
-    gyre, analyst = (_client(stack, user) for user in ("gyre", "analyst"))
+    gyre, analyst = (_client(stack, user) for user in ("audit", "analyst"))
     server = next(status.pid for status in stack.status() if status.part.name == "clickhouse")
     try:
         await fill(gyre, count)

@@ -82,7 +82,7 @@ async def _measure(stack: Stack, count: int, partitions: int) -> None:
     kafka = KafkaSettings(bootstrap_servers=stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT"), partitions=partitions)
     database = ClickHouseSettings(
         url=f"http://{stack.settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
-        password=SecretStr(clickhouse_password(stack.settings, "gyre")),
+        password=SecretStr(clickhouse_password(stack.settings, "audit")),
     )
     clickhouse = ClickHouse(database)
     server = next(status.pid for status in stack.status() if status.part.name == "clickhouse")

@@ -36,8 +36,8 @@ def service_environment(settings: Settings) -> dict[str, str]:
     return {
         "GYRE_KAFKA_BOOTSTRAP_SERVERS": settings.address("GYRE_EMBEDDED_KAFKA_PORT"),
         "GYRE_CLICKHOUSE_URL": f"http://{settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
-        "GYRE_CLICKHOUSE_USER": "gyre",
-        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(settings, "gyre"),
+        "GYRE_CLICKHOUSE_USER": "audit",
+        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(settings, "audit"),
         "GYRE_TRITON_URL": settings.address("GYRE_EMBEDDED_TRITON_GRPC_PORT"),
         "GYRE_TRITON_REPOSITORY": str(settings.triton_repository),
         "GYRE_MODELS_DIR": str(settings.models_dir),
@@ -81,14 +81,14 @@ def part_environment(settings: Settings, name: str) -> dict[str, str]:
     told = {variable: value for variable, value in service_environment(settings).items() if variable not in others}
     # The console shows numbers of the record, and has no business to change it.
     reader = {
-        "GYRE_CLICKHOUSE_USER": "analyst",
-        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(settings, "analyst"),
+        "GYRE_CLICKHOUSE_USER": "triage",
+        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(settings, "triage"),
     }
     return {**told, **threads, **offline, **(reader if name == "triage" else {})}
 
 
 def clickhouse_password(settings: Settings, user: str) -> str:
-    """Return the password of the ClickHouse user `gyre` or `analyst`, made where there is none yet."""
+    """Return the password of a ClickHouse user (`READ_ONLY_BY_USER`), made where there is none yet."""
     return _secret(settings, f"clickhouse-{user}")
 
 

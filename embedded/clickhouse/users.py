@@ -1,6 +1,6 @@
 """Who may ask, and who may only read.
 
-The users file is JSON: `{"users": {"gyre": {"password_sha256_hex": "...", "readonly": false}}}`. Passwords are made by
+The users file is JSON: `{"users": {"audit": {"password_sha256_hex": "...", "readonly": false}}}`. Passwords are made by
 `create_users_file`, which returns them once and keeps only their digests.
 """
 
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedded.clickhouse.errors import ClickHouseError
 
-READ_ONLY_BY_USER = {"gyre": False, "analyst": True}
+# On a server each has the grants of deploy/clickhouse; the engine has none, and the front only tells reading from all.
+READ_ONLY_BY_USER = {"audit": False, "analyst": True, "triage": True}
 
 
 class User(BaseModel):
@@ -73,7 +74,7 @@ class Users(BaseModel):
 
 
 def create_users_file(path: Path, passwords: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Writes the users `gyre` (all rights) and `analyst` (read-only), readable by this account alone.
+    """Writes the users `audit` (all rights), `analyst` and `triage` (read-only), readable by this account alone.
 
     Args:
         path: the users file; its folder is made.

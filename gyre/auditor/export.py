@@ -47,7 +47,12 @@ class Exported:
 
 
 def export(
-    folder: Path, url: str, user: str, password: str, progress: Callable[[str, int], None] = lambda _chain, _rows: None
+    folder: Path,
+    url: str,
+    user: str,
+    password: str,
+    progress: Callable[[str, int], None] = lambda _chain, _rows: None,
+    ca_file: Path | None = None,
 ) -> Iterator[Exported]:
     """Write the signed part of every chain into a folder, and yield each when it is complete.
 
@@ -59,6 +64,7 @@ def export(
         user: Who may read the tables of the database `gyre`.
         password: Of that user.
         progress: Told the chain that is written, and how many rows it has.
+        ca_file: Whose certificates are believed as ClickHouse's, beside those that the system knows.
 
     Raises:
         ExportError: ClickHouse does not answer or refuses, nothing is signed, or the folder holds something.
@@ -71,6 +77,7 @@ def export(
             host=at.hostname or "127.0.0.1",
             port=at.port or 8123,
             secure=at.scheme == "https",
+            ca_cert=str(ca_file) if ca_file else None,
             username=user,
             password=password,
             autogenerate_session_id=False,

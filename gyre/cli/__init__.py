@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from embedded.errors import EmbeddedError
+from services.runtime.errors import InvalidSettings
 
 # Listed here with their one line of help, so that `gyre --help` need not import what they need.
 # Each is the command of its name in `gyre/cli/<name>.py`.
@@ -27,6 +28,7 @@ _COMMANDS = {
     "certificates": "Make a CA for development, and certificates.",
     "backup": "Write what cannot be made again into a folder.",
     "restore": "Put a backup into an empty installation.",
+    "kafka": "Make the topics, and say who may do what with them.",
     "schemas": "Check the schemas of messages and tables.",
     "capacity": "Say what an installation of a size takes.",
 }
@@ -61,7 +63,7 @@ class _explained:  # noqa: N801 - used as a verb
         return None
 
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
-        if isinstance(error, EmbeddedError):
+        if isinstance(error, EmbeddedError | InvalidSettings):
             raise click.ClickException(str(error)) from error
         if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in _OURS:
             raise click.ClickException(

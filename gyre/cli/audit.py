@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gyre.cli.stack import call_service, clickhouse_address, clickhouse_options, settings_of, state_dir_option
+from gyre.cli.stack import call_service, clickhouse_options, clickhouse_settings, settings_of, state_dir_option
 
 if TYPE_CHECKING:
     from gyre.auditor.verify import Finding
@@ -88,7 +88,7 @@ def export(folder: Path, url: str | None, user: str, state_dir: Path) -> None:
     from gyre.auditor.export import ExportError
     from gyre.auditor.export import export as write
 
-    address, password = clickhouse_address(settings_of(state_dir), url, user)
+    clickhouse = clickhouse_settings(settings_of(state_dir), url, user)
     console = Console(highlight=False)
     rows = unsigned = 0
     try:
@@ -96,10 +96,11 @@ def export(folder: Path, url: str | None, user: str, state_dir: Path) -> None:
             task = bar.add_task("Asking ClickHouse")
             for each in write(
                 folder,
-                address,
-                user,
-                password,
+                clickhouse.url,
+                clickhouse.user,
+                clickhouse.password.get_secret_value(),
                 lambda chain, count: bar.update(task, description=f"{chain}: {count:,} rows"),
+                clickhouse.ca,
             ):
                 rows, unsigned = rows + each.rows, unsigned + each.unsigned
     except ExportError as error:

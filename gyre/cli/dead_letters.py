@@ -21,7 +21,7 @@ from schemas.events import REPLAY_HOP, DeadLetter
 from schemas.topics import Topic
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
-from services.runtime.kafka import MAX_RECORD_BYTES, ensure_topics
+from services.runtime.kafka import MAX_RECORD_BYTES, connection, ensure_topics
 from services.runtime.settings import KafkaSettings
 
 KAFKA_SECONDS = 15.0
@@ -110,7 +110,7 @@ async def replay(topic: Topic, offsets: Container[int]) -> int:
     read here stay all there are.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=KafkaSettings().bootstrap_servers,
+        **connection(KafkaSettings()),
         transactional_id=f"gyre-dlq-{topic}",
         compression_type="lz4",  # as it was sent: the largest would not fit otherwise
         max_request_size=2 * MAX_RECORD_BYTES,
@@ -183,9 +183,7 @@ async def _reader() -> AsyncIterator[_Reader]:
     async with asyncio.timeout(KAFKA_SECONDS):
         await ensure_topics(settings)
     consumer, uncommitted = (
-        AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers, auto_offset_reset="earliest", isolation_level=isolation_level
-        )
+        AIOKafkaConsumer(**connection(settings), auto_offset_reset="earliest", isolation_level=isolation_level)
         for isolation_level in ("read_committed", "read_uncommitted")
     )
     async with consumer, uncommitted:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from gyre.cli.stack import clickhouse_address, clickhouse_options, settings_of, state_dir_option
+from gyre.cli.stack import clickhouse_options, clickhouse_settings, settings_of, state_dir_option
 
 if TYPE_CHECKING:
     from gyre.labelling.arrival import Arrival, Refused
@@ -240,8 +240,7 @@ def _progress(what: str, total: int | None = None) -> Iterator[Callable[[int], N
 def _record(url: str | None, user: str, state_dir: Path) -> Record:
     from gyre.labelling.record import Record
 
-    address, password = clickhouse_address(settings_of(state_dir), url, user)
-    return Record.at(address, user, password)
+    return Record.at(clickhouse_settings(settings_of(state_dir), url, user))
 
 
 def _bundle() -> Bundle:

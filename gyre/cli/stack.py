@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from embedded.settings import Settings
+    from services.runtime.settings import ClickHouseSettings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -37,16 +38,21 @@ def clickhouse_options(command: _Command) -> _Command:
     url = click.option(
         "--url", envvar="GYRE_CLICKHOUSE_URL", show_envvar=True, help="Of ClickHouse; this machine's if not told."
     )
-    user = click.option("--user", envvar="GYRE_CLICKHOUSE_USER", default="gyre", show_default=True, show_envvar=True)
+    user = click.option("--user", envvar="GYRE_CLICKHOUSE_USER", default="audit", show_default=True, show_envvar=True)
     return url(user(command))
 
 
-def clickhouse_address(settings: Settings, url: str | None, user: str) -> tuple[str, str]:
-    """Return where ClickHouse is, and the user's password: GYRE_CLICKHOUSE_PASSWORD, or this machine's stack's."""
-    from embedded.environment import clickhouse_password
+def clickhouse_settings(settings: Settings, url: str | None, user: str) -> ClickHouseSettings:
+    """Return where ClickHouse is and who asks it; with GYRE_CLICKHOUSE_PASSWORD, or as in this machine's stack."""
+    from pydantic import SecretStr
 
-    password = os.environ.get("GYRE_CLICKHOUSE_PASSWORD") or (clickhouse_password(settings, user) if not url else "")
-    return url or f"http://{settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}", password
+    from embedded.environment import clickhouse_password
+    from services.runtime.settings import ClickHouseSettings
+
+    told = ClickHouseSettings(url=url or f"http://{settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}", user=user)
+    if url or told.password.get_secret_value():
+        return told
+    return told.model_copy(update={"password": SecretStr(clickhouse_password(settings, user))})
 
 
 def settings_of(state_dir: Path) -> Settings:

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from schemas.codecs import UndecodableError, codec
 from schemas.topics import Topic
 from services.runtime.errors import Retryable
+from services.runtime.kafka.clients import connection
 from services.runtime.settings import KafkaSettings
 
 SECONDS = 10.0
@@ -29,7 +30,7 @@ async def admin_of(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient
         Retryable: Kafka does not answer.
     """
     with _quiet():
-        admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers, request_timeout_ms=int(SECONDS * 1e3))
+        admin = AIOKafkaAdminClient(**connection(settings), request_timeout_ms=int(SECONDS * 1e3))
         try:
             async with asyncio.timeout(SECONDS):
                 await admin.start()
@@ -49,7 +50,7 @@ async def consumer_of(settings: KafkaSettings, isolation: str = "read_committed"
     """
     with _quiet():
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers,
+            **connection(settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level=isolation,

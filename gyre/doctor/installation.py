@@ -92,8 +92,8 @@ def embedded_installation(stack: Stack, bundle_dir: Path | None = None) -> Insta
         kafka=KafkaSettings(bootstrap_servers=settings.address("GYRE_EMBEDDED_KAFKA_PORT")),
         clickhouse=ClickHouseSettings(
             url=f"http://{settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
-            user="gyre",
-            password=SecretStr(made_secret(settings, "clickhouse-gyre")),
+            user="audit",
+            password=SecretStr(made_secret(settings, "clickhouse-audit")),
         ),
         upstreams=UpstreamSettings(triton_url=settings.address("GYRE_EMBEDDED_TRITON_GRPC_PORT")),
         audit=AuditSettings(signing_keys=SecretStr(made_secret(settings, "audit-signing-keys"))),

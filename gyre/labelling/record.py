@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from gyre.labelling.form import GivenLabel, InvalidItemError, LabelledRequest, problem
 from schemas.events import Sensitivity
+from services.runtime.settings import ClickHouseSettings
 
 _PIECE_BYTES = 1 << 20
 # Lines as `LabelledRequest` has them.
@@ -128,17 +129,18 @@ class Record:
         self._client = client
 
     @classmethod
-    def at(cls, url: str, user: str, password: str) -> Self:
+    def at(cls, settings: ClickHouseSettings) -> Self:
         """Connect to ClickHouse's HTTP port."""
-        address = urlsplit(url)
+        address = urlsplit(settings.url)
         with _explained():
             return cls(
                 clickhouse_connect.get_client(
                     host=address.hostname or "127.0.0.1",
                     port=address.port or 8123,
-                    secure=address.scheme == "https",
-                    username=user,
-                    password=password,
+                    secure=settings.is_encrypted,
+                    ca_cert=str(settings.ca) if settings.ca else None,
+                    username=settings.user,
+                    password=settings.password.get_secret_value(),
                     autogenerate_session_id=False,
                 )
             )

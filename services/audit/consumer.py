@@ -19,7 +19,7 @@ from services.audit.signing import Keys, resume, sign
 from services.runtime import telemetry, tracing
 from services.runtime.clock import Clock
 from services.runtime.errors import Retryable
-from services.runtime.kafka import RETRY_SECONDS, Lag, Producer, Record, stop, until_answered
+from services.runtime.kafka import RETRY_SECONDS, Lag, Producer, Record, connection, stop, until_answered
 from services.runtime.settings import KafkaSettings
 
 GROUP = "gyre-audit"
@@ -84,7 +84,7 @@ class Recorder:
 
     async def _consume(self, producer: Producer, letters: DeadLetters) -> None:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._kafka.bootstrap_servers,
+            **connection(self._kafka),
             group_id=GROUP,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

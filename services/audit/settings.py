@@ -10,7 +10,7 @@ from services.runtime.settings import ModelSettings
 class Settings(ModelSettings):
     """What an operator decides about audit (`GYRE_AUDIT_*`)."""
 
-    model_config = SettingsConfigDict(env_prefix="GYRE_AUDIT_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GYRE_AUDIT_")
 
     grpc_port: int = 18084
     batch_records: int = Field(

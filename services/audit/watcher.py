@@ -22,6 +22,7 @@ from services.runtime.kafka import (
     Follower,
     Lag,
     Outgoing,
+    connection,
     ensure_topics,
     stop,
     transaction,
@@ -80,12 +81,10 @@ class Watcher:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _consume(self) -> None:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._kafka.bootstrap_servers, transactional_id=f"{GROUP}-{self._clock.new_id()}"
-        )
+        producer = AIOKafkaProducer(**connection(self._kafka), transactional_id=f"{GROUP}-{self._clock.new_id()}")
         consumer = AIOKafkaConsumer(
             str(Topic.INTERACTIONS),
-            bootstrap_servers=self._kafka.bootstrap_servers,
+            **connection(self._kafka),
             group_id=GROUP,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

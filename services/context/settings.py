@@ -11,7 +11,7 @@ from services.runtime.settings import ModelSettings
 class Settings(ModelSettings):
     """Where context listens, and how much it keeps and offers."""
 
-    model_config = SettingsConfigDict(env_prefix="GYRE_CONTEXT_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GYRE_CONTEXT_")
 
     grpc_port: int = 18083
     exchange_port: int = Field(default=18093, description="for other services")

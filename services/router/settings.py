@@ -9,7 +9,7 @@ from services.runtime.settings import ModelSettings
 class Settings(ModelSettings):
     """Where the router listens, whom it asks, and how long it waits for them."""
 
-    model_config = SettingsConfigDict(env_prefix="GYRE_ROUTER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GYRE_ROUTER_")
 
     grpc_port: int = 18081
     http_port: int = Field(default=18080, description="OpenAI-compatible")

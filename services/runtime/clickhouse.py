@@ -113,7 +113,8 @@ class ClickHouse:
             return await clickhouse_connect.get_async_client(
                 host=url.hostname or "127.0.0.1",
                 port=url.port or 8123,
-                secure=url.scheme == "https",
+                secure=self._settings.is_encrypted,
+                ca_cert=str(ca) if (ca := self._settings.ca) is not None else None,
                 username=self._settings.user,
                 password=self._settings.password.get_secret_value(),
                 autogenerate_session_id=False,  # statements of one client run side by side

@@ -12,6 +12,7 @@ ServiceError
 │   ├── FailedPrecondition   not now, and trying again alone will not change that
 │   └── Unimplemented        this version cannot do it
 └── Fatal       the process cannot go on: crash, and let the supervisor start it anew
+    └── InvalidSettings      a setting is not what was wanted
 """
 
 from collections.abc import Sequence
@@ -73,3 +74,7 @@ class Unimplemented(Rejected):
 
 class Fatal(ServiceError):  # noqa: N818 - named for what to do, as the design has it
     """The process cannot go on."""
+
+
+class InvalidSettings(Fatal):
+    """What an operator has set is not what was wanted; the message names the variable and never what a secret holds."""

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
-from pydantic import ValidationError
 
 from services.runtime import rpc, telemetry
-from services.runtime.errors import Fatal
+from services.runtime.errors import Fatal, InvalidSettings
 from services.runtime.settings import ServiceSettings, TelemetrySettings, TlsSettings
 from services.runtime.tls import Tls, identities, tls_of
 
@@ -44,7 +43,11 @@ Build = Callable[[AsyncExitStack], Awaitable[Service]]
 
 def run(build: Build) -> None:
     """Run a service until SIGTERM or SIGINT. Exits with 1 when it cannot start, or a loop failed."""
-    sys.exit(uvloop.run(_run(build)))
+    try:
+        status = uvloop.run(_run(build))
+    except InvalidSettings as error:  # of the log itself
+        sys.exit(str(error))
+    sys.exit(status)
 
 
 async def _run(build: Build) -> int:
@@ -71,8 +74,8 @@ async def _run(build: Build) -> int:
                 service.settings, service.servicers, service.exchange_port, service=service.name, tls=tls
             )
             await server.start()
-        except (Fatal, ValidationError) as error:
-            log.error("cannot start", error=_sentence(error))
+        except Fatal as error:
+            log.error("cannot start", error=str(error))
             return 1
         tasks = [asyncio.create_task(loop()) for loop in service.loops]
         readying = asyncio.create_task(_all_ready(service, server))
@@ -117,16 +120,3 @@ def _check_own(name: str, tls: Tls | None) -> None:
     names = tls.current().names if tls else ()
     if tls is not None and name not in identities(names):
         raise Fatal(f"GYRE_TLS_DIR: the certificate is of {', '.join(names)}; wanted one of {name}")
-
-
-def _sentence(error: Fatal | ValidationError) -> str:
-    """Return what an operator is to mend; of settings without the value, which may be a secret."""
-    if isinstance(error, Fatal):
-        return str(error)
-    ours = [
-        str(each["ctx"]["error"])
-        if each["type"] == "value_error"
-        else f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
-        for each in error.errors()
-    ]
-    return "; ".join(ours)

@@ -11,7 +11,7 @@ from services.runtime.settings import ModelSettings
 class Settings(ModelSettings):
     """Where serving listens, which Triton it keeps, and how model versions are run."""
 
-    model_config = SettingsConfigDict(env_prefix="GYRE_SERVING_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GYRE_SERVING_")
 
     grpc_port: int = 18087
     triton_url: str = Field(default="127.0.0.1:18001", validation_alias="GYRE_TRITON_URL")

@@ -12,7 +12,7 @@ from services.runtime.settings import ModelSettings
 class Settings(ModelSettings):
     """Where the trainer listens, what it trains on, and whom it asks for the gate."""
 
-    model_config = SettingsConfigDict(env_prefix="GYRE_TRAINER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GYRE_TRAINER_")
 
     grpc_port: int = 18086
     serving_target: str = Field(default="127.0.0.1:18087", validation_alias="GYRE_SERVING_TARGET")

@@ -12,12 +12,7 @@ from services.runtime.settings import ModelSettings
 class Settings(ModelSettings):
     """Settings of the triage service."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="GYRE_TRIAGE_",
-        frozen=True,
-        env_ignore_empty=True,
-        hide_input_in_errors=True,  # there are secrets in it
-    )
+    model_config = SettingsConfigDict(env_prefix="GYRE_TRIAGE_", env_ignore_empty=True)
 
     grpc_port: int = 18085
     data_dir: Path = Field(default=Path(".state/triage"), description="local copy of the tables; rebuilt when lost")

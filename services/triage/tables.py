@@ -9,13 +9,15 @@ import faust
 import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 from faust.types.transports import ConsumerT
 from rocksdict import WriteBatch
 
-from services.runtime.kafka import MAX_RECORD_BYTES
+from services.runtime.kafka import MAX_RECORD_BYTES, connection, create_topics
 from services.runtime.settings import KafkaSettings
 from services.triage.batches import BatchTransport
 
@@ -139,11 +141,11 @@ async def ensure_changelogs(app: Any, kafka: KafkaSettings) -> None:
 
     Left to Faust they appear after the group has been joined, and what is written until the next rebalance is refused.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    admin = AIOKafkaAdminClient(**connection(kafka))
     await admin.start()
     try:
         present = await admin.list_topics()
-        wanted = [
+        missing = [
             NewTopic(
                 name=name,
                 num_partitions=kafka.partitions,
@@ -153,8 +155,7 @@ async def ensure_changelogs(app: Any, kafka: KafkaSettings) -> None:
             for name in app.tables.changelog_topics
             if name not in present
         ]
-        if wanted:
-            await admin.create_topics(wanted)
+        await create_topics(admin, missing)
     finally:
         await admin.close()
 
@@ -168,8 +169,11 @@ class _Recovery(Recovery):
     """
 
     async def _build_highwaters(self, consumer: ConsumerT, tps: set[TP], destination: Counter[TP], title: str) -> None:
+        conf = self.app.conf
         kafka = AIOKafkaConsumer(
-            bootstrap_servers=[url.authority for url in self.app.conf.broker_consumer], isolation_level="read_committed"
+            bootstrap_servers=[url.authority for url in conf.broker_consumer],
+            isolation_level="read_committed",
+            **credentials_to_aiokafka_auth(conf.broker_credentials),
         )
         await kafka.start()
         try:
@@ -212,6 +216,19 @@ class _Tables(TableManager):
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
 
+def _credentials(kafka: KafkaSettings) -> Credentials | None:
+    """Return what Faust hands to its clients for what `connection` gives to others."""
+    told = connection(kafka)
+    if kafka.has_identity:
+        return SASLCredentials(
+            username=told["sasl_plain_username"],
+            password=told["sasl_plain_password"],
+            ssl_context=told.get("ssl_context"),
+            mechanism=told["sasl_mechanism"],
+        )
+    return SSLCredentials(told["ssl_context"]) if kafka.is_encrypted else None
+
+
 def app(name: str, kafka: KafkaSettings, data_dir: str) -> Any:
     """Return a Faust app that handles records and changes its tables in Kafka transactions.
 
@@ -223,6 +240,7 @@ def app(name: str, kafka: KafkaSettings, data_dir: str) -> Any:
     made = faust.App(
         name,
         broker=[f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",")],
+        broker_credentials=_credentials(kafka),
         datadir=data_dir,
         store="rocksdb://",
         processing_guarantee="exactly_once",
@@ -237,6 +255,7 @@ def app(name: str, kafka: KafkaSettings, data_dir: str) -> Any:
         topic_partitions=kafka.partitions,
         topic_replication_factor=kafka.replication_factor,
         topic_disable_leader=True,
+        topic_allow_declare=False,  # all are there before it starts: `ensure_topics`, `ensure_changelogs`
         TableManager=_Tables,
         web_enabled=False,
     )

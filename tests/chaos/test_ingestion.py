@@ -222,7 +222,7 @@ def audit(stack: Stack, database: ClickHouseSettings, log: Path) -> ServiceProce
 async def ingestion(stack: Stack, tmp_path: Path) -> AsyncIterator[Ingestion]:
     settings = ClickHouseSettings(
         url=f"http://{stack.settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
-        password=SecretStr(clickhouse_password(stack.settings, "gyre")),
+        password=SecretStr(clickhouse_password(stack.settings, "audit")),
     )
     await ensure_topics(KafkaSettings(bootstrap_servers=kafka_at(stack), partitions=PARTITIONS))
     database = ClickHouse(settings)
@@ -236,7 +236,7 @@ def small_clickhouse(folder: Path) -> Iterator[tuple[ClickHouseSettings, Path]]:
     """A ClickHouse on a disk of its own, in a mount namespace; yields the disk too, as it is reached from outside."""
     data, users, (port,) = folder / "data", folder / "users.json", free_ports(1)
     data.mkdir()
-    password = create_users_file(users, {"gyre": "small"})["gyre"]
+    password = create_users_file(users, {"audit": "small"})["audit"]
     own_disk = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
     mount = f"mount -t tmpfs -o size={DISK_BYTES},nr_inodes={DISK_FILES} tmpfs '{data}'"
     if subprocess.run([*own_disk, mount], check=False).returncode != 0:

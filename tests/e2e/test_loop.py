@@ -306,7 +306,7 @@ def verified_export(gyre: WholeStack, folder: Path) -> list[Finding]:
     """What an auditor finds in the record as it is now."""
     settings = gyre.stack.settings
     url = f"http://{settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}"
-    list(export(folder, url, "gyre", clickhouse_password(settings, "gyre")))
+    list(export(folder, url, "audit", clickhouse_password(settings, "audit")))
     keys = [SigningKey.parse(text).verifying for text in audit_signing_keys(settings).split()]
     return list(verify(folder, keys))
 

@@ -5,12 +5,12 @@ partitions of its topics with its group, and writes what it makes of a batch, it
 transaction.
 """
 
-from services.runtime.kafka.clients import RETRY_SECONDS, stop, until_answered
+from services.runtime.kafka.clients import RETRY_SECONDS, connection, stop, until_answered
 from services.runtime.kafka.follower import Follower, Offsets, can_go_on, offsets_since
 from services.runtime.kafka.lag import Lag
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.records import MAX_RECORD_BYTES, Outgoing, Record
-from services.runtime.kafka.topics import ensure_topics
+from services.runtime.kafka.topics import create_topics, ensure_topics
 from services.runtime.kafka.transformer import Transformer, transaction
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "Record",
     "Transformer",
     "can_go_on",
+    "connection",
+    "create_topics",
     "ensure_topics",
     "offsets_since",
     "stop",

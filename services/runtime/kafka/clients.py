@@ -1,18 +1,36 @@
-"""What both producers and consumers do: wait for Kafka, and let go of it."""
+"""What all clients of Kafka do: say who they are, wait for it, and let go of it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from services.runtime import telemetry
 from services.runtime.errors import Retryable
+from services.runtime.settings import KafkaSettings
 
 T = TypeVar("T")
 
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 4.0
+
+
+def connection(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every client of aiokafka is told: where Kafka is, how it is checked, and who asks."""
+    told: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.is_encrypted:
+        told["ssl_context"] = settings.ssl_context()
+    if settings.has_identity:
+        told |= {
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_plain_username": settings.user,
+            "sasl_plain_password": settings.password.get_secret_value(),
+        }
+    return told
 
 
 async def until_answered(what: str, attempt: Callable[[], Awaitable[T]]) -> T:

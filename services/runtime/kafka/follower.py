@@ -12,7 +12,7 @@ from schemas.codecs import UndecodableError, codec
 from schemas.topics import Topic
 from services.runtime import telemetry
 from services.runtime.errors import Rejected
-from services.runtime.kafka.clients import stop, until_answered
+from services.runtime.kafka.clients import connection, stop, until_answered
 from services.runtime.kafka.lag import Lag
 from services.runtime.kafka.records import Record
 from services.runtime.kafka.topics import ensure_topics
@@ -142,7 +142,7 @@ class Follower:
 async def _consumer(settings: KafkaSettings, name: str) -> AsyncIterator[AIOKafkaConsumer]:
     """Give a consumer without a group, connected."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
+        **connection(settings),
         client_id=name,
         group_id=None,
         enable_auto_commit=False,

@@ -13,7 +13,7 @@ from schemas.events import DeadLetter, Event
 from schemas.topics import Topic
 from services.runtime import tracing
 from services.runtime.errors import Rejected, Retryable
-from services.runtime.kafka.clients import stop, until_answered
+from services.runtime.kafka.clients import connection, stop, until_answered
 from services.runtime.kafka.records import MAX_RECORD_BYTES, Outgoing
 from services.runtime.kafka.topics import ensure_topics
 from services.runtime.settings import KafkaSettings
@@ -43,7 +43,7 @@ class Producer:
 
     async def _connect(self) -> None:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.bootstrap_servers,
+            **connection(self._settings),
             enable_idempotence=True,
             acks="all",
             compression_type="lz4",

@@ -14,7 +14,7 @@ from schemas.topics import Topic
 from services.runtime import telemetry, tracing
 from services.runtime.clock import Clock
 from services.runtime.errors import Fatal, Rejected, Retryable
-from services.runtime.kafka.clients import RETRY_SECONDS, stop, until_answered
+from services.runtime.kafka.clients import RETRY_SECONDS, connection, stop, until_answered
 from services.runtime.kafka.lag import Lag
 from services.runtime.kafka.records import MAX_RECORD_BYTES, Outgoing, Record
 from services.runtime.kafka.topics import ensure_topics
@@ -95,13 +95,13 @@ class Transformer:
         """
         await until_answered("Kafka", lambda: ensure_topics(self._settings))
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.bootstrap_servers,
+            **connection(self._settings),
             transactional_id=f"{self._group}-{self._clock.new_id()}",
             max_request_size=2 * MAX_RECORD_BYTES,
         )
         consumer = AIOKafkaConsumer(
             *[str(topic) for topic in self._handlers],
-            bootstrap_servers=self._settings.bootstrap_servers,
+            **connection(self._settings),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -92,8 +92,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
         "GYRE_KAFKA_BOOTSTRAP_SERVERS": stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT"),
         "GYRE_KAFKA_PARTITIONS": "2",
         "GYRE_CLICKHOUSE_URL": f"http://{stack.settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
-        "GYRE_CLICKHOUSE_USER": "gyre",
-        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(stack.settings, "gyre"),
+        "GYRE_CLICKHOUSE_USER": "audit",
+        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(stack.settings, "audit"),
     }
     with ServiceProcess("audit", folder / "log", environment):
         yield environment
@@ -109,7 +109,7 @@ def environment(installation: dict[str, str], monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(scope="module")
 async def database(installation: dict[str, str]) -> AsyncIterator[ClickHouse]:
     password = SecretStr(installation["GYRE_CLICKHOUSE_PASSWORD"])
-    client = ClickHouse(ClickHouseSettings(url=installation["GYRE_CLICKHOUSE_URL"], user="gyre", password=password))
+    client = ClickHouse(ClickHouseSettings(url=installation["GYRE_CLICKHOUSE_URL"], user="audit", password=password))
     yield client
     await client.close()
 

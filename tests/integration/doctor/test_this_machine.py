@@ -64,7 +64,7 @@ def test_a_stack_that_never_ran_is_told_in_words_and_nothing_is_written(tmp_path
 
 
 async def test_a_password_of_clickhouse_that_was_changed_since_the_start_is_told(lab: Stack) -> None:
-    file = lab.settings.run_dir / "secrets" / "clickhouse-gyre"
+    file = lab.settings.run_dir / "secrets" / "clickhouse-audit"
     before = file.read_text()
     file.write_text("another")
     try:

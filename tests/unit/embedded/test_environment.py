@@ -16,7 +16,7 @@ from services.triage.accounts import load_accounts, matches
 
 def test_audit_alone_is_given_the_password_of_the_user_who_may_write_the_record(tmp_path: Path) -> None:
     settings = Settings(tmp_path)
-    password = clickhouse_password(settings, "gyre")
+    password = clickhouse_password(settings, "audit")
     told = {name: part_environment(settings, name) for name in ("router", "context", "audit", "triage")}
     assert [name for name, environment in told.items() if password in environment.values()] == ["audit"]
 
@@ -24,8 +24,8 @@ def test_audit_alone_is_given_the_password_of_the_user_who_may_write_the_record(
 def test_the_console_reads_the_record_as_one_who_may_only_read(tmp_path: Path) -> None:
     settings = Settings(tmp_path)
     told = part_environment(settings, "triage")
-    assert told["GYRE_CLICKHOUSE_USER"] == "analyst"
-    assert told["GYRE_CLICKHOUSE_PASSWORD"] == clickhouse_password(settings, "analyst")
+    assert told["GYRE_CLICKHOUSE_USER"] == "triage"
+    assert told["GYRE_CLICKHOUSE_PASSWORD"] == clickhouse_password(settings, "triage")
 
 
 def test_whoever_starts_the_stack_and_the_demos_expert_have_accounts_and_keep_them(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_supervisor_reads_the_environment_that_was_meant(
 
 
 def test_only_those_who_need_a_secret_get_it(settings: Settings, written: configparser.RawConfigParser) -> None:
-    secret = clickhouse_password(settings, "gyre")
+    secret = clickhouse_password(settings, "audit")
     assert secret in written["program:audit"]["environment"]
     for name in PARTS:
         assert (secret in written[f"program:{name}"]["environment"]) == (name == "audit")

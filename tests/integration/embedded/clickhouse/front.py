@@ -20,7 +20,7 @@ from clickhouse_connect.driver.client import Client
 from embedded.clickhouse.users import create_users_file
 from embedded.ports import free_ports
 
-PASSWORDS = {"gyre": "pass-of-gyre", "analyst": "pass-of-analyst"}
+PASSWORDS = {"audit": "pass-of-audit", "analyst": "pass-of-analyst"}
 START_SECONDS = 30.0
 
 
@@ -41,12 +41,12 @@ class Front:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
-    def client(self, user: str = "gyre", **kwargs: Any) -> Client:
+    def client(self, user: str = "audit", **kwargs: Any) -> Client:
         return clickhouse_connect.get_client(
             host="127.0.0.1", port=self.port, username=user, password=PASSWORDS[user], **kwargs
         )
 
-    def post(self, sql: str | bytes, user: str = "gyre", content: Any = None, **params: Any) -> httpx.Response:
+    def post(self, sql: str | bytes, user: str = "audit", content: Any = None, **params: Any) -> httpx.Response:
         if content is not None:
             params["query"], sql = sql, content
         return httpx.post(self.url, params=params, content=sql, auth=(user, PASSWORDS[user]), timeout=120)

@@ -77,18 +77,18 @@ def test_the_read_only_user_has_a_quota(tmp_path: Path) -> None:
 
 def test_every_way_to_authenticate_works_and_wrong_ones_do_not(front: Front) -> None:
     params = {"query": "SELECT 1"}
-    password = PASSWORDS["gyre"]
+    password = PASSWORDS["audit"]
     accepted = (
-        httpx.get(front.url, params=params, auth=("gyre", password)),
-        httpx.get(front.url, params=params, headers={"X-ClickHouse-User": "gyre", "X-ClickHouse-Key": password}),
-        httpx.get(front.url, params=params | {"user": "gyre", "password": password}),
+        httpx.get(front.url, params=params, auth=("audit", password)),
+        httpx.get(front.url, params=params, headers={"X-ClickHouse-User": "audit", "X-ClickHouse-Key": password}),
+        httpx.get(front.url, params=params | {"user": "audit", "password": password}),
     )
     assert [response.text for response in accepted] == ["1\n"] * 3
     refused = (
         httpx.get(front.url, params=params),
-        httpx.get(front.url, params=params, auth=("gyre", "wrong")),
+        httpx.get(front.url, params=params, auth=("audit", "wrong")),
         httpx.get(front.url, params=params, auth=("nobody", password)),
-        httpx.get(front.url, params=params, auth=("gyre", password), headers={"X-ClickHouse-User": "gyre"}),
+        httpx.get(front.url, params=params, auth=("audit", password), headers={"X-ClickHouse-User": "audit"}),
         httpx.get(front.url, params=params, headers={"Authorization": "Basic %%%"}),
         httpx.get(front.url, params=params, headers={"Authorization": "Bearer abc"}),
     )
@@ -99,7 +99,7 @@ def test_every_way_to_authenticate_works_and_wrong_ones_do_not(front: Front) -> 
 
 def test_get_is_read_only(front: Front) -> None:
     for sql in ("CREATE TABLE by_get (a Int8) ENGINE = Memory", "INSERT INTO by_get VALUES (1)", "DROP TABLE by_get"):
-        response = httpx.get(front.url, params={"query": sql}, auth=("gyre", PASSWORDS["gyre"]))
+        response = httpx.get(front.url, params={"query": sql}, auth=("audit", PASSWORDS["audit"]))
         assert code(response) == 164
         assert "POST" in response.text
 

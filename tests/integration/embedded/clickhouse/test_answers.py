@@ -88,7 +88,7 @@ def test_bodies_are_compressed_both_ways(front: Front, coding: str) -> None:
         "lz4": lz4.frame.decompress,
         "zstd": zstd.decompress,
     }
-    auth = ("gyre", PASSWORDS["gyre"])
+    auth = ("audit", PASSWORDS["audit"])
     sql = b"SELECT number FROM numbers(500000)"
     expected = hashlib.sha256("".join(f"{i}\n" for i in range(500_000)).encode()).digest()
     with httpx.stream(
@@ -142,7 +142,7 @@ def test_the_database_is_chosen_by_parameter_or_header(front: Front) -> None:
     by_header = httpx.post(
         front.url,
         content="SELECT currentDatabase()",
-        auth=("gyre", PASSWORDS["gyre"]),
+        auth=("audit", PASSWORDS["audit"]),
         headers={"X-ClickHouse-Database": "other"},
     )
     assert by_header.text == "other\n"
@@ -189,7 +189,7 @@ def test_a_large_answer_is_one_document_in_every_format(front: Front, output_for
 def test_a_failure_in_mid_answer_is_marked_and_the_answer_is_cut_off(front: Front) -> None:
     sql = "SELECT number, throwIf(number = 3000000, 'late') FROM numbers(5000000)"
     body = bytearray()
-    with httpx.stream("POST", front.url, content=sql, auth=("gyre", PASSWORDS["gyre"])) as response:
+    with httpx.stream("POST", front.url, content=sql, auth=("audit", PASSWORDS["audit"])) as response:
         assert response.status_code == 200
         tag = response.headers["X-ClickHouse-Exception-Tag"].encode()
         with pytest.raises(httpx.RemoteProtocolError):  # the pieces until then are looked at
@@ -220,7 +220,7 @@ def test_a_large_answer_is_streamed_with_bounded_memory(front: Front) -> None:
     before = process.memory_info().rss
     most = received = 0
     sql = "SELECT number, repeat('x', 200) FROM numbers(4000000) FORMAT JSONEachRow"
-    with httpx.stream("POST", front.url, content=sql, auth=("gyre", PASSWORDS["gyre"]), timeout=120) as response:
+    with httpx.stream("POST", front.url, content=sql, auth=("audit", PASSWORDS["audit"]), timeout=120) as response:
         for piece in response.iter_bytes(4 << 20):
             received += len(piece)
             most = max(most, process.memory_info().rss)
@@ -232,7 +232,7 @@ def test_a_query_of_half_a_megabyte_fits_in_a_url(front: Front) -> None:
     sql = "SELECT length('" + "x" * 500_000 + "')"
     query = urllib.parse.urlencode({"query": sql, "max_query_size": 1_000_000})
     request = urllib.request.Request(
-        f"{front.url}?{query}", headers={"X-ClickHouse-User": "gyre", "X-ClickHouse-Key": PASSWORDS["gyre"]}
+        f"{front.url}?{query}", headers={"X-ClickHouse-User": "audit", "X-ClickHouse-Key": PASSWORDS["audit"]}
     )
     with urllib.request.urlopen(request) as response:
         assert response.read() == b"500000\n"

@@ -42,7 +42,7 @@ def test_a_client_that_goes_away_takes_its_query_with_it(front: Front) -> None:
     sql = "SELECT count() FROM numbers(2000000000000) WHERE NOT ignore(sipHash64(number))"
     probe = "SELECT count() FROM system.processes WHERE position(query, concat('20000000', '00000)')) > 0"
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(front.url, content=sql, auth=("gyre", PASSWORDS["gyre"]), timeout=1.0)
+        httpx.post(front.url, content=sql, auth=("audit", PASSWORDS["audit"]), timeout=1.0)
     wait_until(lambda: front.text(probe) == "0\n")
 
 
