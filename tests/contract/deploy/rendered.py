@@ -17,13 +17,6 @@ SERVICES = ("router", "governance", "context", "audit", "triage", "trainer", "se
 # One process each, by what the services' READMEs say of them.
 SINGLE = {"trainer", "serving", "triton", "operator"}
 PART = "gyre/part"
-# Variables and metrics that services are yet to read and to tell; empty once they do.
-AWAITED = {
-    "GYRE_KAFKA_CA_FILE",
-    "GYRE_KAFKA_PASSWORD",
-    "GYRE_KAFKA_SECURITY_PROTOCOL",
-    "GYRE_KAFKA_USER",
-}
 
 Object = dict[str, Any]
 

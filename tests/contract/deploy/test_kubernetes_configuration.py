@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from pydantic_settings import BaseSettings
 
 from embedded.settings import PORTS
+from gyre.cli.kafka import acls
 from schemas.topics import SPECS
 from services.runtime import settings
 from tests.contract.deploy.rendered import (
-    AWAITED,
     FOLDER,
     PART,
     ROOT,
@@ -26,31 +28,27 @@ from tests.contract.deploy.rendered import (
 )
 
 # Read by all settings, and the field of none: where their secrets lie.
-OF_ALL = {"GYRE_SECRETS_DIR"}
+OF_ALL = {settings.SECRETS_DIR}
+# Files and folders of a pod, and what wants them, which are not there.
+OF_PODS = {*OF_ALL, "GYRE_KAFKA_CA_FILE", "GYRE_KAFKA_SECURITY_PROTOCOL", "GYRE_KAFKA_USER"}
 
 
 def variables(part: str) -> set[str]:
     """The variables that a part of Gyre reads, by its settings classes."""
-    classes = [settings.KafkaSettings, settings.TelemetrySettings]
+    classes: list[type[BaseSettings]] = [settings.KafkaSettings, settings.TelemetrySettings, settings.TlsSettings]
     if part == "operator":
         classes.append(settings.ClickHouseSettings)
     else:
         classes.append(importlib.import_module(f"services.{part}.settings").Settings)
         wiring = (ROOT / "services" / part / "bootstrap.py").read_text()
         classes += [getattr(settings, name) for name in set(re.findall(r"\b(\w+Settings)\(\)", wiring))]
-    if tls := getattr(settings, "TlsSettings", None):
-        classes.append(tls)
-    return (
-        AWAITED
-        | OF_ALL
-        | {
-            field.validation_alias
-            if isinstance(field.validation_alias, str)
-            else f"{each.model_config['env_prefix']}{name}".upper()
-            for each in classes
-            for name, field in each.model_fields.items()
-        }
-    )
+    return OF_ALL | {
+        field.validation_alias
+        if isinstance(field.validation_alias, str)
+        else f"{each.model_config['env_prefix']}{name}".upper()
+        for each in classes
+        for name, field in each.model_fields.items()
+    }
 
 
 def test_every_variable_is_one_that_its_service_reads(objects: list[Object]) -> None:
@@ -78,7 +76,7 @@ def test_what_is_configured_is_what_settings_accept(objects: list[Object], monke
     for pod in pods(objects):
         if pod.part in SERVICES:
             for variable, value in environment(objects, pod).items():
-                if variable not in AWAITED | OF_ALL:  # files and folders of a pod are not there
+                if variable not in OF_PODS:
                     monkeypatch.setenv(variable, value)
             importlib.import_module(f"services.{pod.part}.settings").Settings()
             monkeypatch.undo()
@@ -160,13 +158,19 @@ def test_kafkas_topics_are_those_of_the_schemas(objects: list[Object], overlay: 
     assert overlay == "laptop" or kafka["min.insync.replicas"] == 2
 
 
-def test_each_service_has_a_user_of_kafkas(objects: list[Object]) -> None:
-    assert of_kind(objects, "KafkaUser").keys() == {*SERVICES, "operator"}
+def test_kafkas_users_may_do_what_is_their_work_and_nothing_else(objects: list[Object]) -> None:
+    result = CliRunner().invoke(acls, ["--format", "strimzi"])
+    assert result.exit_code == 0
+    made = {each["metadata"]["name"]: each["spec"] for each in yaml.safe_load_all(result.stdout)}
+    there = {name: each["spec"] for name, each in of_kind(objects, "KafkaUser").items()}
+    assert made == there, "gyre kafka acls --format strimzi makes deploy/kubernetes/base/kafka/users.yaml anew"
+    assert there.keys() == {*SERVICES, "operator"}
+    assert of_kind(objects, "Kafka")["gyre"]["spec"]["kafka"]["authorization"] == {"type": "simple"}
 
 
 def test_clickhouses_files_are_those_of_compose(objects: list[Object]) -> None:
     files = of_kind(objects, "ClickHouseInstallation")["gyre"]["spec"]["configuration"]["files"]
-    for name in ("config.d/gyre.xml", "users.d/analyst.xml"):
+    for name in ("config.d/gyre.xml", *(f"users.d/{user}.xml" for user in ("analyst", "audit", "triage"))):
         assert files[name] == (ROOT / "deploy" / "clickhouse" / name.partition("/")[2]).read_text()
     assert "ConfigMap/clickhouse-files" not in {f"{each['kind']}/{each['metadata']['name']}" for each in objects}
 

@@ -1,5 +1,6 @@
 """What is set is read from variables and files, and what is set by half stops a start in one sentence."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -148,4 +149,6 @@ def test_a_service_that_is_set_by_half_does_not_start_and_says_why() -> None:
         [sys.executable, "-m", "services.governance"], env=environment, capture_output=True, text=True, check=False
     )
     assert started.returncode == 1
-    assert started.stderr == "GYRE_KAFKA_USER: wanted with GYRE_KAFKA_SECURITY_PROTOCOL=SASL_SSL\n"
+    said = json.loads(started.stderr)
+    assert said["event"] == "cannot start"
+    assert said["error"] == "GYRE_KAFKA_USER: wanted with GYRE_KAFKA_SECURITY_PROTOCOL=SASL_SSL"

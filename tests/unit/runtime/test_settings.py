@@ -1,7 +1,7 @@
 import pytest
-from pydantic import ValidationError
 
 from services.router.settings import Settings
+from services.runtime.errors import InvalidSettings
 from services.triage.settings import Settings as TriageSettings
 
 TLS_DIR = "GYRE_TLS_DIR"
@@ -19,7 +19,7 @@ def test_where_others_come_a_service_wants_tls_or_to_be_told_that_plain_is_meant
     for said in (None, ""):
         if said is not None:
             monkeypatch.setenv(TLS_DIR, said)
-        with pytest.raises(ValidationError, match=f"GYRE_ROUTER_HOST is '{host}', where others come"):
+        with pytest.raises(InvalidSettings, match=f"GYRE_ROUTER_HOST is '{host}', where others come"):
             Settings(host=host)
     for said in ("/etc/gyre/tls", "none"):
         monkeypatch.setenv(TLS_DIR, said)
@@ -32,6 +32,6 @@ def test_on_its_own_machine_a_service_may_be_plain(host: str) -> None:
 
 
 def test_the_console_is_held_to_the_same() -> None:
-    with pytest.raises(ValidationError, match=r"GYRE_TRIAGE_CONSOLE_HOST is .* where others come"):
+    with pytest.raises(InvalidSettings, match=r"GYRE_TRIAGE_CONSOLE_HOST is .* where others come"):
         TriageSettings(console_host="0.0.0.0")
     assert TriageSettings(console_host="").console_host == ""  # where its service listens
