@@ -7,8 +7,8 @@ mkdir -p "$folder"
 chmod 700 "$folder"
 
 # Made at random: passwords within the stack, and what leases and sessions are signed with.
-for name in gyre_clickhouse_password gyre_clickhouse_analyst_password gyre_grafana_password \
-    gyre_triage_lease_secret gyre_triage_session_secret; do
+for name in gyre_clickhouse_analyst_password gyre_clickhouse_audit_password gyre_clickhouse_triage_password \
+    gyre_grafana_password gyre_triage_lease_secret gyre_triage_session_secret; do
     [ -e "$folder/$name" ] || od -An -tx1 -N32 /dev/urandom | tr -d ' \n' > "$folder/$name"
 done
 # What the record is signed with. The public key, which auditors need, is printed: keep both (docs/record.md).

@@ -187,7 +187,7 @@ def test_the_script_makes_every_secret_once_and_for_its_owner_alone(tmp_path: Pa
     # Containers read them as users of their own.
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
     assert len(first["gyre_triage_lease_secret"]) == 64
-    assert len({first[name] for name in first if name.endswith(("_password", "_secret")) and first[name]}) == 5
+    assert len({first[name] for name in first if name.endswith(("_password", "_secret")) and first[name]}) == 6
     assert json.loads(first["gyre_upstream_keys"]) == {}
 
 
