@@ -47,7 +47,7 @@ async def installation_of(lab: Stack) -> Installation:
         kafka=kafka,
         clickhouse=ClickHouseSettings(
             url=f"http://{lab.settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
-            password=SecretStr(clickhouse_password(lab.settings, "gyre")),
+            password=SecretStr(clickhouse_password(lab.settings, "audit")),
         ),
         upstreams=UpstreamSettings(triton_url=""),
         audit=AuditSettings(),

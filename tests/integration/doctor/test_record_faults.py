@@ -99,7 +99,7 @@ async def test_a_wrong_password_is_told_from_a_server_that_is_away(installation:
     wrong = replace(installation, clickhouse=installation.clickhouse.model_copy(update={"password": SecretStr("no")}))
     assert await causes(wrong, "signatures", "clocks") == {
         "clickhouse": [
-            f"ClickHouse at {wrong.clickhouse.url} refuses the user gyre: the password is wrong, or there is no such "
+            f"ClickHouse at {wrong.clickhouse.url} refuses the user audit: the password is wrong, or there is no such "
             "user."
         ]
     }

@@ -69,7 +69,7 @@ async def test_a_password_of_clickhouse_that_was_changed_since_the_start_is_told
     file.write_text("another")
     try:
         (cause,) = (await causes(embedded_installation(lab), "clickhouse"))["clickhouse"]
-        assert "refuses the user gyre" in cause
+        assert "refuses the user audit" in cause
     finally:
         file.write_text(before)
 

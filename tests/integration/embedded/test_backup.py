@@ -55,7 +55,7 @@ def audited(stack: Stack, log: Path) -> Iterator[ServiceProcess]:
         "GYRE_AUDIT_DRIFT_SHARE": "0",
         "GYRE_KAFKA_BOOTSTRAP_SERVERS": kafka_of(stack).bootstrap_servers,
         "GYRE_CLICKHOUSE_URL": clickhouse_of(stack).url,
-        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(stack.settings, "gyre"),
+        "GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(stack.settings, "audit"),
     }
     with ServiceProcess("audit", log, environment) as process:
         yield process
@@ -68,7 +68,7 @@ def kafka_of(stack: Stack) -> KafkaSettings:
 def clickhouse_of(stack: Stack) -> ClickHouseSettings:
     return ClickHouseSettings(
         url=f"http://{stack.settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
-        password=clickhouse_password(stack.settings, "gyre"),  # type: ignore[arg-type]
+        password=clickhouse_password(stack.settings, "audit"),  # type: ignore[arg-type]
     )
 
 
@@ -165,7 +165,7 @@ async def test_a_stack_that_is_destroyed_is_restored_elsewhere_and_goes_on_where
             CliRunner().invoke,
             main,
             ["audit", "export", str(export), "--url", url],
-            env={"GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(stack.settings, "gyre")},
+            env={"GYRE_CLICKHOUSE_PASSWORD": clickhouse_password(stack.settings, "audit")},
         )
         assert result.exit_code == 0, result.output
     kept = new / "audit" / "checkpoints"
