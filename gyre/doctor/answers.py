@@ -179,7 +179,7 @@ async def _idle(at: Installation) -> set[str]:
     if "serving" not in at.services:
         return set()
     try:
-        async with channel(at.services["serving"]) as to:
+        async with channel(at.services["serving"], at.tls) as to:
             stub: Any = serving_pb2_grpc.ServingStub(to)
             answer = await stub.Status(serving_pb2.StatusRequest(), timeout=SECONDS)
     except AioRpcError as failure:

@@ -14,7 +14,9 @@ from embedded.environment import made_secret
 from embedded.settings import PORTS, SERVICES, Settings
 from embedded.stack import Stack
 from services.runtime.clock import Clock
-from services.runtime.settings import ClickHouseSettings, KafkaSettings, UpstreamSettings
+from services.runtime.errors import Fatal
+from services.runtime.settings import ClickHouseSettings, KafkaSettings, TlsSettings, UpstreamSettings
+from services.runtime.tls import Tls, tls_of
 
 if TYPE_CHECKING:
     from services.audit.settings import Settings as AuditSettings
@@ -37,6 +39,7 @@ class Installation:
         models_dir: The models' folder; None where it is not on this machine.
         accounts: The file of those who judge answers; None where there is none, or it is not on this machine.
         tls_dir: The folder of certificates (`GYRE_TLS_DIR`), where there is one.
+        tls: How services are spoken to; None: in the clear, or by certificates of no use, which a check tells.
         secret_files: Files that nobody else is to read.
         folders: Folders that are written to, with what fills them.
         stack: The embedded stack, where it is that.
@@ -53,6 +56,7 @@ class Installation:
     models_dir: Path | None = None
     accounts: Path | None = None
     tls_dir: Path | None = None
+    tls: Tls | None = None
     secret_files: tuple[Path, ...] = ()
     folders: Mapping[Path, str] = field(default_factory=dict)
     stack: Stack | None = None
@@ -128,6 +132,7 @@ def _named(bundle_dir: Path | None) -> Installation:
         models_dir=models,
         accounts=accounts,
         tls_dir=_folder("GYRE_TLS_DIR"),
+        tls=_tls(),
         secret_files=tuple(path for path in sorted(secrets.iterdir()) if path.is_file())
         if secrets is not None and secrets.is_dir()
         else (),
@@ -141,6 +146,13 @@ def _named(bundle_dir: Path | None) -> Installation:
 def _folder(variable: str) -> Path | None:
     value = os.environ.get(variable, "")
     return Path(value).expanduser() if value and value != "none" else None
+
+
+def _tls() -> Tls | None:
+    try:
+        return tls_of(TlsSettings())
+    except Fatal:
+        return None
 
 
 def _grpc_target(name: str) -> str:

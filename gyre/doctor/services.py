@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from embedded.settings import SERVICES
 from gyre.doctor.checks import Check, Finding, error
 from gyre.doctor.installation import Installation
+from services.runtime import edges
 from services.runtime.rpc import channel
 
 SECONDS = 3.0
@@ -25,9 +26,9 @@ _NEEDS = {
 
 def _probe(service: str) -> Callable[[Installation], Any]:
     async def probe(at: Installation) -> str | None:
-        if service not in at.services:
+        if service not in at.services or (at.tls is not None and not _answers_operators(service)):
             return None
-        async with channel(at.services[service]) as to:
+        async with channel(at.services[service], at.tls) as to:
             stub: Any = health_pb2_grpc.HealthStub(to)  # its types lack the method
             try:
                 answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
@@ -36,6 +37,10 @@ def _probe(service: str) -> Callable[[Installation], Any]:
         return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
     return probe
+
+
+def _answers_operators(service: str) -> bool:
+    return edges.is_public(service, "grpc") or edges.OPERATOR in edges.callers(service, "grpc")
 
 
 def judge_service(service: str) -> Callable[[Installation, str], Iterator[Finding]]:
