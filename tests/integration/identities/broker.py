@@ -18,7 +18,7 @@ from embedded.ports import free_ports, stack_ports
 from embedded.settings import HOST, Settings
 from schemas.access import ACCESS
 from services.runtime.settings import KafkaSettings
-from tests.integration.identities.certificate import certificate
+from tests.certificates import Folders
 
 ADMIN = "admin"
 START_SECONDS = 180
@@ -70,7 +70,9 @@ def broker_with_identities(folder: Path) -> Iterator[Broker]:
     encrypted = f"{HOST}:{free_ports(1)[0]}"
     plain = settings.address("GYRE_EMBEDDED_KAFKA_PORT")
     controller = settings.address("GYRE_EMBEDDED_KAFKA_CONTROLLER_PORT")
-    keystore, ca_file = certificate(folder)
+    folders = Folders(folder)
+    own, keystore = folders.of("kafka"), folder / "kafka.pem"
+    keystore.write_bytes((own / "tls.key").read_bytes() + (own / "tls.crt").read_bytes())  # as Kafka reads them
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required"
     properties = {
         **server_properties(settings),
@@ -96,7 +98,7 @@ def broker_with_identities(folder: Path) -> Iterator[Broker]:
         for option in ("--add-scram", f"SCRAM-SHA-512=[name={identity},password={password(identity)}]")
     ]
     command = prepare(settings, properties, *users)
-    broker = Broker(plain, encrypted, ca_file)
+    broker = Broker(plain, encrypted, folders.ca_file)
     with (folder / "kafka.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
             _wait(plain, process)

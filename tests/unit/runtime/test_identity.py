@@ -13,7 +13,7 @@ from services.runtime.errors import InvalidSettings
 from services.runtime.kafka import connection
 from services.runtime.settings import ClickHouseSettings, KafkaSettings, UpstreamSettings
 from services.triage.settings import Settings as TriageSettings
-from tests.integration.identities.certificate import certificate
+from tests.certificates import Folders
 
 SASL = {
     "GYRE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -102,8 +102,9 @@ def test_a_file_without_certificates_is_none_to_believe(monkeypatch: pytest.Monk
 def test_whom_to_believe_is_who_gives_our_own_certificates_unless_it_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _, ca_file = certificate(tmp_path)
-    set_all(monkeypatch, {**SASL, "GYRE_TLS_DIR": str(tmp_path)})
+    folder = Folders(tmp_path).of("router")
+    ca_file = folder / "ca.crt"
+    set_all(monkeypatch, {**SASL, "GYRE_TLS_DIR": str(folder)})
     assert KafkaSettings().ca == ca_file
     monkeypatch.setenv("GYRE_TLS_DIR", "none")
     assert KafkaSettings().ca is None
