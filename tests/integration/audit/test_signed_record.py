@@ -164,7 +164,14 @@ async def test_a_person_is_taken_out_of_the_record_which_stays_whole(
     async def all_there() -> bool:
         return {table for table, rows in (await found(database, marker)).items() if rows} == {
             f"{topic.replace('.', '_').replace('-', '_')}"
-            for topic in (Topic.INTERACTIONS, Topic.FEEDBACK, Topic.EDGE_CASES, Topic.LABELS, Topic.OUTCOMES)
+            for topic in (
+                Topic.INTERACTIONS,
+                Topic.FEEDBACK,
+                Topic.SHADOWS,
+                Topic.EDGE_CASES,
+                Topic.LABELS,
+                Topic.OUTCOMES,
+            )
         }
 
     await eventually(all_there)
@@ -172,7 +179,7 @@ async def test_a_person_is_taken_out_of_the_record_which_stays_whole(
     result = await auditor.ask("erase", tenant, marker, "--yes")
 
     assert result.exit_code == 0, result.output
-    assert "Erased 5 rows of 1 requests" in result.output
+    assert "Erased 6 rows of 1 requests" in result.output
     candidate = next(event for _, event in events if isinstance(event, Candidate))
     assert candidate.candidate_id in result.output
     assert not any((await found(database, marker)).values())
@@ -205,7 +212,7 @@ async def test_a_person_is_taken_out_of_the_record_which_stays_whole(
     ]
     proof = tmp_path / "proof.json"
     proof.write_text((await auditor.ask("prove", request_id)).output)
-    assert (await auditor.verify(proof)).output.count("its content was erased") == 5
+    assert (await auditor.verify(proof)).output.count("its content was erased") == 6
     rows = await database.rows(
         "SELECT answer FROM gyre.interactions WHERE tenant = {tenant:String}", {"tenant": tenant}
     )

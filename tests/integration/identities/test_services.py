@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
+from pydantic import SecretStr
 
 from embedded.environment import clickhouse_password
-from embedded.ports import free_ports
+from embedded.ports import free_ports, stack_ports
+from embedded.settings import Settings
 from embedded.stack import Stack
 from gyre.cli import main
 from schemas.events import BundlePublished, Candidate, Deployment, EdgeCase
@@ -31,8 +33,17 @@ ASKED = 40
 
 
 @pytest.fixture(scope="module")
+def own_clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A ClickHouse of its own, for a record goes with one Kafka."""
+    stack = Stack(Settings(state_dir=tmp_path_factory.mktemp("identities"), ports=stack_ports()))
+    stack.start(("clickhouse",))
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(scope="module")
 def services(
-    broker: Broker, models: Path, stack: Stack, clickhouse: ClickHouseSettings, tmp_path_factory: pytest.TempPathFactory
+    broker: Broker, models: Path, own_clickhouse: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, ServiceProcess]]:
     """Each with its password in a folder of secrets, and nobody else's."""
     with ExitStack() as processes:
@@ -42,9 +53,8 @@ def services(
             secrets = folder / "secrets"
             secrets.mkdir()
             (secrets / "gyre_kafka_password").write_text(f"{password(name)}\n")
-            (secrets / "GYRE_CLICKHOUSE_PASSWORD").write_text(
-                clickhouse_password(stack.settings, _clickhouse_user(name))
-            )
+            own = clickhouse_of(own_clickhouse, _clickhouse_user(name))
+            (secrets / "GYRE_CLICKHOUSE_PASSWORD").write_text(own.password.get_secret_value())
             told = broker.environment(name)
             del told["GYRE_KAFKA_PASSWORD"]
             http_port, console_port = free_ports(2)
@@ -53,14 +63,22 @@ def services(
                 "GYRE_SECRETS_DIR": str(secrets),
                 "GYRE_MODELS_DIR": str(models),
                 "GYRE_ARTIFACTS_DIR": str(folder / "artifacts"),
-                "GYRE_CLICKHOUSE_URL": clickhouse.url,
-                "GYRE_CLICKHOUSE_USER": _clickhouse_user(name),
+                "GYRE_CLICKHOUSE_URL": own.url,
+                "GYRE_CLICKHOUSE_USER": own.user,
                 "GYRE_ROUTER_HTTP_PORT": str(http_port),
                 "GYRE_TRIAGE_CONSOLE_PORT": str(console_port),
                 "GYRE_TRIAGE_DATA_DIR": str(folder / "data"),
             }
             started[name] = processes.enter_context(ServiceProcess(name, folder / "log", environment))
         yield started
+
+
+def clickhouse_of(stack: Stack, user: str) -> ClickHouseSettings:
+    return ClickHouseSettings(
+        url=f"http://{stack.settings.address('GYRE_EMBEDDED_CLICKHOUSE_PORT')}",
+        user=user,
+        password=SecretStr(clickhouse_password(stack.settings, user)),
+    )
 
 
 def _clickhouse_user(name: str) -> str:
@@ -106,7 +124,7 @@ async def test_what_one_writes_another_reads_and_answers_in_a_transaction(broker
 
 @pytest.mark.timeout(400)
 async def test_every_service_does_its_work_as_itself_over_tls(
-    broker: Broker, services: Mapping[str, ServiceProcess], clickhouse: ClickHouseSettings
+    broker: Broker, services: Mapping[str, ServiceProcess], own_clickhouse: Stack
 ) -> None:
     published = bundle(share=1.0)
     async with Producer(broker.settings("operator")) as operator:
@@ -121,7 +139,7 @@ async def test_every_service_does_its_work_as_itself_over_tls(
 
     picked: list[EdgeCase] = []
     trainer = asyncio.create_task(Follower(broker.settings("trainer"), {Topic.EDGE_CASES: picked.append}).run())
-    database = ClickHouse(clickhouse)
+    database = ClickHouse(clickhouse_of(own_clickhouse, "audit"))
 
     async def is_on_record() -> bool:
         rows = await database.rows(
