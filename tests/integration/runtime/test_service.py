@@ -63,4 +63,6 @@ def test_a_service_does_not_start_without_what_should_lie_in_its_folder(tmp_path
 
 
 def test_a_service_whose_settings_are_wrong_says_which(tmp_path: Path) -> None:
-    assert cannot_start(GYRE_GOVERNANCE_GRPC_PORT="eleven").startswith("grpc_port: Input should be a valid integer")
+    assert cannot_start(GYRE_GOVERNANCE_GRPC_PORT="eleven").startswith(
+        "GYRE_GOVERNANCE_GRPC_PORT: Input should be a valid integer"
+    )
