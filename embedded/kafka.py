@@ -149,7 +149,15 @@ def prepare(settings: Settings, properties: Mapping[str, str], *format_options: 
     ]
     if not (data_dir(settings) / "meta.properties").exists():
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        format_log = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(file), *format_options]
+        # One in 64 ids begins with a dash, which would be read as an option if it were an argument of its own.
+        format_log = [
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster_id}",
+            "-c",
+            str(file),
+            *format_options,
+        ]
         # It runs for a moment: compiling it thoroughly would take longer than it runs.
         formatted = subprocess.run([java[0], "-XX:TieredStopAtLevel=1", *java[1:], *format_log], check=False)  # noqa: S603 - ours
         if formatted.returncode != 0:
