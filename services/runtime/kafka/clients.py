@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError
 
 from services.runtime import telemetry
 from services.runtime.errors import Retryable
@@ -53,3 +55,22 @@ async def stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     if not stopping.done():
         stopping.cancel()
         await asyncio.wait([asyncio.ensure_future(client._client.close())], timeout=STOP_SECONDS)  # its connections
+
+
+_send = AIOKafkaConnection.send
+
+
+def _send_or_break(connection: AIOKafkaConnection, *arguments: Any, **named: Any) -> Any:
+    """Send as aiokafka does, for which only an OSError means that a connection is broken.
+
+    uvloop raises a RuntimeError when what is written to has just been closed, and a client that meets one stops for
+    good (https://github.com/aio-libs/aiokafka/issues/1038).
+    """
+    try:
+        return _send(connection, *arguments, **named)
+    except RuntimeError as error:
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {error}") from error
+
+
+AIOKafkaConnection.send = _send_or_break

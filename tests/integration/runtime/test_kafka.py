@@ -7,8 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from schemas.codecs import codec, dead_letter_codec
 from schemas.events import BundlePublished, DeadLetter, Feedback
@@ -34,6 +37,21 @@ def feedback(number: int, marker: str) -> Feedback:
         kind="rating",
         rating=1.0,
     )
+
+
+def test_a_connection_that_has_just_been_closed_is_broken_and_no_more(settings: KafkaSettings) -> None:
+    async def go_on() -> None:
+        await ensure_topics(settings)
+        async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers) as producer:
+            await producer.send_and_wait(str(Topic.FEEDBACK), b"x", key=b"k")
+            (connection, *_) = producer.client._conns.values()
+            connection._writer.transport.abort()
+            await asyncio.sleep(0)  # it is closed, and who reads from it has not been told
+            with pytest.raises(KafkaConnectionError):
+                connection.send(MetadataRequest([]))
+            await producer.send_and_wait(str(Topic.FEEDBACK), b"x", key=b"k")
+
+    uvloop.run(go_on())  # as services are
 
 
 @asynccontextmanager
