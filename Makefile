@@ -7,7 +7,7 @@ PROTOS := $(shell cd protos && find gyre -name '*.proto' | sort)
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: .venv/.installed .venv-triton/.installed ## Install everything that is needed (about 7 GB)
@@ -36,6 +36,10 @@ run: setup ## Start the whole stack on this machine and play the loop once round
 .PHONY: test
 test: setup ## Everything that checks Gyre
 	@$(BIN)/pytest tests
+
+.PHONY: chaos
+chaos: setup ## Every part fails, alone and with each other, under traffic: what recovers when
+	@GYRE_CHAOS=all $(BIN)/pytest tests/chaos
 
 .PHONY: check
 check: setup ## Format, lint, types, imports between parts, protos, schemas

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import clickhouse_connect
@@ -188,16 +189,18 @@ class WholeStack:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[WholeStack]:
-    """Start everything, publish the bundle, and wait until the router answers; stop everything in the end."""
+async def running(
+    folder: Path, bundle: Bundle, environment: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[WholeStack]:
+    """Start everything, publish a bundle, and wait until the router answers; stop everything in the end."""
     ports = stack_ports()
     stack = Stack(Settings(state_dir=folder, ports=ports))
     try:
-        with pytest.MonkeyPatch.context() as environment:
+        with pytest.MonkeyPatch.context() as patch:
             # What the stack is started with, its parts inherit.
-            environment.setenv("GYRE_TRAINER_EPOCHS", "1")
+            for name, value in {"GYRE_TRAINER_EPOCHS": "1", **environment}.items():
+                patch.setenv(name, value)
             stack.start()
-        bundle = small_bundle()
         kafka = KafkaSettings(bootstrap_servers=stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT"))
         async with Producer(kafka) as producer:
             published = BundlePublished(
@@ -222,5 +225,5 @@ def _answers(whole: WholeStack) -> bool:
 @pytest.fixture(scope="package")
 async def gyre(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeStack]:
     """The whole stack, for the tests of one folder and not beyond them."""
-    async with running(tmp_path_factory.mktemp("whole")) as whole:
+    async with running(tmp_path_factory.mktemp("whole"), small_bundle()) as whole:
         yield whole

@@ -1,8 +1,7 @@
-"""A hundred thousand interactions on their way into the record, while all that they pass through fails in turn.
+"""Interactions on their way into the record, while all that they pass through fails: 100,000 for `make chaos`.
 
 What comes next is decided by how many rows are stored, never by the clock, so that each fault falls into traffic.
-`GYRE_CHAOS_INTERACTIONS` asks for another number of interactions. What was sent is counted in Kafka, what was stored in
-ClickHouse, each without audit.
+What was sent is counted in Kafka, what was stored in ClickHouse, each without audit.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -39,13 +38,15 @@ from services.runtime.errors import Retryable, ServiceError
 from services.runtime.kafka import MAX_RECORD_BYTES, ensure_topics, until_answered
 from services.runtime.rpc import channel
 from services.runtime.settings import ClickHouseSettings, KafkaSettings
+from tests.chaos.disks import filled
+from tests.chaos.extent import IS_WHOLE
 from tests.integration.audit.record import assert_every_chain_is_intact, eventually
 from tests.integration.audit.story import interaction
 from tests.integration.service_process import ServiceProcess
 
 pytestmark = pytest.mark.timeout(900)
 
-COUNT = int(os.environ.get("GYRE_CHAOS_INTERACTIONS", "100000"))
+COUNT = 100_000 if IS_WHOLE else 30_000
 # Each fault has so many to itself, so that there is traffic for the last one too.
 AHEAD = COUNT // 16
 BATCH = 500
@@ -258,15 +259,6 @@ def small_clickhouse(folder: Path) -> Iterator[tuple[ClickHouseSettings, Path]]:
         server.wait(60)
 
 
-def take_all_space(disk: Path) -> Callable[[], None]:
-    """Leave not a byte; returns what gives the space back."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(1 << 20))
-    return filler.unlink
-
-
 def take_all_files(disk: Path, taken: list[Path]) -> None:
     """Leave room for too few files for a row, which a disk may run out of before it runs out of bytes."""
     with suppress(OSError):
@@ -346,12 +338,12 @@ async def test_a_full_disk_is_waited_for_in_bounded_memory(own_broker: Stack, tm
     with small_clickhouse(tmp_path) as (settings, disk):
         database = ClickHouse(settings)
         await until_answered("ClickHouse", ClickHouseLedger(database, Clock()).prepare)
-        give_back = take_all_space(disk)
-        with audit(stack, settings, tmp_path / "log") as replica:
+        with ExitStack() as full, audit(stack, settings, tmp_path / "log") as replica:
+            full.enter_context(filled(disk))
             await replica.serving(STILL_SECONDS)
             before = replica.peak_memory_bytes()
             await eventually(lambda: says(replica, "NOT_ENOUGH_SPACE", 20), STILL_SECONDS)
-            give_back()
+            full.close()
             await eventually(lambda: holds(database, sent), STILL_SECONDS)
             held = replica.peak_memory_bytes() - before
             assert held < LARGE * LARGE_BYTES / 2, f"{held >> 20} MiB held of what waited"

@@ -1,96 +1,113 @@
-"""Parts that are killed, stopped or left by their clients, under traffic."""
+"""Parts that are killed, stand still, are stopped or are left by their clients, under traffic."""
 
 from __future__ import annotations
 
 import itertools
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
+import psutil
 import pytest
 from openai import InternalServerError
 
-from gyre.api.triage.v1 import review_pb2, review_pb2_grpc
-from tests.whole_stack import CALL_SECONDS, RETRIES, WholeStack, wait_for
+from embedded.parts import PARTS, ports_of
+from tests.chaos.clocks import Clock
+from tests.chaos.disks import filled
+from tests.chaos.extent import IS_WHOLE
+from tests.chaos.recovery import assert_nothing_is_lost_or_repeated, recover
+from tests.chaos.traffic import Traffic
+from tests.whole_stack import RETRIES, WholeStack
 
 pytestmark = pytest.mark.timeout(600)  # the first test starts the stack
 
-IN_FLIGHT = 2
-ASKED_BEFORE_AND_AFTER = 4
-# The same asked again, by another test too, would be asked of experts once.
-NUMBERS = itertools.count()
+BREAKS = 5
+HOUR_SECONDS = 3600
 STORY = "Tell me a very long story about the sea."
 
 
-class Traffic:
-    """An application that asks all the time, and tries again where it gets no answer."""
-
-    def __init__(self, gyre: WholeStack) -> None:
-        self._gyre = gyre
-        self._stopped = threading.Event()
-        self._pool = ThreadPoolExecutor(IN_FLIGHT)
-        self._asking: list[Future[None]] = []
-        self.answered: list[str] = []
-
-    def __enter__(self) -> Self:
-        self._asking = [self._pool.submit(self._ask) for _ in range(IN_FLIGHT)]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        self._pool.shutdown()
-        if error is None:
-            for asking in self._asking:
-                asking.result()
-
-    def go_on(self) -> None:
-        """Wait until some more requests are answered."""
-        goal = len(self.answered) + ASKED_BEFORE_AND_AFTER
-        wait_for(lambda: len(self.answered) >= goal or any(asking.done() for asking in self._asking))
-
-    def _ask(self) -> None:
-        while not self._stopped.is_set():
-            answer = self._gyre.ask(f"How do you spell the number {next(NUMBERS)}?", retries=RETRIES)
-            assert answer.choices[0].message.content
-            self.answered.append(answer.id)
+def chosen(*few: str) -> tuple[str, ...]:
+    """All parts for `make chaos`, else a few."""
+    return PARTS if IS_WHOLE else few
 
 
-def assert_nothing_is_lost_or_repeated(gyre: WholeStack, answered: list[str]) -> None:
-    """Wait until all that was answered is on record, once, and in the experts' queue, once; the chains are intact."""
-    assert len(answered) == len(set(answered))
-    finished = "SELECT request_id, count() AS rows FROM gyre.interactions WHERE state = 'finished' GROUP BY request_id"
-    flagged = "SELECT DISTINCT request_id FROM gyre.edge_cases"
-
-    def recorded() -> dict[str, int]:
-        rows = {row["request_id"]: row["rows"] for row in gyre.rows(finished)}
-        return rows if set(answered) <= set(rows) else {}
-
-    def queued() -> bool:
-        cases = {row["request_id"] for row in gyre.rows(flagged)}
-        return set(answered) <= cases and open_items(gyre) == len(cases)
-
-    assert set(wait_for(recorded).values()) == {1}
-    wait_for(queued)
-    gyre.assert_every_chain_is_intact()
+@contextmanager
+def killed(gyre: WholeStack, *parts: str) -> Iterator[None]:
+    """End parts at once, without warning."""
+    for pid in [gyre.states()[part].pid for part in parts]:
+        os.kill(pid, signal.SIGKILL)
+    yield
 
 
-def open_items(gyre: WholeStack) -> int:
-    with gyre.channel("triage") as channel:
-        review = review_pb2_grpc.ReviewStub(channel)
-        stats = review.Stats(review_pb2.StatsRequest(), metadata=gyre.expert, timeout=CALL_SECONDS)
-    return sum(queue.open for queue in stats.queues)
+@contextmanager
+def held(gyre: WholeStack, part: str) -> Iterator[None]:
+    """Have a part stand still: its connections stay open, and nothing comes from them."""
+    first = psutil.Process(gyre.states()[part].pid)
+    processes = [first, *first.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
-@pytest.mark.parametrize("victim", ["audit", "triage", "router"])
-def test_a_service_that_is_killed_under_traffic_loses_and_repeats_nothing(gyre: WholeStack, victim: str) -> None:
-    with Traffic(gyre) as traffic:
-        traffic.go_on()
-        gyre.kill(victim)
-        traffic.go_on()
-    assert_nothing_is_lost_or_repeated(gyre, traffic.answered)
+def break_connections(gyre: WholeStack, part: str) -> int:
+    """End every connection to a part, at both of its ends, and return how many there were."""
+    ports = " or ".join(f"dport = {gyre.stack.settings.port(variable)}" for variable in ports_of(part))
+    ended = subprocess.run(
+        ["ss", "--no-header", "-K", "-t", f"( {ports} )"], capture_output=True, text=True, check=True
+    )
+    if "not permitted" in ended.stderr:
+        pytest.skip("wants a user who may end the connections of others")
+    return len(ended.stdout.splitlines())
+
+
+@pytest.mark.parametrize("part", chosen("kafka", "clickhouse", "triton", "governance", "audit", "triage", "router"))
+def test_a_part_that_is_killed_loses_and_repeats_nothing(gyre: WholeStack, part: str) -> None:
+    recover(gyre, f"{part} killed", killed(gyre, part))
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(chosen("kafka", "clickhouse"), 2)))
+def test_two_parts_that_are_killed_together_lose_and_repeat_nothing(gyre: WholeStack, one: str, other: str) -> None:
+    recover(gyre, f"{one} and {other} killed", killed(gyre, one, other))
+
+
+@pytest.mark.parametrize("part", chosen("kafka", "governance"))
+def test_a_part_that_stands_still_loses_and_repeats_nothing(gyre: WholeStack, part: str) -> None:
+    recover(gyre, f"{part} stood still", held(gyre, part))
+
+
+@pytest.mark.parametrize("seconds", [HOUR_SECONDS, -HOUR_SECONDS])
+def test_a_clock_that_jumps_and_jumps_back_loses_and_repeats_nothing(
+    gyre: WholeStack, clock: Clock, seconds: int
+) -> None:
+    times = "SELECT toUnixTimestamp(min(received_at)), toUnixTimestamp(max(received_at)) FROM gyre.interactions"
+    before = gyre.analyst.query(times).first_row
+    recover(gyre, f"the clock {seconds / HOUR_SECONDS:+.0f} h and back", clock.jumped(seconds))
+    after = gyre.analyst.query(times).first_row
+    assert abs(after[seconds > 0] - before[seconds > 0]) > HOUR_SECONDS / 2
+
+
+@pytest.mark.parametrize("part", chosen("kafka"))
+def test_connections_that_break_lose_and_repeat_nothing(gyre: WholeStack, part: str) -> None:
+    # What was sent and not acknowledged is sent again, and what was fetched and not taken is fetched again.
+    def again_and_again(traffic: Traffic) -> None:
+        for _ in range(BREAKS):
+            assert break_connections(gyre, part) > 0
+            traffic.meet()
+
+    recover(gyre, f"connections to {part} broke {BREAKS} times", nullcontext(), again_and_again)
+
+
+def test_a_full_disk_is_waited_for_and_loses_and_repeats_nothing(gyre: WholeStack) -> None:
+    disk = gyre.stack.settings.state_dir
+    if not disk.is_mount():
+        pytest.skip("wants a user who may mount a disk")
+    recover(gyre, "the disk was full", filled(disk), Traffic.be_refused)
 
 
 def test_a_stream_that_the_routers_death_cut_off_has_left_its_trace(gyre: WholeStack) -> None:
