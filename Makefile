@@ -59,8 +59,10 @@ protos: setup ## Generate gyre/api and buf/validate from protos/
 	    --python_out=. --mypy_out=quiet:. buf/validate/validate.proto
 
 .PHONY: requirements
-requirements: setup ## Pin every extra anew from pyproject.toml
+requirements: setup ## Pin every extra anew from pyproject.toml, and list the licences of what is pinned
 	@$(BIN)/python requirements/compile.py
+	@$(MAKE) --no-print-directory setup
+	@$(BIN)/python requirements/licences.py
 
 .PHONY: clean
 clean: ## Stop the stack and remove its state and the environments
