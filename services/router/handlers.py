@@ -82,14 +82,16 @@ class Router:
             await self._decide(journal, self.clock.chance())
             async with self._inference.answering(journal, whole=True) as pieces:
                 text = "".join([piece async for piece in pieces])
-            await self._conclude(journal, await self._verdicts.rest(journal, text))
+            rest = await self._verdicts.rest(journal, text)
+            self._check_key(journal)
+            await self._conclude(journal, rest)
             return journal.completion()
 
     async def stream(self, call: Call, request: Request) -> AsyncGenerator[Piece | Completion, None]:
         """Answer a request piece by piece; the last is the `Completion`.
 
-        No piece leaves without a verdict that covers it, none before `opened` is acknowledged, and the last not before
-        `finished` is. Closing the generator stops the model.
+        No piece leaves without a verdict that covers it, none before `opened` is acknowledged, none for a key that was
+        taken back meanwhile, and the last not before `finished` is. Closing the generator stops the model.
 
         Raises:
             ServiceError: As `complete`; also in the middle.
@@ -103,10 +105,12 @@ class Router:
                     due = "" if journal.leaves_whole else window.due()
                     part = await self._verdicts.part(journal, window, due) if due else NO_PART
                     if part.text:
+                        self._check_key(journal)
                         await self._records.open(journal)
                         journal.release(part)
                         yield journal.piece(part.text)
             rest = await self._verdicts.rest(journal, window.text, window.start)
+            self._check_key(journal)
             await self._records.open(journal)
             await self._conclude(journal, rest)
             if rest.text and not journal.tool_calls:
@@ -225,6 +229,16 @@ class Router:
         journal.remaining_seconds(self.clock.monotonic())
         journal.timeline.add(DATA_PREP, call.arrived, self.clock.monotonic())
         return journal
+
+    def _check_key(self, journal: Journal) -> None:
+        """Let nothing leave for a key that was taken back since the request was let in.
+
+        Raises:
+            Unauthenticated: It was.
+        """
+        catalogue = self.catalogue()
+        if catalogue.bundle is not journal.catalogue.bundle:
+            catalogue.caller(journal.call.key)
 
     async def _decide(self, journal: Journal, draw: float) -> None:
         """Governance and context at the same time, then routing, which explores by the draw."""

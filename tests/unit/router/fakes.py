@@ -214,6 +214,7 @@ class FakeModels:
     timeouts: list[float] = field(default_factory=list)
     was_stopped: bool = False
     hanging: asyncio.Event = field(default_factory=asyncio.Event)
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def generate(self, prompt: Prompt, timeout_seconds: float) -> AsyncGenerator[str | Generated, None]:
@@ -230,7 +231,7 @@ class FakeModels:
             for i, piece in enumerate(pieces):
                 if i == self.hangs_after and self.hanging_model in ("", prompt.model):
                     self.hanging.set()
-                    await asyncio.Event().wait()
+                    await self.goes_on.wait()
                 self.time.advance(self.seconds_a_piece)
                 yield piece
             if self.fails_with is not None:

@@ -11,6 +11,7 @@ from schemas.events import Message
 from services.router.domain.errors import Refused, Unrecorded
 from services.router.domain.request import Request, Sampling
 from services.router.journal import Piece
+from services.runtime.errors import Unauthenticated
 from tests.unit.router.fakes import DENIED, LIGHTS, Stack, ask, collect, user
 
 
@@ -188,3 +189,59 @@ async def test_what_is_only_flagged_in_a_stream_is_on_record_once() -> None:
     found = [(finding.action, finding.start) for finding in stack.recorder.last.findings]
     assert found == [("flag", len(before))]
     assert stack.recorder.last.output_verdict == "pass"
+
+
+def without_its_key(stack: Stack) -> None:
+    """Have a bundle in force in which the application has another key."""
+    content = stack.catalogue.bundle.model_dump()
+    content["applications"]["web"]["key_sha256"] = ["0" * 64]
+    stack.catalogue = replace(stack.catalogue, bundle=Bundle.model_validate(content), version="b2")
+
+
+async def test_a_stream_ends_where_its_key_was_taken_back() -> None:
+    stack = Stack()
+    stack.models.pieces = ["word " * 60] * 3
+    text = ""
+
+    async def read() -> None:
+        nonlocal text
+        async for piece in stack.router.stream(stack.call(), ask("Hi")):
+            assert isinstance(piece, Piece)
+            text += piece.text
+            without_its_key(stack)
+
+    with pytest.raises(Unauthenticated):
+        await read()
+    assert 0 < len(text) < len("word " * 60)
+    assert stack.models.was_stopped
+    assert (stack.recorder.last.finish_reason, stack.recorder.last.answer) == ("error", text)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_an_answer_does_not_leave_for_a_key_that_was_taken_back_meanwhile(streamed: bool) -> None:
+    stack = Stack()
+    stack.models.hangs_after = 1
+
+    async def answered() -> None:
+        if streamed:
+            await collect(stack, ask("Hi"))
+        else:
+            await stack.router.complete(stack.call(), ask("Hi"))
+
+    asking = asyncio.create_task(answered())
+    await stack.models.hanging.wait()
+    without_its_key(stack)
+    stack.models.goes_on.set()
+    with pytest.raises(Unauthenticated):
+        await asking
+    assert (stack.recorder.last.finish_reason, stack.recorder.last.answer) == ("error", "")
+
+
+async def test_another_bundle_that_still_has_the_key_ends_nothing() -> None:
+    stack = Stack()
+    stack.models.pieces = ["word " * 60] * 3
+    text = ""
+    async for piece in stack.router.stream(stack.call(), ask("Hi")):
+        stack.catalogue = replace(stack.catalogue, bundle=stack.catalogue.bundle.model_copy(), version="b2")
+        text += piece.text if isinstance(piece, Piece) else ""
+    assert text == "word " * 180
