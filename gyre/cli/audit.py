@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gyre.cli.stack import call_service, clickhouse_options, clickhouse_settings, settings_of, state_dir_option
+from gyre.cli.who import account
 
 if TYPE_CHECKING:
     from gyre.auditor.verify import Finding
@@ -163,7 +164,7 @@ def erase(tenant: str, subject: str, yes: bool, target: str | None, state_dir: P
 
     if not yes:
         click.confirm(f"Erase everything on record of {subject} of {tenant}? It cannot be undone.", abort=True)
-    request = audit_pb2.EraseRequest(tenant=tenant, subject=subject)
+    request = audit_pb2.EraseRequest(tenant=tenant, subject=subject, asked_by=account())
     response = _ask(target, state_dir, lambda stub: stub.Erase(request, timeout=_ERASE_SECONDS))
     click.echo(f"Erased {response.rows:,} rows of {response.requests:,} requests (erasure {response.erasure_id}).")
     if response.candidate_ids:

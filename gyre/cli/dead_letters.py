@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 from msgspec.structs import replace
 
+from gyre.cli.who import operator
 from schemas.codecs import UndecodableError, codec, dead_letter_codec, encode_dead_letter
 from schemas.events import REPLAY_HOP, DeadLetter
 from schemas.topics import Topic
@@ -38,12 +39,14 @@ class Summary:
         letter: With an empty value.
         replayed_at: When its record was sent back; None while it waits.
         undecodable: Why its record is no event of its topic; empty if it is one.
+        replay: What is noted of that: who sent it back.
     """
 
     offset: int
     letter: DeadLetter
     replayed_at: datetime | None
     undecodable: str
+    replay: str = ""
 
 
 def ask_kafka(work: Coroutine[Any, Any, T]) -> T:
@@ -68,11 +71,11 @@ def ask_kafka(work: Coroutine[Any, Any, T]) -> T:
 async def summaries(topics: Sequence[Topic]) -> dict[Topic, list[Summary]]:
     """Return the letters beside topics, oldest first."""
     found: dict[Topic, list[Summary]] = {topic: [] for topic in topics}
-    replayed_at = {}
+    replays = {}
     async with _reader() as reader:
         async for topic, offset, letter in reader.read(topics):
             if letter.hop == REPLAY_HOP:
-                replayed_at[topic, letter.offset] = letter.failed_at
+                replays[topic, letter.offset] = (letter.failed_at, letter.reason)
             else:
                 found[topic].append(
                     Summary(
@@ -80,9 +83,13 @@ async def summaries(topics: Sequence[Topic]) -> dict[Topic, list[Summary]]:
                     )
                 )
     return {
-        topic: [dataclasses.replace(each, replayed_at=replayed_at.get((topic, each.offset))) for each in letters]
+        topic: [_with_replay(each, *replays.get((topic, each.offset), (None, ""))) for each in letters]
         for topic, letters in found.items()
     }
+
+
+def _with_replay(found: Summary, at: datetime | None, note: str) -> Summary:
+    return dataclasses.replace(found, replayed_at=at, replay=note)
 
 
 def _undecodable(topic: Topic, letter: DeadLetter) -> str:
@@ -109,6 +116,7 @@ async def replay(topic: Topic, offsets: Container[int]) -> int:
     other. All who replay a topic share a transactional id: Kafka shuts out whoever came before, so the notes that are
     read here stay all there are.
     """
+    sender = operator()
     producer = AIOKafkaProducer(
         **connection(KafkaSettings()),
         transactional_id=f"gyre-dlq-{topic}",
@@ -126,7 +134,7 @@ async def replay(topic: Topic, offsets: Container[int]) -> int:
                 partition=0,
                 offset=offset,
                 hop=REPLAY_HOP,
-                reason=f"the record of the letter at this offset was sent back to {topic}",
+                reason=f"the record of the letter at this offset was sent back to {topic} by {sender}",
                 failed_at=Clock().now(),
                 key=letter.key,
             )

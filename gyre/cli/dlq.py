@@ -76,6 +76,7 @@ def show(topic: Topic, offset: int) -> None:
         ("reason", letter.reason),
         ("key", readable(letter.key)),
         ("value", f"{len(content)} bytes"),
+        *([("replay", found.replay)] if found.replay else []),
     ):
         click.echo(f"{name:<13}{text}")
     click.echo(payload(topic, content))

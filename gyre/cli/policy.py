@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gyre.cli.who import operator
+
 if TYPE_CHECKING:
     from schemas.bundle import Bundle
 
@@ -97,7 +99,7 @@ def publish(folder: Path) -> str:
         click.ClickException: It is not valid, or Kafka does not answer.
     """
     bundle = _validated(folder)
-    before = asyncio.run(_publish(bundle))
+    before = asyncio.run(_publish(bundle, operator()))
     return f"Published bundle {bundle.version}: {_news(before, bundle)}."
 
 
@@ -127,7 +129,7 @@ def _validated(folder: Path) -> Bundle:
     return bundle
 
 
-async def _publish(bundle: Bundle) -> Bundle | None:
+async def _publish(bundle: Bundle, published_by: str) -> Bundle | None:
     """Publish a bundle and return the one that was in force, if there was one that can still be read."""
     import logging
 
@@ -146,7 +148,10 @@ async def _publish(bundle: Bundle) -> Bundle | None:
             before = await in_force()
             async with Producer(settings) as producer:
                 event = BundlePublished(
-                    version=bundle.version, published_at=Clock().now(), content=bundle.model_dump_json()
+                    version=bundle.version,
+                    published_at=Clock().now(),
+                    content=bundle.model_dump_json(),
+                    published_by=published_by,
                 )
                 await producer.send(Topic.BUNDLES, event)
     except (Retryable, TimeoutError) as error:

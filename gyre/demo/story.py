@@ -130,7 +130,9 @@ class Story:
                 if not any(each.task == TASK and each.state in ("live", "canary") for each in status.deployments):
                     return
                 self._console.print("A specialist is live from an earlier round: it is rolled back first.")
-                request = serving_pb2.RollbackRequest(tenant=TENANT, task=TASK, reason="the demo begins anew")
+                request = serving_pb2.RollbackRequest(
+                    tenant=TENANT, task=TASK, reason="the demo begins anew", asked_by="gyre demo"
+                )
                 await stub.Rollback(request, timeout=START_SECONDS)
                 await asyncio.sleep(1)
 

@@ -143,3 +143,7 @@ ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS before Array(Tu
 )) COMMENT 'The specialist that was live before, if one was; the other callers of a canary are answered by it';
 
 ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS false_rollbacks Float64 COMMENT 'Chance at most with which serving takes it back though it is as good as before; 0: it does not';
+
+ALTER TABLE gyre.serving_deployments_v1 ADD COLUMN IF NOT EXISTS asked_by LowCardinality(String) COMMENT 'Who had it rolled back; empty: serving decided by itself';
+
+ALTER TABLE gyre.governance_bundles_v1 ADD COLUMN IF NOT EXISTS published_by LowCardinality(String) COMMENT 'Account that published it, and whose certificate it showed';

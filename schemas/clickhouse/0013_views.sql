@@ -358,6 +358,7 @@ CREATE OR REPLACE VIEW gyre.deployments
         COMMENT 'The specialist that was live before, if one was; the other callers of a canary are answered by it',
     false_rollbacks Float64
         COMMENT 'Chance at most with which serving takes it back though it is as good as before; 0: it does not',
+    asked_by LowCardinality(String) COMMENT 'Who had it rolled back; empty: serving decided by itself',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
@@ -365,8 +366,8 @@ CREATE OR REPLACE VIEW gyre.deployments
 AS SELECT
     task_key, tenant, task, deployment_id, state, candidate_id, model, model_version, adapter_path,
     system_prompt, response_schema, sensitivity, deployed_at, reason, previous, gate_items, gate_accuracy, incumbent,
-    incumbent_accuracy, candidate_answers, incumbent_answers, share, before, false_rollbacks, _partition AS partition,
-    _offset AS offset, lower(hex(_hash)) AS hash
+    incumbent_accuracy, candidate_answers, incumbent_answers, share, before, false_rollbacks, asked_by,
+    _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.serving_deployments_v1
 WHERE _error = ''
 COMMENT 'What was wanted live for each task of each tenant, over time';

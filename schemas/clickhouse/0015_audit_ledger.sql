@@ -34,6 +34,8 @@ ORDER BY (_partition, _offset)
 SETTINGS non_replicated_deduplication_window = 1000
 COMMENT 'What was erased: where it stood, never what it was or whose';
 
+ALTER TABLE gyre.audit_erasures_v1 ADD COLUMN IF NOT EXISTS asked_by LowCardinality(String) COMMENT 'Who had it erased';
+
 CREATE OR REPLACE VIEW gyre.erasures
 (
     request_id String COMMENT 'Id of the request (UUIDv7), the thread of lineage',
@@ -45,12 +47,13 @@ CREATE OR REPLACE VIEW gyre.erasures
         COMMENT 'Rows whose content was erased',
     dataset_ids Array(String) COMMENT 'Datasets that held the request',
     candidate_ids Array(String) COMMENT 'Specialists that learned from it or were measured by it: to be made anew',
+    asked_by LowCardinality(String) COMMENT 'Who had it erased',
     partition UInt32 COMMENT 'Kafka partition of its record',
     offset UInt64 COMMENT 'Kafka offset of its record',
     hash String COMMENT 'Hash of its record in the chain, in hexadecimal'
 )
 AS SELECT
-    request_id, erasure_id, tenant, asked_at, is_whole, rows, dataset_ids, candidate_ids,
+    request_id, erasure_id, tenant, asked_at, is_whole, rows, dataset_ids, candidate_ids, asked_by,
     _partition AS partition, _offset AS offset, lower(hex(_hash)) AS hash
 FROM gyre.audit_erasures_v1
 WHERE _error = ''

@@ -3,10 +3,11 @@
 Each topic has one table, named after it (`router.interactions.v1` is in `gyre.router_interactions_v1`): first the
 envelope, whose names begin with an underscore, then the event's fields. Analysts use the views.
 
-To change something, change a view's file, add a column in `0012_columns.sql`, or a setting in `0021_parts.sql`. A
-table's own file never changes, as tables that exist already would not follow it, nor does a rollup's: its rows would
-not. A rollup is a table with a time to live that a materialized view, named after it, fills from a topic's table; audit
-counts it anew, by month and Kafka partition, where it does not hold what the topic's table does.
+To change something, change a view's file, add a column in `0012_columns.sql` (to a table of a later file, right behind
+that table), or a setting in `0021_parts.sql`. The statement that makes a table never changes, as tables that exist
+already would not follow it, nor does a rollup's: its rows would not. A rollup is a table with a time to live that a
+materialized view, named after it, fills from a topic's table; audit counts it anew, by month and Kafka partition, where
+it does not hold what the topic's table does.
 
 Where an operator has made the database `gyre` with the engine Replicated, before audit first starts, audit makes each
 table with the replicated engine of the one that its file names.

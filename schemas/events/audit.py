@@ -45,6 +45,7 @@ class Erasure(Event, frozen=True, kw_only=True):
     # What had learned from the request, or was measured by it, and wants to be made anew.
     dataset_ids: tuple[str, ...] = ()
     candidate_ids: tuple[str, ...] = ()
+    asked_by: str = ""  # who had it erased
 
 
 class Drift(Event, frozen=True, kw_only=True):

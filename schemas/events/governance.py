@@ -12,3 +12,4 @@ class BundlePublished(Event, frozen=True, kw_only=True):
     version: str
     published_at: datetime
     content: str
+    published_by: str = ""  # the account that ran the command, and whose certificate it showed

@@ -55,6 +55,7 @@ class Deployment(Event, frozen=True, kw_only=True):
     before: tuple[Specialist, ...] = ()
     # The chance that serving takes it back by itself though it is as good as what it replaced, at most; 0: it does not.
     false_rollbacks: float = 0.0
+    asked_by: str = ""  # who had it rolled back; empty: serving decided by itself
 
     @property
     def proven(self) -> Self | None:

@@ -31,8 +31,18 @@ class Erased:
     candidate_ids: Sequence[str]
 
 
-async def announce(ledger: Ledger, events: Events, clock: Clock, tenant: str, subject: str) -> Erased:
+async def announce(
+    ledger: Ledger, events: Events, clock: Clock, tenant: str, subject: str, asked_by: str = ""
+) -> Erased:
     """Put on record what is to be erased of a person, and return it; `Eraser` then erases it.
+
+    Args:
+        ledger: Where the person's records are.
+        events: Takes the erasures.
+        clock: Dates them.
+        tenant: Whose application the person used.
+        subject: The person, as applications say in `user`.
+        asked_by: Who has it erased.
 
     Raises:
         NotFound: Nothing is on record of that person.
@@ -52,6 +62,7 @@ async def announce(ledger: Ledger, events: Events, clock: Clock, tenant: str, su
             rows=tuple(each.rows),
             dataset_ids=tuple(each.dataset_ids),
             candidate_ids=tuple(each.candidate_ids),
+            asked_by=asked_by,
         )
         for each in found
     ]

@@ -7,6 +7,7 @@ from services.audit import handlers
 from services.audit.erasing import announce, finished
 from services.audit.ports import Ledger
 from services.audit.signing import Keys
+from services.runtime.callers import asker
 from services.runtime.clock import Clock
 from services.runtime.kafka import Producer
 from services.runtime.settings import KafkaSettings
@@ -52,7 +53,8 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
     async def Erase(self, request: audit_pb2.EraseRequest, context: Any) -> audit_pb2.EraseResponse:  # noqa: N802 - gRPC's name
         """Erase what is on record of a person, and answer when it is gone."""
         async with Producer(self._kafka) as producer:
-            erased = await announce(self._ledger, producer, self._clock, request.tenant, request.subject)
+            asked_by = asker(request.asked_by, context)
+            erased = await announce(self._ledger, producer, self._clock, request.tenant, request.subject, asked_by)
         await finished(self._ledger, erased)
         return audit_pb2.EraseResponse(
             erasure_id=erased.erasure_id,

@@ -11,7 +11,25 @@ import grpc.aio
 from cryptography import x509
 
 from services.runtime import telemetry
+from services.runtime.edges import EDGES
 from services.runtime.tls import identities
+
+_KNOWN = frozenset(edge.caller for edge in EDGES)
+
+
+def named(said: str, shown: frozenset[str]) -> str:
+    """Return somebody's name for the record: as they gave it, and whose certificate they showed.
+
+    Args:
+        said: As they gave it; empty: they gave none.
+        shown: Who they are by their certificate. One for development is good for `localhost` too, which is nobody.
+    """
+    return " as ".join(each for each in (said, ", ".join(sorted(shown & _KNOWN))) if each)
+
+
+def asker(said: str, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Return the name of who asks, for the record: as they gave it, and as their certificate proves."""
+    return named(said, _shown(context))
 
 
 class Callers(grpc.aio.ServerInterceptor):
@@ -34,10 +52,9 @@ class Callers(grpc.aio.ServerInterceptor):
 
     def _guarded(self, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            shown = context.auth_context()
-            found = identities(name.decode() for name in shown.get("peer_dns", ()))
+            found = _shown(context)
             # gRPC lets a session be resumed for two days, on the certificate that was shown when it began.
-            has_ended = any(_end(pem) <= time.time() for pem in shown.get("x509_pem_cert", ()))
+            has_ended = any(_end(pem) <= time.time() for pem in context.auth_context().get("x509_pem_cert", ()))
             if has_ended or not found & self._callers:
                 telemetry.log_refused("grpc", found)
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this certificate's holder may not ask here")
@@ -50,6 +67,10 @@ class Callers(grpc.aio.ServerInterceptor):
             return None
 
         return call
+
+
+def _shown(context: grpc.aio.ServicerContext[Any, Any]) -> frozenset[str]:
+    return identities(name.decode() for name in context.auth_context().get("peer_dns", ()))
 
 
 @lru_cache(maxsize=1024)

@@ -116,7 +116,9 @@ class Serving:
         )
         return [Outgoing(Topic.DEPLOYMENTS, live)]
 
-    async def roll_back(self, tenant: str, task: str, reason: str, deployment_id: str = "") -> Deployment:
+    async def roll_back(
+        self, tenant: str, task: str, reason: str, deployment_id: str = "", asked_by: str = ""
+    ) -> Deployment:
         """Go back to the newest that was live before and can be loaded, and return what is live then.
 
         Args:
@@ -124,6 +126,7 @@ class Serving:
             task: Of which task.
             reason: Why, for the record.
             deployment_id: Of what is to be live until then; empty: whichever is.
+            asked_by: Who asked for it; empty: nobody did.
 
         Raises:
             FailedPrecondition: No specialist is live, or another one.
@@ -136,7 +139,7 @@ class Serving:
             while True:
                 placed = await self._placed_again(current)
                 deployment = rolled_back(
-                    current, self._state.candidates, placed, self._clock.new_id(), self._clock.now(), reason
+                    current, self._state.candidates, placed, self._clock.new_id(), self._clock.now(), reason, asked_by
                 )
                 async with self._telling(deployment):
                     # The one that is left stays loaded until the topic has told everybody.

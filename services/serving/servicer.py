@@ -6,6 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gyre.api.serving.v1 import serving_pb2, serving_pb2_grpc
 from schemas.events import Deployment
+from services.runtime.callers import asker
 from services.serving.domain.deployments import Trial
 from services.serving.handlers import Serving
 
@@ -27,7 +28,9 @@ class ServingServicer(serving_pb2_grpc.ServingServicer):
         self, request: serving_pb2.RollbackRequest, context: Any
     ) -> serving_pb2.RollbackResponse:
         """Go back to what was live before."""
-        deployment = await self._serving.roll_back(request.tenant, request.task, request.reason)
+        deployment = await self._serving.roll_back(
+            request.tenant, request.task, request.reason, asked_by=asker(request.asked_by, context)
+        )
         return serving_pb2.RollbackResponse(candidate_id=deployment.candidate_id)
 
     async def Export(  # noqa: N802 - the name that protos/ gives it

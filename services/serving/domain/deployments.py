@@ -81,6 +81,7 @@ def rolled_back(
     deployment_id: str,
     now: datetime,
     reason: str,
+    asked_by: str = "",
 ) -> Deployment:
     """Return the deployment that goes back to what was live before, or to no specialist.
 
@@ -91,6 +92,7 @@ def rolled_back(
         deployment_id: Of the new deployment.
         now: Its time.
         reason: Why, for the record.
+        asked_by: Who asked for it; empty: nobody did.
 
     Raises:
         FailedPrecondition: No specialist is live.
@@ -101,7 +103,8 @@ def rolled_back(
     while history:
         before = history.pop()
         if before in candidates and before in placed:
-            return _live(candidates[before], placed[before], deployment_id, now, reason, tuple(history))
+            live = _live(candidates[before], placed[before], deployment_id, now, reason, tuple(history))
+            return replace(live, asked_by=asked_by)
     return Deployment(
         task_key=current.task_key,
         tenant=current.tenant,
@@ -110,6 +113,7 @@ def rolled_back(
         state="none",
         deployed_at=now,
         reason=reason,
+        asked_by=asked_by,
     )
 
 

@@ -2,13 +2,13 @@
 
 import re
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from schemas.events import Drift, Outcome
+from schemas.events import BundlePublished, Deployment, Drift, Erasure, Outcome, ReviewAction
 from schemas.topics import Topic
 from services.runtime.clickhouse import ClickHouse
 from services.runtime.kafka import Producer
@@ -75,6 +75,44 @@ async def test_an_objective_that_is_missed_is_an_incident_from_when_its_alert_be
     await eventually(on_record)
     rows = await analyst.rows(f"SELECT kind, subject {where} ORDER BY kind", {"view": "incidents", "tenant": tenant})
     assert rows == [{"kind": "drift", "subject": "small"}, {"kind": "objective", "subject": "concierge"}]
+
+
+async def test_operations_say_who_did_what(analyst: ClickHouse, told: dict[str, str], producer: Producer) -> None:
+    mark, at = uuid.uuid4().hex[:8], datetime.now(UTC)
+    events = [event for _, event in story()[1]]
+    bundle = next(event for event in events if isinstance(event, BundlePublished))
+    live = next(event for event in events if isinstance(event, Deployment))
+    erasure = Erasure(
+        request_id=str(uuid.uuid4()), erasure_id=f"{mark}-e", tenant=mark, asked_at=at, asked_by="ann as operator"
+    )
+    back = replace(live, task_key=f"{mark}/chat", tenant=mark, task="chat", candidate_id="c1", reason="worse")
+    changed = ReviewAction(action_id=f"{mark}-a", at=at, expert=f"{mark}-x", action="accounts-changed", detail="added")
+    for topic, event in (
+        (Topic.BUNDLES, replace(bundle, version=f"{mark}-b", published_by="ann as operator")),
+        (Topic.ERASURES, erasure),
+        (Topic.ERASURES, replace(erasure, request_id=str(uuid.uuid4()))),
+        (Topic.DEPLOYMENTS, replace(back, deployment_id=f"{mark}-d", asked_by="ann")),
+        (Topic.DEPLOYMENTS, replace(back, deployment_id=f"{mark}-by-itself")),
+        (Topic.ACTIONS, changed),
+    ):
+        await producer.send(topic, event)
+    found: dict[str, tuple[str, str]] = {}
+
+    async def on_record() -> bool:
+        rows = await analyst.rows(
+            "SELECT operation, who, subject, summary FROM gyre.operations WHERE startsWith(subject, {mark:String})",
+            {"mark": mark},
+        )
+        found.update({row["operation"]: (row["who"], row["subject"]) for row in rows})
+        return len(rows) == 4 and any(row["summary"] == "2 requests" for row in rows)
+
+    await eventually(on_record)
+    assert found == {
+        "bundle published": ("ann as operator", f"{mark}-b"),
+        "person erased": ("ann as operator", f"{mark}-e"),
+        "specialist rolled back": ("ann", f"{mark}-d"),
+        "accounts changed": ("", f"{mark}-x"),
+    }
 
 
 async def test_of_several_judgements_of_an_answer_the_last_counts_and_by_tier(

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from gyre.api.audit.v1 import audit_pb2
 from gyre.cli import main
+from gyre.cli.who import account
 from schemas.events import Candidate, Event, Message
 from schemas.ledger.notes import SigningKey
 from schemas.topics import Topic
@@ -183,6 +184,8 @@ async def test_a_person_is_taken_out_of_the_record_which_stays_whole(
     candidate = next(event for _, event in events if isinstance(event, Candidate))
     assert candidate.candidate_id in result.output
     assert not any((await found(database, marker)).values())
+    asked_by = "SELECT asked_by FROM gyre.erasures WHERE tenant = {tenant:String}"
+    assert await database.rows(asked_by, {"tenant": tenant}) == [{"asked_by": account()}]
     # One more whose run was under way, told after the erasure, and measured on it besides.
     later = replace(candidate, candidate_id=str(uuid.uuid4()), holdout_request_ids=(request_id,))
     await producer.send(Topic.CANDIDATES, later)

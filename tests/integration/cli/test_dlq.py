@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from gyre.cli import main
 from gyre.cli.dead_letters import replay, summaries
+from gyre.cli.who import account
 from schemas.codecs import codec
 from schemas.events import Event
 from schemas.topics import Topic
@@ -112,6 +113,9 @@ async def test_a_record_is_sent_back_once_with_its_key_to_where_its_key_belongs(
     assert (code, said.splitlines()[-1]) == (0, f"Sent 1 of 1 back to {LABELS}.")
     records = await sent(kafka, LABELS, value)
     assert [(each.key, each.partition) for each in records] == [(key, first.partition)] * 2
+
+    _, shown = await gyre_dlq("show", LABELS, offset)
+    assert f"was sent back to {LABELS} by {account()}\n" in shown
 
     code, said = await gyre_dlq("replay", LABELS, offset, "--yes")
     assert code == 1

@@ -22,6 +22,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from embedded.ports import free_ports
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from services.runtime import rpc, tracing
+from services.runtime.callers import asker
 from services.runtime.exchange import ExchangeChannel
 from services.runtime.scraping import serve_metrics
 from services.runtime.settings import ServiceSettings
@@ -38,9 +39,12 @@ REFUSED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED)
 class Echo(governance_pb2_grpc.GovernanceServicer):
     def __init__(self) -> None:
         self.asked = 0
+        self.askers: list[str] = []
 
     async def CheckOutput(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         self.asked += 1
+        if context is not None:  # by exchange there is none
+            self.askers.append(asker("ann", context))
         return governance_pb2.CheckOutputResponse(text=request.text)
 
 
@@ -129,6 +133,11 @@ def caller(ask: Ask) -> str:
 
 
 KINDS = pytest.mark.parametrize("ask", [by_grpc, by_exchange, by_scraping], ids=["gRPC", "exchange", "metrics"])
+
+
+async def test_who_asked_is_put_on_record_as_the_certificate_proves(served: Served, folders: Folders) -> None:
+    await by_grpc(served, folders.tls("operator"))
+    assert served.servicer.askers == ["ann as operator"]
 
 
 @KINDS

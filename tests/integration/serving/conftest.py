@@ -82,7 +82,7 @@ class Loop:
 
     async def roll_back(self, task: str = TASK) -> str:
         """Roll back; return the candidate that is live then."""
-        request = serving_pb2.RollbackRequest(tenant=TENANT, task=task, reason="a test")
+        request = serving_pb2.RollbackRequest(tenant=TENANT, task=task, reason="a test", asked_by="ann")
         response = await self.call("Rollback", request)
         return str(response.candidate_id)
 

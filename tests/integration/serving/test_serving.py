@@ -202,7 +202,7 @@ async def test_a_lost_model_repository_is_written_again_under_the_same_numbers(
 async def test_rollbacks_lead_back_to_no_specialist(loop: Loop) -> None:
     assert await loop.roll_back() == "first"
     deployment = await loop.live("first")
-    assert (deployment.reason, deployment.previous) == ("a test", ())
+    assert (deployment.reason, deployment.asked_by, deployment.previous) == ("a test", "ann", ())
     await loop.answers(deployment.model, deployment.model_version)
     assert await loop.roll_back() == ""
     assert (await loop.live("")).state == "none"

@@ -199,7 +199,8 @@ async def test_rollbacks_go_back_one_by_one_to_no_specialist(world: World) -> No
     await world.serving.reconcile()
     assert world.loaded == {"a", "b"}
     assert (await world.serving.roll_back(TENANT, TASK, "worse")).candidate_id == "a"
-    last = await world.serving.roll_back(TENANT, TASK, "worse")
+    last = await world.serving.roll_back(TENANT, TASK, "worse", asked_by="ann")
+    assert last.asked_by == "ann"
     assert (last.state, last.candidate_id, last.model, last.reason) == ("none", "", "", "worse")
     await world.serving.reconcile()
     assert world.loaded == set()

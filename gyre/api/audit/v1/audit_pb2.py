@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgyre/api/audit/v1/audit.proto\x12\x11gyre.api.audit.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\x0cProveRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"#\n\rProveResponse\x12\x12\n\nproof_json\x18\x01 \x01(\t\"H\n\rVerifyRequest\x12\x19\n\x05topic\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf9\x01\x12\x1c\n\tpartition\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06\"\x9a\x01\n\x0eVerifyResponse\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x1d\n\x10\x66irst_bad_offset\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\thead_hash\x18\x04 \x01(\t\x12\x13\n\x0bsigned_rows\x18\x05 \x01(\x04\x12\x0e\n\x06reason\x18\x06 \x01(\tB\x13\n\x11_first_bad_offset\"G\n\x0c\x45raseRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1b\n\x07subject\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"o\n\rEraseResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x12\n\nerasure_id\x18\x02 \x01(\t\x12\x10\n\x08requests\x18\x03 \x01(\x04\x12\x13\n\x0b\x64\x61taset_ids\x18\x04 \x03(\t\x12\x15\n\rcandidate_ids\x18\x05 \x03(\t\"$\n\x0cTraceRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x7f\n\tTraceStep\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12\x0c\n\x04hash\x18\x05 \x01(\t\x12\x11\n\tdirection\x18\x06 \x01(\t\"<\n\rTraceResponse\x12+\n\x05steps\x18\x01 \x03(\x0b\x32\x1c.gyre.api.audit.v1.TraceStep2\xba\x02\n\x05\x41udit\x12J\n\x05Prove\x12\x1f.gyre.api.audit.v1.ProveRequest\x1a .gyre.api.audit.v1.ProveResponse\x12M\n\x06Verify\x12 .gyre.api.audit.v1.VerifyRequest\x1a!.gyre.api.audit.v1.VerifyResponse\x12J\n\x05\x45rase\x12\x1f.gyre.api.audit.v1.EraseRequest\x1a .gyre.api.audit.v1.EraseResponse\x12J\n\x05Trace\x12\x1f.gyre.api.audit.v1.TraceRequest\x1a .gyre.api.audit.v1.TraceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgyre/api/audit/v1/audit.proto\x12\x11gyre.api.audit.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\x0cProveRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"#\n\rProveResponse\x12\x12\n\nproof_json\x18\x01 \x01(\t\"H\n\rVerifyRequest\x12\x19\n\x05topic\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf9\x01\x12\x1c\n\tpartition\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18\xa0\x8d\x06\"\x9a\x01\n\x0eVerifyResponse\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x1d\n\x10\x66irst_bad_offset\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\thead_hash\x18\x04 \x01(\t\x12\x13\n\x0bsigned_rows\x18\x05 \x01(\x04\x12\x0e\n\x06reason\x18\x06 \x01(\tB\x13\n\x11_first_bad_offset\"c\n\x0c\x45raseRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1b\n\x07subject\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1a\n\x08\x61sked_by\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"o\n\rEraseResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x12\n\nerasure_id\x18\x02 \x01(\t\x12\x10\n\x08requests\x18\x03 \x01(\x04\x12\x13\n\x0b\x64\x61taset_ids\x18\x04 \x03(\t\x12\x15\n\rcandidate_ids\x18\x05 \x03(\t\"$\n\x0cTraceRequest\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x7f\n\tTraceStep\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12\x0c\n\x04hash\x18\x05 \x01(\t\x12\x11\n\tdirection\x18\x06 \x01(\t\"<\n\rTraceResponse\x12+\n\x05steps\x18\x01 \x03(\x0b\x32\x1c.gyre.api.audit.v1.TraceStep2\xba\x02\n\x05\x41udit\x12J\n\x05Prove\x12\x1f.gyre.api.audit.v1.ProveRequest\x1a .gyre.api.audit.v1.ProveResponse\x12M\n\x06Verify\x12 .gyre.api.audit.v1.VerifyRequest\x1a!.gyre.api.audit.v1.VerifyResponse\x12J\n\x05\x45rase\x12\x1f.gyre.api.audit.v1.EraseRequest\x1a .gyre.api.audit.v1.EraseResponse\x12J\n\x05Trace\x12\x1f.gyre.api.audit.v1.TraceRequest\x1a .gyre.api.audit.v1.TraceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASEREQUEST'].fields_by_name['tenant']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_ERASEREQUEST'].fields_by_name['subject']._loaded_options = None
   _globals['_ERASEREQUEST'].fields_by_name['subject']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_ERASEREQUEST'].fields_by_name['asked_by']._loaded_options = None
+  _globals['_ERASEREQUEST'].fields_by_name['asked_by']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_TRACEREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_TRACEREQUEST'].fields_by_name['id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_PROVEREQUEST']._serialized_start=114
@@ -54,15 +56,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYRESPONSE']._serialized_start=272
   _globals['_VERIFYRESPONSE']._serialized_end=426
   _globals['_ERASEREQUEST']._serialized_start=428
-  _globals['_ERASEREQUEST']._serialized_end=499
-  _globals['_ERASERESPONSE']._serialized_start=501
-  _globals['_ERASERESPONSE']._serialized_end=612
-  _globals['_TRACEREQUEST']._serialized_start=614
-  _globals['_TRACEREQUEST']._serialized_end=650
-  _globals['_TRACESTEP']._serialized_start=652
-  _globals['_TRACESTEP']._serialized_end=779
-  _globals['_TRACERESPONSE']._serialized_start=781
-  _globals['_TRACERESPONSE']._serialized_end=841
-  _globals['_AUDIT']._serialized_start=844
-  _globals['_AUDIT']._serialized_end=1158
+  _globals['_ERASEREQUEST']._serialized_end=527
+  _globals['_ERASERESPONSE']._serialized_start=529
+  _globals['_ERASERESPONSE']._serialized_end=640
+  _globals['_TRACEREQUEST']._serialized_start=642
+  _globals['_TRACEREQUEST']._serialized_end=678
+  _globals['_TRACESTEP']._serialized_start=680
+  _globals['_TRACESTEP']._serialized_end=807
+  _globals['_TRACERESPONSE']._serialized_start=809
+  _globals['_TRACERESPONSE']._serialized_end=869
+  _globals['_AUDIT']._serialized_start=872
+  _globals['_AUDIT']._serialized_end=1186
 # @@protoc_insertion_point(module_scope)

@@ -128,18 +128,22 @@ class EraseRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     subject: _builtins.str
     """The person, as applications name it in `user`."""
+    asked_by: _builtins.str
+    """Who has it erased, for the record; whose certificate was shown is put beside it."""
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         subject: _builtins.str = ...,
+        asked_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

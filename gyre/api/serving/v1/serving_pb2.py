@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gyre/api/serving/v1/serving.proto\x12\x13gyre.api.serving.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x01\n\rDeployRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12 \n\x0c\x63\x61ndidate_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12 \n\x0c\x61\x64\x61pter_path\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\"6\n\x0e\x44\x65ployResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"c\n\x0fRollbackRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\"(\n\x10RollbackResponse\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\"E\n\rExportRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"2\n\x0e\x45xportResponse\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x03(\t\"\x0f\n\rStatusRequest\"\xcd\x01\n\x10\x44\x65ploymentStatus\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61ndidate_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0f\n\x07healthy\x18\x07 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12/\n\x0b\x64\x65ployed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x0eStatusResponse\x12:\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32%.gyre.api.serving.v1.DeploymentStatus2\xdb\x02\n\x07Serving\x12Q\n\x06\x44\x65ploy\x12\".gyre.api.serving.v1.DeployRequest\x1a#.gyre.api.serving.v1.DeployResponse\x12W\n\x08Rollback\x12$.gyre.api.serving.v1.RollbackRequest\x1a%.gyre.api.serving.v1.RollbackResponse\x12Q\n\x06\x45xport\x12\".gyre.api.serving.v1.ExportRequest\x1a#.gyre.api.serving.v1.ExportResponse\x12Q\n\x06Status\x12\".gyre.api.serving.v1.StatusRequest\x1a#.gyre.api.serving.v1.StatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gyre/api/serving/v1/serving.proto\x12\x13gyre.api.serving.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x01\n\rDeployRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12 \n\x0c\x63\x61ndidate_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12 \n\x0c\x61\x64\x61pter_path\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\"6\n\x0e\x44\x65ployResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"\x7f\n\x0fRollbackRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\x12\x1a\n\x08\x61sked_by\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"(\n\x10RollbackResponse\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\"E\n\rExportRequest\x12\x1a\n\x06tenant\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x04task\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"2\n\x0e\x45xportResponse\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x03(\t\"\x0f\n\rStatusRequest\"\xcd\x01\n\x10\x44\x65ploymentStatus\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61ndidate_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0f\n\x07healthy\x18\x07 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12/\n\x0b\x64\x65ployed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x0eStatusResponse\x12:\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32%.gyre.api.serving.v1.DeploymentStatus2\xdb\x02\n\x07Serving\x12Q\n\x06\x44\x65ploy\x12\".gyre.api.serving.v1.DeployRequest\x1a#.gyre.api.serving.v1.DeployResponse\x12W\n\x08Rollback\x12$.gyre.api.serving.v1.RollbackRequest\x1a%.gyre.api.serving.v1.RollbackResponse\x12Q\n\x06\x45xport\x12\".gyre.api.serving.v1.ExportRequest\x1a#.gyre.api.serving.v1.ExportResponse\x12Q\n\x06Status\x12\".gyre.api.serving.v1.StatusRequest\x1a#.gyre.api.serving.v1.StatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLLBACKREQUEST'].fields_by_name['task']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_ROLLBACKREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_ROLLBACKREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\200\010'
+  _globals['_ROLLBACKREQUEST'].fields_by_name['asked_by']._loaded_options = None
+  _globals['_ROLLBACKREQUEST'].fields_by_name['asked_by']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_EXPORTREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_EXPORTREQUEST'].fields_by_name['tenant']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_EXPORTREQUEST'].fields_by_name['task']._loaded_options = None
@@ -56,19 +58,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYRESPONSE']._serialized_start=260
   _globals['_DEPLOYRESPONSE']._serialized_end=314
   _globals['_ROLLBACKREQUEST']._serialized_start=316
-  _globals['_ROLLBACKREQUEST']._serialized_end=415
-  _globals['_ROLLBACKRESPONSE']._serialized_start=417
-  _globals['_ROLLBACKRESPONSE']._serialized_end=457
-  _globals['_EXPORTREQUEST']._serialized_start=459
-  _globals['_EXPORTREQUEST']._serialized_end=528
-  _globals['_EXPORTRESPONSE']._serialized_start=530
-  _globals['_EXPORTRESPONSE']._serialized_end=580
-  _globals['_STATUSREQUEST']._serialized_start=582
-  _globals['_STATUSREQUEST']._serialized_end=597
-  _globals['_DEPLOYMENTSTATUS']._serialized_start=600
-  _globals['_DEPLOYMENTSTATUS']._serialized_end=805
-  _globals['_STATUSRESPONSE']._serialized_start=807
-  _globals['_STATUSRESPONSE']._serialized_end=883
-  _globals['_SERVING']._serialized_start=886
-  _globals['_SERVING']._serialized_end=1233
+  _globals['_ROLLBACKREQUEST']._serialized_end=443
+  _globals['_ROLLBACKRESPONSE']._serialized_start=445
+  _globals['_ROLLBACKRESPONSE']._serialized_end=485
+  _globals['_EXPORTREQUEST']._serialized_start=487
+  _globals['_EXPORTREQUEST']._serialized_end=556
+  _globals['_EXPORTRESPONSE']._serialized_start=558
+  _globals['_EXPORTRESPONSE']._serialized_end=608
+  _globals['_STATUSREQUEST']._serialized_start=610
+  _globals['_STATUSREQUEST']._serialized_end=625
+  _globals['_DEPLOYMENTSTATUS']._serialized_start=628
+  _globals['_DEPLOYMENTSTATUS']._serialized_end=833
+  _globals['_STATUSRESPONSE']._serialized_start=835
+  _globals['_STATUSRESPONSE']._serialized_end=911
+  _globals['_SERVING']._serialized_start=914
+  _globals['_SERVING']._serialized_end=1261
 # @@protoc_insertion_point(module_scope)

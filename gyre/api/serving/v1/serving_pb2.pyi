@@ -78,19 +78,23 @@ class RollbackRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     task: _builtins.str
     reason: _builtins.str
+    asked_by: _builtins.str
+    """Who has it rolled back, for the record; whose certificate was shown is put beside it."""
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         task: _builtins.str = ...,
         reason: _builtins.str = ...,
+        asked_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "task", b"task", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by", "reason", b"reason", "task", b"task", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
