@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -37,6 +39,9 @@ class Service:
     loops: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     ready: Sequence[Callable[[], Coroutine[Any, Any, None]]] = field(default=())
 
+
+# What a service may take to stop beyond the time that running calls get, before it is ended as it is.
+STOP_SECONDS = 20.0
 
 Build = Callable[[AsyncExitStack], Awaitable[Service]]
 
@@ -90,10 +95,23 @@ async def _run(build: Build) -> int:
             return 1 if failed is not None else 0
         finally:
             log.info("stopping")
+            _end_within(service.settings.drain_seconds + STOP_SECONDS)
             await server.stop()
             for task in [*tasks, stopping, readying]:
                 task.cancel()
             await asyncio.gather(*tasks, stopping, readying, return_exceptions=True)
+
+
+def _end_within(seconds: float) -> None:
+    """Have the process end in any case, for one that waits for what is away would never be started anew."""
+
+    def end() -> None:
+        telemetry.log().error("did not stop in time", seconds=seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _all_ready(service: Service, server: rpc.Server) -> None:

@@ -66,3 +66,31 @@ def test_a_service_whose_settings_are_wrong_says_which(tmp_path: Path) -> None:
     assert cannot_start(GYRE_GOVERNANCE_GRPC_PORT="eleven").startswith(
         "GYRE_GOVERNANCE_GRPC_PORT: Input should be a valid integer"
     )
+
+
+STUCK = """
+import asyncio
+from services.runtime import service
+from services.runtime.settings import ServiceSettings
+
+async def fail(): raise RuntimeError("a disk is full")
+async def wait_for_ever(): await asyncio.Event().wait()
+
+async def build(stack):
+    stack.push_async_callback(wait_for_ever)
+    settings = ServiceSettings(grpc_port=0, metrics_port=0, drain_seconds=0)
+    return service.Service("stuck", settings, servicers=[], loops=[fail])
+
+service.STOP_SECONDS = 0.5
+service.run(build)
+"""
+
+
+def test_a_service_that_has_failed_and_cannot_stop_ends_all_the_same() -> None:
+    ended = subprocess.run([sys.executable, "-c", STUCK], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert [json.loads(line)["event"] for line in ended.stderr.splitlines() if line.startswith("{")] == [
+        "failed",
+        "stopping",
+        "did not stop in time",
+    ]
