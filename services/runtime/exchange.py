@@ -84,10 +84,8 @@ class ExchangeServer:
         self._server.close()
         for writer in self._connections:
             _write(writer, Reply(id=LAST_CALL))
-        loop = asyncio.get_running_loop()
-        end = loop.time() + drain_seconds
-        while self._answering and loop.time() < end:  # calls that were on their way come too
-            await asyncio.wait(self._answering, timeout=end - loop.time())
+        if self._connections:  # each is ended by the other side, which alone knows of calls that are on their way
+            await asyncio.wait(list(self._connections.values()), timeout=drain_seconds)
         ending = [*self._connections.values(), *self._answering]
         for writer in self._connections:
             writer.close()
@@ -167,10 +165,10 @@ class _Connection:
         _write(self._writer, call)
 
     async def read(self) -> None:
-        """Hand out replies until the connection ends; what is then unanswered has failed."""
+        """Hand out replies until the connection ends, or is to end and all is answered; what is not has failed."""
         ended = "the other side has ended the connection"
         try:
-            while True:
+            while not self._is_told_to_end or any(not future.done() for future in self.waiting.values()):
                 reply = Reply.FromString(await _read(self._reader))
                 if reply.id == LAST_CALL:
                     self._is_told_to_end = True

@@ -16,7 +16,7 @@ from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.exchange.v1.exchange_pb2 import Call, Reply
 from gyre.api.governance.v1 import governance_pb2, governance_pb2_grpc
 from services.runtime import errors, rpc
-from services.runtime.exchange import MAX_MESSAGE_BYTES, ExchangeChannel
+from services.runtime.exchange import LAST_CALL, MAX_MESSAGE_BYTES, ExchangeChannel
 from services.runtime.settings import ServiceSettings
 from tests.served import channel_to, served
 
@@ -73,6 +73,15 @@ def question(text: str = "Hi") -> governance_pb2.CheckOutputRequest:
 async def ask(channel: ExchangeChannel, text: str = "Hi", seconds: float | None = 20) -> str:
     stub = channel.stub(governance_pb2_grpc.GovernanceStub)
     return str((await stub.CheckOutput(question(text), timeout=seconds)).text)
+
+
+def frame(call: Call) -> bytes:
+    encoded = call.SerializeToString()
+    return len(encoded).to_bytes(4, "big") + encoded
+
+
+async def reply(reader: asyncio.StreamReader) -> Reply:
+    return Reply.FromString(await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big")))
 
 
 async def until_nobody_listens(port: int) -> None:
@@ -236,6 +245,22 @@ async def test_a_server_that_stops_answers_what_it_was_asked_and_does_not_wait_f
             await stopping
 
 
+async def test_a_call_that_was_on_its_way_to_a_server_that_stops_is_answered(servicer: Scripted) -> None:
+    grpc_port, port = free_ports(2)
+    server = rpc.Server(ServiceSettings(grpc_port=grpc_port, drain_seconds=60), [registration(servicer)], port)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(frame(Call(id=1, method=f"/{NAME}/CheckOutput", request=question("one").SerializeToString())))
+    assert (await reply(reader)).id == 1
+    stopping = asyncio.create_task(server.stop())
+    assert (await reply(reader)).id == LAST_CALL
+    writer.write(frame(Call(id=2, method=f"/{NAME}/CheckOutput", request=question("two").SerializeToString())))
+    assert (await reply(reader)).id == 2
+    writer.close()
+    async with asyncio.timeout(30):
+        await stopping
+
+
 async def test_while_a_server_stops_others_answer_new_calls(servicer: Scripted) -> None:
     *grpc_ports, port = free_ports(3)
     settings = [ServiceSettings(grpc_port=each, drain_seconds=60) for each in grpc_ports]
@@ -306,12 +331,10 @@ async def test_calls_that_are_stopped_before_they_begin_get_no_answer_and_the_ne
         host, _, port = target.partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         for call in (*stopped, last):
-            encoded = call.SerializeToString()
-            writer.write(len(encoded).to_bytes(4, "big") + encoded)
+            writer.write(frame(call))
         async with asyncio.timeout(20):
-            size = int.from_bytes(await reader.readexactly(4), "big")
-            reply = Reply.FromString(await reader.readexactly(size))
-        assert (reply.id, reply.status) == (200, b"")
+            answered = await reply(reader)
+        assert (answered.id, answered.status) == (200, b"")
         writer.close()
 
 
