@@ -109,7 +109,7 @@ async def measure(bundle_folder: Path, models_folder: Path) -> None:
         gc.freeze()  # as the service does once it is ready
         print(f"{ITEMS:,} items of {size // ITEMS:,} bytes, {LABELLED:,} labelled, {ROUNDS} rounds")
         async with (
-            _console(settings, World(bundle, backlog, alike), backlog, alike),
+            _console(settings, World(bundle, backlog, alike), backlog, alike).serving(),
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
         ):
             await _play(session)

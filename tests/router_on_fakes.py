@@ -1,10 +1,8 @@
 """A router with both of its real edges, HTTP and gRPC; what stands behind its ports is scripted."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
-import aiohttp
 from openai import AsyncOpenAI, OpenAI
 
 from embedded.ports import free_ports
@@ -49,16 +47,6 @@ async def router_on_fakes(tls: Tls | None = None) -> AsyncIterator[RouterOnFakes
     server = rpc.Server(Settings(grpc_port=grpc_port, drain_seconds=0.0), [registration], service="router", tls=tls)
     await server.start()
     edge = Http(stack.router, stack.clock, idempotency)
-    task = asyncio.create_task(edge.serve("127.0.0.1", http_port, 1.0, tls))
-    served = RouterOnFakes(stack, http_port, grpc_port, "http" if tls is None else "https")
-    async with aiohttp.ClientSession() as session, asyncio.timeout(10):
-        while True:
-            with suppress(aiohttp.ClientConnectionError):
-                await session.get(f"{served.url}/healthz", ssl=tls is None)  # who answers is not the question
-                break
-            await asyncio.sleep(0.01)
-    yield served
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    async with edge.serving("127.0.0.1", http_port, 1.0, tls):
+        yield RouterOnFakes(stack, http_port, grpc_port, "http" if tls is None else "https")
     await server.stop()

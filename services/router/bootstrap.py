@@ -1,7 +1,6 @@
 """Wires the router."""
 
 from contextlib import AsyncExitStack
-from functools import partial
 
 from gyre.api.router.v1 import router_pb2_grpc
 from schemas.topics import Topic
@@ -73,9 +72,7 @@ async def build(stack: AsyncExitStack) -> Service:
                 "gyre.api.router.v1.Router",
             )
         ],
-        loops=[
-            follower.run,
-            partial(http.serve, settings.host, settings.http_port, settings.drain_seconds, tls),
-        ],
+        loops=[follower.run],
+        edges=[http.serving(settings.host, settings.http_port, settings.drain_seconds, tls)],
         ready=[follower.caught_up],
     )

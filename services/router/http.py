@@ -2,12 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 
 from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.typedefs import Handler
 from msgspec import Struct, json
 
@@ -28,14 +27,13 @@ from services.runtime import errors, telemetry, tracing
 from services.runtime.authorization import bearer_key
 from services.runtime.clock import Clock
 from services.runtime.exchange import MAX_MESSAGE_BYTES
+from services.runtime.http import serving
 from services.runtime.tls import Tls
 
 TASK = "x-gyre-task"
-# How long the body of a request may take to come, a piece of an answer to be taken, and a connection may wait for the
-# next whole head of a request.
+# How long the body of a request may take to come, and a piece of an answer to be taken.
 BODY_SECONDS = 30.0
 PIECE_SECONDS = 30.0
-IDLE_SECONDS = 75.0
 _CALL = web.RequestKey("call", Call)
 
 # Status, type and code of each error, the first that fits.
@@ -62,28 +60,13 @@ class Http:
         self._clock = clock
         self._idempotency = idempotency
         self._openapi = json.encode(document())
-        self._connections = Connections()
 
-    async def serve(self, host: str, port: int, drain_seconds: float, tls: Tls | None = None) -> None:
-        """Serve until cancelled; running requests then get the drain time.
-
-        Raises:
-            Fatal: The port is taken.
-        """
+    def serving(
+        self, host: str, port: int, drain_seconds: float, tls: Tls | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        """Return what serves them, as `runtime.http.serving`."""
         # Handlers are cancelled when their client goes away: that stops the model.
-        runner = web.AppRunner(
-            self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=drain_seconds
-        )
-        await runner.setup()
-        assert runner.server is not None
-        try:
-            secured = None if tls is None else tls.server_context(mutual=False)
-            await web.TCPSite(runner, host, port, ssl_context=secured).start()
-            await self._connections.watch(runner.server)
-        except OSError as error:
-            raise errors.Fatal(f"cannot listen on {host}:{port}; is something else there?") from error
-        finally:
-            await runner.cleanup()
+        return serving(self._application(), host, port, drain_seconds, tls, handler_cancellation=True)
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._edge], client_max_size=MAX_MESSAGE_BYTES)
@@ -110,7 +93,6 @@ class Http:
         try:
             with (
                 tracing.span(f"{request.method} {route}", request.headers.get("traceparent", "")),
-                self._connections.under_way(request.protocol),
                 telemetry.in_flight(route).track_inprogress(),
             ):
                 response = await self._answered(request, handler)
@@ -262,31 +244,3 @@ async def _body(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError as error:
         raise web.HTTPRequestTimeout from error
-
-
-class Connections:
-    """Closes those on which nothing is asked: aiohttp itself waits for the head of a request without end."""
-
-    def __init__(self) -> None:
-        self._busy: set[BaseProtocol] = set()
-        self._idle_since: dict[BaseProtocol, float] = {}
-
-    @contextmanager
-    def under_way(self, connection: BaseProtocol) -> Iterator[None]:
-        """Within it a request of a connection is being answered."""
-        self._busy.add(connection)
-        try:
-            yield
-        finally:
-            self._busy.discard(connection)
-            self._idle_since[connection] = asyncio.get_running_loop().time()
-
-    async def watch(self, server: web.Server) -> None:
-        """Close a server's idle connections, until cancelled."""
-        while True:
-            await asyncio.sleep(min(1.0, IDLE_SECONDS))
-            now = asyncio.get_running_loop().time()
-            self._idle_since = {each: self._idle_since.get(each, now) for each in server.connections}
-            for connection in server.connections:
-                if connection not in self._busy and now - self._idle_since[connection] > IDLE_SECONDS:
-                    connection.force_close()

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ class Service:
         servicers: What its gRPC server answers with.
         exchange_port: Where other services may ask the same at less cost, without a context; 0: nowhere.
         loops: Run until cancelled. One that ends or raises ends the process, for the supervisor to start it anew.
+        edges: What answers callers beside the gRPC server. Entered before that starts, and left as it stops; meanwhile
+            the loops go on.
         ready: Awaited before health says SERVING.
     """
 
@@ -37,6 +39,7 @@ class Service:
     servicers: Sequence[rpc.Registration]
     exchange_port: int = 0
     loops: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    edges: Sequence[AbstractAsyncContextManager[None]] = ()
     ready: Sequence[Callable[[], Coroutine[Any, Any, None]]] = field(default=())
 
 
@@ -78,6 +81,9 @@ async def _run(build: Build) -> int:
             server = rpc.Server(
                 service.settings, service.servicers, service.exchange_port, service=service.name, tls=tls
             )
+            edges = await stack.enter_async_context(AsyncExitStack())
+            for edge in service.edges:
+                await edges.enter_async_context(edge)
             await server.start()
         except Fatal as error:
             log.error("cannot start", error=str(error))
@@ -96,7 +102,7 @@ async def _run(build: Build) -> int:
         finally:
             log.info("stopping")
             _end_within(service.settings.drain_seconds + STOP_SECONDS)
-            await server.stop()
+            await asyncio.gather(server.stop(), edges.aclose())
             for task in [*tasks, stopping, readying]:
                 task.cancel()
             await asyncio.gather(*tasks, stopping, readying, return_exceptions=True)

@@ -84,7 +84,7 @@ async def build(stack: AsyncExitStack) -> Service:
     pages = Pages()
     entrance = Entrance(settings, identity, pages, _provider(settings, session_secret))
     items_pages = Items(desk, alike, entrance, pages)
-    await stack.enter_async_context(Console(settings, items_pages, record, entrance, pages, tls_of(TlsSettings())))
+    console = Console(settings, items_pages, record, entrance, pages, tls_of(TlsSettings()))
 
     async def decide() -> None:
         await follower.caught_up()  # what experts have said before is known before anything is picked
@@ -99,6 +99,7 @@ async def build(stack: AsyncExitStack) -> Service:
             )
         ],
         loops=[follower.run, decide, lambda: backlog.run(follower.caught_up()), identity.run],
+        edges=[console.serving()],
         ready=[follower.caught_up],
     )
 

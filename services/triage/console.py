@@ -5,15 +5,16 @@ Pages are rendered here and work without anything from another host. `entrance.p
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 
 from services.runtime import telemetry
 from services.runtime.clock import Clock
-from services.runtime.errors import Fatal, PermissionDenied, ServiceError
+from services.runtime.errors import PermissionDenied, ServiceError
+from services.runtime.http import serving
 from services.runtime.tls import Tls
 from services.triage import contributions, overview, quality
 from services.triage.entrance import VISITOR, Entrance
@@ -31,7 +32,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Console:
-    """Serves the console while entered."""
+    """Serves the console."""
 
     def __init__(
         self,
@@ -48,7 +49,6 @@ class Console:
         self._entrance = entrance
         self._pages = pages
         self._tls = tls
-        self._runner: web.AppRunner | None = None
 
     @property
     def host(self) -> str:
@@ -69,35 +69,13 @@ class Console:
             web.static("/static", HERE / "static"),
         ]
 
-    async def __aenter__(self) -> Self:
-        """Listen.
-
-        Raises:
-            Fatal: The port is taken.
-        """
+    def serving(self) -> AbstractAsyncContextManager[None]:
+        """Return what serves it, as `runtime.http.serving`."""
         app = web.Application(middlewares=[self._entrance.guard], client_max_size=MAX_FORM_BYTES)
         app.add_routes(self.routes)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        try:
-            secured = None if self._tls is None else self._tls.server_context(mutual=False)
-            await web.TCPSite(self._runner, self.host, self._settings.console_port, ssl_context=secured).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise Fatal(
-                f"cannot listen on {self.host}:{self._settings.console_port} (GYRE_TRIAGE_CONSOLE_PORT); "
-                "is something else there?"
-            ) from error
         if not self._settings.accounts:
             telemetry.log().warning(NOT_LOCAL)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        return serving(app, self.host, self._settings.console_port, self._settings.drain_seconds, self._tls)
 
     # Pages
 

@@ -307,11 +307,11 @@ async def served() -> AsyncIterator[Reviewing]:
                     "tenants": "all",
                     "password": hash_password(PASSWORD),
                 }
-        settings, pages = Settings(console_port=port, accounts=accounts), Pages()
+        settings, pages = Settings(console_port=port, accounts=accounts, drain_seconds=0), Pages()
         sessions = Sessions(b"secret", Patience(timedelta(hours=1), timedelta(hours=12)))
         identity = Identity(FollowedAccounts(accounts), sessions, world, 6000, Clock())
         entrance = Entrance(settings, identity, pages, None)
-        async with Console(settings, Items(world.desk, alike, entrance, pages), record, entrance, pages):
+        async with Console(settings, Items(world.desk, alike, entrance, pages), record, entrance, pages).serving():
             yield Reviewing(f"http://127.0.0.1:{port}/", world, alike, record)
 
 

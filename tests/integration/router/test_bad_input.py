@@ -15,6 +15,7 @@ import pytest
 
 from gyre.api.router.v1 import router_pb2
 from services.router import http
+from services.runtime import http as runtime_http
 from tests.router_on_fakes import RouterOnFakes
 from tests.unit.router.fakes import KEY
 
@@ -240,7 +241,7 @@ async def test_connections_on_which_nothing_comes_are_closed_and_others_served_m
     connections = [await raw_connection(served, sent) for _ in range(500)]
     async with aiohttp.ClientSession() as session, session.get(f"{served.url}/healthz") as response:
         assert response.status == 200
-    monkeypatch.setattr(http, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(runtime_http, "IDLE_SECONDS", 0.1)
     async with asyncio.timeout(SECONDS):
         for reader, writer in connections:
             assert await reader.read() == b""

@@ -45,12 +45,12 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
             "tenants": "all",
             "password": hash_password(PASSWORD),
         }
-    settings, pages = Settings(console_port=port, accounts=accounts), Pages()
+    settings, pages = Settings(console_port=port, accounts=accounts, drain_seconds=0), Pages()
     sessions = Sessions(b"secret", Patience(timedelta(hours=1), timedelta(hours=12)))
     entrance = Entrance(settings, Identity(FollowedAccounts(accounts), sessions, Actions(), 100, Clock()), pages, None)
     unused: Any = None
     items = Items(unused, unused, entrance, pages)
-    async with Console(settings, items, unused, entrance, pages, folders.tls("triage")):
+    async with Console(settings, items, unused, entrance, pages, folders.tls("triage")).serving():
         yield Served(port, folders)
 
 
