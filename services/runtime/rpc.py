@@ -85,7 +85,10 @@ class Server:
         interceptors: list[grpc.aio.ServerInterceptor] = [_Edge()]
         if tls is not None and self._is_mutual:
             interceptors.insert(0, Callers(edges.callers(service, "grpc")))
-        self._server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+        # gRPC cancels calls that come while its server stops (https://github.com/grpc/grpc/issues/41785); a connection
+        # that ends by its age loses none.
+        age = ("grpc.max_connection_age_ms", round(settings.connection_seconds * 1000))
+        self._server = grpc.aio.server(interceptors=interceptors, options=[*OPTIONS, age])
         self._health = health.aio.HealthServicer()
         for registration in registrations:
             registration.add(registration.servicer, self._server)

@@ -206,6 +206,9 @@ class ServiceSettings(EnvironmentSettings):
     grpc_port: int
     metrics_port: int = Field(default=0, description="0: no metrics endpoint")
     drain_seconds: float = Field(default=10.0, ge=0, description="time that running calls get at shutdown")
+    connection_seconds: float = Field(
+        default=30.0, gt=0, description="age at which a gRPC client is told to connect anew; a tenth more or less"
+    )
 
     @field_validator("host", "console_host", check_fields=False)
     @classmethod

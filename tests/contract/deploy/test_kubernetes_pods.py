@@ -120,6 +120,8 @@ def test_a_service_has_time_to_start_and_more_to_stop_than_it_takes(objects: lis
             default = settings_of.model_fields["drain_seconds"].default
             drain = float(environment(objects, pod).get(f"GYRE_{pod.part.upper()}_DRAIN_SECONDS", default))
             before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+            age = settings_of.model_fields["connection_seconds"].default
+            assert before > age * 1.1, pod.origin  # gRPC ends a connection up to a tenth later
             # Loops have up to ten seconds beyond the calls (services/triage/consumer.py).
             assert pod.spec["terminationGracePeriodSeconds"] >= before + drain + 10, pod.origin
 

@@ -31,9 +31,11 @@ class Scripted(router_pb2_grpc.RouterServicer):
         self.release.set()
         self.entered = asyncio.Event()
         self.trace_id = 0
+        self.peers: set[str] = set()
 
     async def SendFeedback(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         self.entered.set()
+        self.peers.add(context.peer())
         self.trace_id = trace.get_current_span().get_span_context().trace_id
         await self.release.wait()
         if self.raises:
@@ -149,6 +151,17 @@ async def test_a_running_call_ends_well_while_the_server_stops(server: Any, serv
     servicer.release.set()
     assert (await call).feedback_id == "f"
     await stopping
+
+
+async def test_a_connection_ends_by_its_age_and_no_call_with_it(servicer: Scripted) -> None:
+    settings = ServiceSettings(grpc_port=free_ports(1)[0], connection_seconds=0.1)
+    registration = rpc.Registration(router_pb2_grpc.add_RouterServicer_to_server, servicer, "gyre.api.router.v1.Router")
+    server = rpc.Server(settings, [registration])
+    await server.start()
+    async with rpc.channel(f"127.0.0.1:{settings.grpc_port}") as channel, asyncio.timeout(20):
+        while len(servicer.peers) < 3:
+            assert (await router_pb2_grpc.RouterStub(channel).SendFeedback(FEEDBACK)).feedback_id == "f"
+    await server.stop()
 
 
 async def test_a_taken_port_is_a_clear_error() -> None:
