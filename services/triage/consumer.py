@@ -132,6 +132,7 @@ class Triage:
         self._lag = Lag(GROUP)
         self._last: dict[tuple[Topic, int], int] = {}  # offset of the record handled last
         self._app.on_partitions_revoked.connect(self._forget_places)
+        self._app.on_partitions_revoked.connect(partial(tables.end_transactions, self._app))
         self._remembered.on_recovered(self._recall_remembered)
         self._agent(
             "decide",

@@ -136,6 +136,15 @@ async def _send(app: Any, topic: str, rows: Sequence[Row], partition: int) -> li
     return sent
 
 
+async def end_transactions(app: Any, *_: Any, **__: Any) -> None:
+    """End what partitions were written with, as they are revoked: each that is then assigned is written with a new one.
+
+    Faust keeps the producer of a partition that went to another process. When it comes back, the other's has fenced it.
+    """
+    for transactional_id in list(app.producer._transaction_producers):
+        await app.producer.stop_transaction(transactional_id)
+
+
 async def ensure_changelogs(app: Any, kafka: KafkaSettings) -> None:
     """Create the changelog topics that are missing.
 
