@@ -189,10 +189,13 @@ class WholeStack:
 
 
 @asynccontextmanager
-async def running(
-    folder: Path, bundle: Bundle, environment: Mapping[str, str] = MappingProxyType({})
+async def started(
+    folder: Path,
+    bundle: Bundle,
+    parts: Collection[str] = PARTS,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[WholeStack]:
-    """Start everything, publish a bundle, and wait until the router answers; stop everything in the end."""
+    """Start parts and publish a bundle; stop everything in the end."""
     ports = stack_ports()
     stack = Stack(Settings(state_dir=folder, ports=ports))
     try:
@@ -200,21 +203,30 @@ async def running(
             # What the stack is started with, its parts inherit.
             for name, value in {"GYRE_TRAINER_EPOCHS": "1", **environment}.items():
                 patch.setenv(name, value)
-            stack.start()
+            stack.start(parts)
         kafka = KafkaSettings(bootstrap_servers=stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT"))
         async with Producer(kafka) as producer:
             published = BundlePublished(
                 version=bundle.version, published_at=datetime.now(UTC), content=bundle.model_dump_json()
             )
             await producer.send(Topic.BUNDLES, published)
-        whole = WholeStack(stack, bundle)
-        wait_for(lambda: _answers(whole), seconds=120)
-        yield whole
+        yield WholeStack(stack, bundle)
     finally:
         stack.stop()
 
 
-def _answers(whole: WholeStack) -> bool:
+@asynccontextmanager
+async def running(
+    folder: Path, bundle: Bundle, environment: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[WholeStack]:
+    """Start everything, publish a bundle, and wait until the router answers; stop everything in the end."""
+    async with started(folder, bundle, environment=environment) as whole:
+        wait_for(lambda: answers(whole), seconds=120)
+        yield whole
+
+
+def answers(whole: WholeStack) -> bool:
+    """Whether the router answers."""
     try:
         whole.ask("Hello")
     except APIError:

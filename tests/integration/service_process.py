@@ -18,21 +18,21 @@ from services.runtime.rpc import wait_serving
 class ServiceProcess:
     """`python -m services.<name>`, ended when the block ends."""
 
-    def __init__(self, name: str, log: Path, environment: Mapping[str, str]) -> None:
-        """Choose its ports.
+    def __init__(self, name: str, log: Path, environment: Mapping[str, str], host: str = HOST) -> None:
+        """Choose its ports, unless the environment says them.
 
         Args:
             name: Of the service.
             log: File that its output goes to.
             environment: Added to this process's.
+            host: Where it is reached.
         """
-        grpc_port, exchange_port = free_ports(2)
-        self.target = f"{HOST}:{grpc_port}"
-        self.exchange_target = f"{HOST}:{exchange_port}"
+        variables = [f"GYRE_{name.upper()}_{use}_PORT" for use in ("GRPC", "EXCHANGE")]
+        ports = dict(zip(variables, map(str, free_ports(2)), strict=True)) | environment
+        self.target, self.exchange_target = (f"{host}:{ports[variable]}" for variable in variables)
         self._name = name
         self.log = log
-        ports = {f"GYRE_{name.upper()}_GRPC_PORT": grpc_port, f"GYRE_{name.upper()}_EXCHANGE_PORT": exchange_port}
-        self._environment = {**os.environ, **environment, **{each: str(port) for each, port in ports.items()}}
+        self._environment = {**os.environ, **ports}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
