@@ -32,6 +32,7 @@ class BatchConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._free = asyncio.Lock()
+        self._fetching = asyncio.Lock()
         self._is_whole = True
 
     @contextlib.asynccontextmanager
@@ -51,8 +52,16 @@ class BatchConsumer(Consumer):
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109 - Faust's own
     ) -> Mapping[TP, list[Any]]:
-        fetched = await super()._getmany(active_partitions, timeout)
+        # Faust changes the set meanwhile. Empty it would stand for every partition, and what came would be dropped.
+        asked = active_partitions and set(active_partitions)
+        async with self._fetching:
+            fetched = await super()._getmany(asked, timeout)
         return {tp: found if self._is_changelog_tp(tp) else _parts(found) for tp, found in fetched.items()}
+
+    async def perform_seek(self) -> None:
+        """Go back to where the group stands, once nothing is on its way: what was may be dropped."""
+        async with self._fetching:
+            await super().perform_seek()
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, list):

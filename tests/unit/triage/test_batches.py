@@ -55,6 +55,30 @@ async def test_what_is_fetched_of_a_topic_is_handed_out_in_parts_and_changelogs_
     assert found[CHANGELOG] == few
 
 
+async def test_faust_goes_back_behind_what_was_on_its_way_and_that_is_of_the_partitions_that_were_asked_for(
+    consumer: BatchConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_come, active, done = asyncio.Event(), {TRAFFIC}, []
+
+    async def fetched(_: Any, asked: set[TP], timeout: float) -> Any:  # noqa: ASYNC109 - Faust's own
+        await has_come.wait()
+        done.append(f"fetched of {len(asked)}")
+        return {}
+
+    async def gone_back(_: Any) -> None:
+        done.append("gone back")
+
+    monkeypatch.setattr(Consumer, "_getmany", fetched)
+    monkeypatch.setattr(Consumer, "perform_seek", gone_back)
+    fetching = asyncio.create_task(consumer._getmany(active, 1.0))
+    going_back = asyncio.create_task(consumer.perform_seek())
+    await asyncio.sleep(0)
+    active.clear()
+    has_come.set()
+    await asyncio.gather(fetching, going_back)
+    assert done == ["fetched of 1", "gone back"]
+
+
 async def test_a_batch_stands_where_its_last_record_does(consumer: BatchConsumer) -> None:
     batch = _batch(consumer, 3, 4, 5)
     assert (batch.tp, batch.offset, batch.timestamp) == (TRAFFIC, 5, 5.0)
@@ -130,6 +154,18 @@ class Produced:
         self.sent.append((topic, partition, batch.rows))
         self.acknowledged.append(asyncio.get_running_loop().create_future())
         return self.acknowledged[-1]
+
+
+async def test_what_partitions_were_written_with_ends_as_they_are_revoked(tmp_path: Any) -> None:
+    app, stopped = tables.app("app", KafkaSettings(bootstrap_servers="nowhere:1"), str(tmp_path)), []
+
+    async def stop() -> None:
+        stopped.append(True)
+
+    app.producer._transaction_producers = {f"app-0-{partition}": SimpleNamespace(stop=stop) for partition in range(2)}
+    await tables.end_transactions(app, {TRAFFIC})
+    assert stopped == [True, True]
+    assert app.producer._transaction_producers == {}
 
 
 async def test_rows_change_when_all_that_came_of_a_batch_is_acknowledged(tmp_path: Any) -> None:
