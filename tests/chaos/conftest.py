@@ -25,14 +25,21 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Clock:
 
 @pytest.fixture(scope="package")
 async def gyre(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> AsyncIterator[WholeStack]:
-    """The whole stack on a disk of its own, where that is allowed. It masks a common word in every answer."""
+    """The whole stack on a disk of its own, where that is allowed. It masks a common word in every answer.
+
+    ClickHouse has another: the engine (26.9) may commit a merge that meets a full disk though its files are empty, and
+    drops what was merged. What it does on a disk that is full from the beginning is another test's.
+    """
     content = small_bundle().model_dump()
     mask = {"detect": ["denied"], "action": "mask", "directions": ["output"], "texts": [UNCHECKED]}
     content["guardrails"]["default"] = [*content["guardrails"]["default"], mask]
     folder = tmp_path_factory.mktemp("whole")
+    clickhouse = folder / "clickhouse"
     with own_disk(folder, DISK_BYTES):
-        async with running(folder, Bundle.model_validate(content), clock.environment) as whole:
-            yield whole
+        clickhouse.mkdir()
+        with own_disk(clickhouse, DISK_BYTES):
+            async with running(folder, Bundle.model_validate(content), environment=clock.environment) as whole:
+                yield whole
         shutil.copytree(folder / "logs", tmp_path_factory.mktemp("logs"), dirs_exist_ok=True)  # they outlive the disk
 
 

@@ -96,8 +96,8 @@ def assert_nothing_is_lost_or_repeated(gyre: WholeStack, answered: list[str]) ->
         cases = {row["request_id"] for row in gyre.rows(flagged)}
         return set(answered) <= cases and open_items(gyre) == len(cases)
 
-    assert set(wait_for(recorded).values()) == {1}
-    wait_for(queued)
+    assert set(wait_for(recorded, RECOVERY_SECONDS).values()) == {1}
+    wait_for(queued, RECOVERY_SECONDS)
     gyre.assert_every_chain_is_intact()
 
 
