@@ -66,22 +66,22 @@ def break_connections(gyre: WholeStack, part: str) -> int:
     return len(ended.stdout.splitlines())
 
 
-@pytest.mark.parametrize("part", chosen("kafka", "clickhouse", "triton", "governance", "audit", "triage", "router"))
+@pytest.mark.parametrize("part", chosen("kafka", "governance", "audit", "triage", "router"))
 def test_a_part_that_is_killed_loses_and_repeats_nothing(gyre: WholeStack, part: str) -> None:
     recover(gyre, f"{part} killed", killed(gyre, part))
 
 
-@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(chosen("kafka", "clickhouse"), 2)))
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(chosen("clickhouse", "triton"), 2)))
 def test_two_parts_that_are_killed_together_lose_and_repeat_nothing(gyre: WholeStack, one: str, other: str) -> None:
     recover(gyre, f"{one} and {other} killed", killed(gyre, one, other))
 
 
-@pytest.mark.parametrize("part", chosen("kafka", "governance"))
+@pytest.mark.parametrize("part", chosen("kafka"))
 def test_a_part_that_stands_still_loses_and_repeats_nothing(gyre: WholeStack, part: str) -> None:
     recover(gyre, f"{part} stood still", held(gyre, part))
 
 
-@pytest.mark.parametrize("seconds", [HOUR_SECONDS, -HOUR_SECONDS])
+@pytest.mark.parametrize("seconds", [HOUR_SECONDS, -HOUR_SECONDS] if IS_WHOLE else [HOUR_SECONDS])
 def test_a_clock_that_jumps_and_jumps_back_loses_and_repeats_nothing(
     gyre: WholeStack, clock: Clock, seconds: int
 ) -> None:
