@@ -38,12 +38,18 @@ _GRANTS = (
         )
     ),
 )
+# The engine (26.9) may commit a merge that meets a full disk though its files are empty, and drops what was merged. So
+# it begins none, and takes no rows, while there is less room than this.
+_KEPT_FREE_BYTES = 128 << 20
 # No system log tables: none is configured, so the engine keeps none.
 _SERVER_CONFIG = """\
 <clickhouse>
     <display_name>{display_name}</display_name>
     <user_files_path>{user_files}/</user_files_path>
     <users_config>{users_config}</users_config>
+    <storage_configuration>
+        <disks><default><keep_free_space_bytes>{kept_free_bytes}</keep_free_space_bytes></default></disks>
+    </storage_configuration>
     <access_control_improvements>
         <table_engines_require_grant>true</table_engines_require_grant>
     </access_control_improvements>
@@ -297,6 +303,7 @@ def _write_config(data_dir: Path) -> Path:
             display_name=escape(socket.gethostname()),
             user_files=escape(str(user_files)),
             users_config=escape(str(users)),
+            kept_free_bytes=_KEPT_FREE_BYTES,
         )
     )
     return config
