@@ -107,7 +107,7 @@ def test_a_full_disk_is_waited_for_and_loses_and_repeats_nothing(gyre: WholeStac
     disk = gyre.stack.settings.state_dir
     if not disk.is_mount():
         pytest.skip("wants a user who may mount a disk")
-    recover(gyre, "the disk was full", filled(disk), Traffic.be_refused)
+    recover(gyre, "the disk of all but ClickHouse was full", filled(disk), Traffic.be_refused)
 
 
 def test_a_stream_that_the_routers_death_cut_off_has_left_its_trace(gyre: WholeStack) -> None:
