@@ -9,9 +9,9 @@ import pytest
 
 from schemas.bundle import Bundle
 from tests.chaos.clocks import Clock
-from tests.chaos.disks import own_disk
 from tests.chaos.recovery import RECOVERIES, table
 from tests.chaos.traffic import UNCHECKED
+from tests.disks import own_disk
 from tests.whole_stack import WholeStack, running, small_bundle
 
 DISK_BYTES = 512 << 20

@@ -38,8 +38,8 @@ from services.runtime.errors import Retryable, ServiceError
 from services.runtime.kafka import MAX_RECORD_BYTES, ensure_topics, until_answered
 from services.runtime.rpc import channel
 from services.runtime.settings import ClickHouseSettings, KafkaSettings
-from tests.chaos.disks import filled
 from tests.chaos.extent import IS_WHOLE
+from tests.disks import filled
 from tests.integration.audit.record import assert_every_chain_is_intact, eventually
 from tests.integration.audit.story import interaction
 from tests.integration.service_process import ServiceProcess
@@ -54,6 +54,7 @@ PARTITIONS = 4
 STILL_SECONDS = 120.0
 DISK_BYTES = 1 << 30
 DISK_FILES = 20_000
+LITTLE_ROOM = 64 << 20
 # Far more than audit may hold at once.
 LARGE, LARGE_BYTES = 2000, 120_000
 TOPIC = Topic.INTERACTIONS
@@ -364,6 +365,21 @@ async def test_a_full_disk_is_waited_for_in_bounded_memory(own_broker: Stack, tm
                 sent += len(acknowledged)
             await eventually(lambda: holds(database, sent), STILL_SECONDS)
             await assert_rows_equal_messages(stack, database, replica)
+        await database.close()
+
+
+async def test_clickhouse_takes_no_rows_while_its_disk_has_little_room(tmp_path: Path) -> None:
+    with small_clickhouse(tmp_path) as (settings, disk):
+        database = ClickHouse(settings)
+        await until_answered("ClickHouse", ClickHouseLedger(database, Clock()).prepare)
+        statistics = os.statvfs(disk)
+        with (disk / "other").open("wb") as other:
+            os.posix_fallocate(other.fileno(), 0, statistics.f_bavail * statistics.f_frsize - LITTLE_ROOM)
+        rows = "INSERT INTO gyre.rollup_minutes (records) VALUES (1)"
+        with pytest.raises(Retryable, match="NOT_ENOUGH_SPACE"):
+            await database.command(rows)
+        (disk / "other").unlink()
+        await database.command(rows)
         await database.close()
 
 

@@ -15,10 +15,10 @@ from openai import InternalServerError
 
 from embedded.parts import PARTS, ports_of
 from tests.chaos.clocks import Clock
-from tests.chaos.disks import filled
 from tests.chaos.extent import IS_WHOLE
 from tests.chaos.recovery import assert_nothing_is_lost_or_repeated, recover
 from tests.chaos.traffic import Traffic
+from tests.disks import filled
 from tests.whole_stack import RETRIES, WholeStack
 
 pytestmark = pytest.mark.timeout(600)  # the first test starts the stack
@@ -59,7 +59,7 @@ def break_connections(gyre: WholeStack, part: str) -> int:
     """End every connection to a part, at both of its ends, and return how many there were."""
     ports = " or ".join(f"dport = {gyre.stack.settings.port(variable)}" for variable in ports_of(part))
     ended = subprocess.run(
-        ["ss", "--no-header", "-K", "-t", f"( {ports} )"], capture_output=True, text=True, check=True
+        ["ss", "--no-header", "-K", "-t", f"( {ports} )"], capture_output=True, text=True, check=False
     )
     if "not permitted" in ended.stderr:
         pytest.skip("wants a user who may end the connections of others")
@@ -85,6 +85,8 @@ def test_a_part_that_stands_still_loses_and_repeats_nothing(gyre: WholeStack, pa
 def test_a_clock_that_jumps_and_jumps_back_loses_and_repeats_nothing(
     gyre: WholeStack, clock: Clock, seconds: int
 ) -> None:
+    if not clock.is_movable:
+        pytest.skip("wants a C compiler, as cc")
     times = "SELECT toUnixTimestamp(min(received_at)), toUnixTimestamp(max(received_at)) FROM gyre.interactions"
     before = gyre.analyst.query(times).first_row
     recover(gyre, f"the clock {seconds / HOUR_SECONDS:+.0f} h and back", clock.jumped(seconds))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
-import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +20,7 @@ from embedded.stack import Stack
 from gyre.cli import main
 from gyre.doctor.installation import Installation, embedded_installation
 from services.triage.accounts import changed, hash_password
+from tests.disks import own_disk
 from tests.integration.doctor.conftest import causes, remedy
 
 
@@ -109,23 +107,14 @@ async def test_accounts_that_are_missing_damaged_or_without_an_admin_are_told(
     assert "ann.role" in (await causes(here, "accounts"))["accounts"][0]
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("this account may not mount a disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
 async def test_a_disk_that_is_full_is_told_with_the_folder_on_it(installation: Installation, tmp_path: Path) -> None:
-    with small_disk(tmp_path) as disk:
-        here = replace(installation, folders={disk / "state": "records"})
+    with own_disk(tmp_path, 1 << 20) as allowed:
+        if not allowed:
+            pytest.skip("this account may not mount a disk")
+        here = replace(installation, folders={tmp_path / "state": "records"})
         assert await causes(here, "disks") == {}
-        (disk / "file").write_bytes(b"x" * 1_030_000)
-        assert await causes(here, "disks") == {"disks": [f"The disk of {disk}/state is full: 0.00 GiB are left."]}
+        (tmp_path / "file").write_bytes(b"x" * 1_030_000)
+        assert await causes(here, "disks") == {"disks": [f"The disk of {tmp_path}/state is full: 0.00 GiB are left."]}
 
 
 def certificate(folder: Path, ends: datetime) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 @contextmanager
 def own_disk(folder: Path, size_bytes: int) -> Iterator[bool]:
     """Put a disk of its own under an empty folder, and yield whether that was allowed: it is root's to do."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", folder], check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", folder], capture_output=True, check=False
+    )
     try:
         yield mounted.returncode == 0
     finally:
