@@ -18,7 +18,6 @@ import contextlib
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -31,16 +30,15 @@ import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from benchmarks.router import chat, listening, load, process
-from benchmarks.store_bundle import ANSWERS, WARM_UP, bundle, products
+from benchmarks.router import chat, load
+from benchmarks.store_bundle import WARM_UP, products
 from benchmarks.store_day import DAY_SECONDS, INJECTION, PERSONAL, Asked, requests_of_day
-from benchmarks.store_stack import WAIT_SECONDS, completion, headers, ingest, publish, until
+from benchmarks.store_stack import WAIT_SECONDS, before_a_stand_in, completion, headers, prepare, until
 from embedded.environment import clickhouse_password
-from embedded.ports import free_ports, stack_ports
 from embedded.settings import Settings
 from embedded.stack import Stack
 from services.runtime.clickhouse import ClickHouse
-from services.runtime.settings import ClickHouseSettings, KafkaSettings
+from services.runtime.settings import ClickHouseSettings
 
 # Per cent, as published for a retailer's deployment of this size (1,600 stores, 50,000 requests a day).
 PUBLISHED = {
@@ -99,24 +97,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="write the picture (SVG) to this file")
     arguments = parser.parse_args()
     day = requests_of_day(arguments.requests, products())
-    with tempfile.TemporaryDirectory(prefix="gyre-") as folder, contextlib.ExitStack() as stand_in:
-        (port,) = free_ports(1)
-        command = [sys.executable, "-m", "benchmarks.router_parts", "stand-in", str(port), *ANSWERS]
-        stand_in.enter_context(process(command, {}, Path(folder) / "stand-in.log"))
-        os.environ["GYRE_TELEMETRY_LOG_LEVEL"] = "WARNING"  # for the parts, which inherit it
-        stack = Stack(Settings(state_dir=Path(folder), ports=stack_ports()))
-        try:
-            stack.start(PARTS)
-            uvloop.run(_run(stack, day, port, arguments.minutes * 60, arguments.plot))
-        finally:
-            stack.stop()
+    with before_a_stand_in(PARTS) as (stack, port):
+        uvloop.run(_run(stack, day, port, arguments.minutes * 60, arguments.plot))
 
 
 async def _run(stack: Stack, day: Sequence[Asked], stand_in_port: int, seconds: float, plot: Path | None) -> None:
-    await listening(stand_in_port)
-    kafka = KafkaSettings(bootstrap_servers=stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT"))
-    await publish(kafka, bundle(stand_in_port))
-    await ingest(stack.settings.address("GYRE_CONTEXT_GRPC_PORT"))
+    await prepare(stack, stand_in_port)
     url = f"http://{stack.settings.address('GYRE_ROUTER_HTTP_PORT')}/v1/chat/completions"
     # No limit to its connections: a request that waits for one would not be asked at its time.
     async with (

@@ -17,12 +17,10 @@ import contextlib
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import aiohttp
 import psutil
@@ -31,15 +29,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from scipy.stats import theilslopes
 
 from benchmarks.day import replay
-from benchmarks.router import Measured, chat, listening, load, process
-from benchmarks.store_bundle import ANSWERS, WARM_UP, bundle, products
+from benchmarks.router import Measured, chat, load
+from benchmarks.store_bundle import WARM_UP, products
 from benchmarks.store_day import DAY_SECONDS, requests_of_day
-from benchmarks.store_stack import headers, ingest, publish, until
+from benchmarks.store_stack import before_a_stand_in, headers, prepare, until
 from embedded.parts import PARTS
-from embedded.ports import free_ports, stack_ports
-from embedded.settings import SERVICES, Settings
+from embedded.settings import SERVICES
 from embedded.stack import Stack
-from services.runtime.settings import KafkaSettings
 
 WARM_SECONDS, CAPACITY_SECONDS, IN_FLIGHT = 45, 30, 32
 LOOK_SECONDS = 5.0
@@ -62,25 +58,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--share", type=float, default=0.5, help="of what can be done")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="gyre-") as folder, contextlib.ExitStack() as stand_in:
-        (port,) = free_ports(1)
-        command = [sys.executable, "-m", "benchmarks.router_parts", "stand-in", str(port), *ANSWERS]
-        stand_in.enter_context(process(command, {}, Path(folder) / "stand-in.log"))
-        os.environ["GYRE_TELEMETRY_LOG_LEVEL"] = "WARNING"  # for the parts, which inherit it
-        stack = Stack(Settings(state_dir=Path(folder), ports=stack_ports()))
-        try:
-            stack.start()
-            uvloop.run(_run(stack, port, arguments.minutes * 60, arguments.share))
-        finally:
-            stack.stop()
+    with before_a_stand_in(PARTS) as (stack, port):
+        uvloop.run(_run(stack, port, arguments.minutes * 60, arguments.share))
 
 
 async def _run(stack: Stack, stand_in_port: int, seconds: float, share: float) -> None:
-    await listening(stand_in_port)
-    await publish(
-        KafkaSettings(bootstrap_servers=stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT")), bundle(stand_in_port)
-    )
-    await ingest(stack.settings.address("GYRE_CONTEXT_GRPC_PORT"))
+    await prepare(stack, stand_in_port)
     url = f"http://{stack.settings.address('GYRE_ROUTER_HTTP_PORT')}/v1/chat/completions"
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         warm = chat(session, stack.settings.port("GYRE_ROUTER_HTTP_PORT"), headers(WARM_UP))

@@ -1,16 +1,25 @@
 """What the replayed day and the costs of capacity are both measured on: the shop's bundle, documents and requests."""
 
 import asyncio
+import contextlib
+import os
+import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import grpc.aio
 
-from benchmarks.store_bundle import documents, key_of
+from benchmarks.router import listening, process
+from benchmarks.store_bundle import ANSWERS, bundle, documents, key_of
 from benchmarks.store_day import APPLICATIONS, Asked
+from embedded.ports import free_ports, stack_ports
+from embedded.settings import Settings
+from embedded.stack import Stack
 from gyre.api.context.v1 import context_pb2, context_pb2_grpc
 from gyre.api.types.v1 import types_pb2
 from schemas.bundle import Bundle
@@ -20,6 +29,34 @@ from services.runtime.kafka import Producer
 from services.runtime.settings import KafkaSettings
 
 WAIT_SECONDS = 120
+
+
+@contextlib.contextmanager
+def before_a_stand_in(parts: Collection[str]) -> Iterator[tuple[Stack, int]]:
+    """Start parts on free ports, with a state folder that is removed afterwards; yields where the stand-in listens too.
+
+    Args:
+        parts: Of the embedded stack.
+    """
+    with tempfile.TemporaryDirectory(prefix="gyre-") as folder, contextlib.ExitStack() as stand_in:
+        (port,) = free_ports(1)
+        command = [sys.executable, "-m", "benchmarks.router_parts", "stand-in", str(port), *ANSWERS]
+        stand_in.enter_context(process(command, {}, Path(folder) / "stand-in.log"))
+        os.environ["GYRE_TELEMETRY_LOG_LEVEL"] = "WARNING"  # for the parts, which inherit it
+        stack = Stack(Settings(state_dir=Path(folder), ports=stack_ports()))
+        try:
+            stack.start(parts)
+            yield stack, port
+        finally:
+            stack.stop()
+
+
+async def prepare(stack: Stack, stand_in_port: int) -> None:
+    """Wait for the stand-in, put the shop's bundle in force, and give context its documents."""
+    await listening(stand_in_port)
+    kafka = KafkaSettings(bootstrap_servers=stack.settings.address("GYRE_EMBEDDED_KAFKA_PORT"))
+    await publish(kafka, bundle(stand_in_port))
+    await ingest(stack.settings.address("GYRE_CONTEXT_GRPC_PORT"))
 
 
 def completion(asked: Asked) -> dict[str, Any]:
